@@ -1,0 +1,106 @@
+"""The core of diffusability: what plugin authors need, imported when it is first used.
+
+``import diffusability.core`` does not import torch; reading ``diffusability.core.Regularizer`` does.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffusability.core.autoencoder import Autoencoder
+    from diffusability.core.build import AutoencoderInfo, BuildContext
+    from diffusability.core.dataset import Dataset, Example, UnreadableExample
+    from diffusability.core.denoiser import Denoiser
+    from diffusability.core.errors import (
+        CheckpointError,
+        DataError,
+        DiffusabilityError,
+        PluginError,
+        SpecError,
+        TrainingError,
+    )
+    from diffusability.core.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
+    from diffusability.core.features import FeatureExtractor
+    from diffusability.core.normalizer import LatentNormalizer
+    from diffusability.core.objective import Batch, Objective, StepOutput
+    from diffusability.core.posterior import Posterior
+    from diffusability.core.randomness import BatchRandomness
+    from diffusability.core.regularizer import Regularizer
+    from diffusability.core.sampler import Sampler
+    from diffusability.core.shapes import Images, Labels, Latents, Scalar, Times
+    from diffusability.core.specs.base import Incidental, Spec, StageReference
+    from diffusability.core.specs.components import (
+        AnyAutoencoder,
+        AnyDataset,
+        AnyDenoiser,
+        AnyEvaluator,
+        AnyFeatures,
+        AnyObjective,
+        AnyRegularizer,
+        AnySampler,
+        AnyTracker,
+        AutoencoderSpec,
+        DatasetSpec,
+        DenoiserSpec,
+        EvaluatorSpec,
+        FeaturesSpec,
+        ObjectiveSpec,
+        RegularizerSpec,
+        SamplerSpec,
+        TrackerSpec,
+    )
+    from diffusability.core.tracker import Tracker
+
+_HOMES = {
+    "autoencoder": ("Autoencoder",),
+    "build": ("AutoencoderInfo", "BuildContext"),
+    "dataset": ("Dataset", "Example", "UnreadableExample"),
+    "denoiser": ("Denoiser",),
+    "errors": ("CheckpointError", "DataError", "DiffusabilityError", "PluginError", "SpecError", "TrainingError"),
+    "evaluator": ("Curve", "EvalResult", "EvaluationBatch", "Evaluator"),
+    "features": ("FeatureExtractor",),
+    "normalizer": ("LatentNormalizer",),
+    "objective": ("Batch", "Objective", "StepOutput"),
+    "posterior": ("Posterior",),
+    "randomness": ("BatchRandomness",),
+    "regularizer": ("Regularizer",),
+    "sampler": ("Sampler",),
+    "shapes": ("Images", "Labels", "Latents", "Scalar", "Times"),
+    "specs.base": ("Incidental", "Spec", "StageReference"),
+    "specs.components": (
+        "AnyAutoencoder",
+        "AnyDataset",
+        "AnyDenoiser",
+        "AnyEvaluator",
+        "AnyFeatures",
+        "AnyObjective",
+        "AnyRegularizer",
+        "AnySampler",
+        "AnyTracker",
+        "AutoencoderSpec",
+        "DatasetSpec",
+        "DenoiserSpec",
+        "EvaluatorSpec",
+        "FeaturesSpec",
+        "ObjectiveSpec",
+        "RegularizerSpec",
+        "SamplerSpec",
+        "TrackerSpec",
+    ),
+    "tracker": ("Tracker",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

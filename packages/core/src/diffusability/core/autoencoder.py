@@ -1,0 +1,49 @@
+"""The contract of an autoencoder."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from diffusability.core.build import AutoencoderInfo
+from diffusability.core.posterior import Posterior
+from diffusability.core.shapes import Images, Latents
+from diffusability.core.specs.components import AutoencoderSpec
+
+
+class Autoencoder(nn.Module, ABC):
+    """Encodes images or clips to a posterior over raw latents, and decodes latents of any size.
+
+    Attributes:
+        info: shape facts.
+        spec: the configuration that rebuilds this architecture; set by ``build_autoencoder``.
+    """
+
+    info: AutoencoderInfo
+    spec: AutoencoderSpec | None = None
+
+    @abstractmethod
+    def encode(self, images: Images) -> Posterior:
+        """The posterior over raw latents of images in [-1, 1]."""
+
+    @abstractmethod
+    def decode(self, latents: Latents) -> Images:
+        """Images, nominally in [-1, 1], of raw latents of any height and width."""
+
+    def decoder_tail(self) -> Iterable[nn.Module]:
+        """The decoder's last normalisation and convolution, which fine-tuning may freeze. None by default."""
+        return ()
+
+    def latent_scaling(self) -> tuple[Any, Any] | None:
+        """The published shift and scale of the latents (each a number or one per channel), or None."""
+        return None
+
+    def export(self, directory: Path) -> None:
+        """Writes ``config.json`` and safetensors weights, so that others can load the model.
+
+        Raises:
+            TypeError: this autoencoder has no exchange format of its own.
+        """
+        raise TypeError(f"{type(self).__name__} cannot be exported")

@@ -1,0 +1,71 @@
+"""What a spec's ``build`` is told about the run it is built for. Free of torch, so that checking can use it too."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+
+from diffusability.core.errors import SpecError
+
+
+@attrs.frozen(kw_only=True)
+class AutoencoderInfo:
+    """Shape facts of an autoencoder.
+
+    Attributes:
+        latent_channels: channels of the latents.
+        spatial_factor: image pixels per latent pixel along height and width.
+        temporal_factor: frames per latent frame; 1 for images.
+        image_channels: channels of the images.
+    """
+
+    latent_channels: int
+    spatial_factor: int
+    temporal_factor: int = 1
+    image_channels: int = 3
+
+    def latent_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape ``(c, h, w)`` or ``(c, t, h, w)`` of the latents of one image or clip of that shape.
+
+        A clip of ``1 + n * temporal_factor`` frames gives ``1 + n`` latent frames (causal autoencoders).
+
+        Raises:
+            ValueError: the factor does not divide the image's sides, or the channels differ.
+        """
+        channels, *frames, height, width = image_shape
+        if channels != self.image_channels:
+            raise ValueError(f"images have {channels} channels, the autoencoder takes {self.image_channels}")
+        if height % self.spatial_factor or width % self.spatial_factor:
+            raise ValueError(
+                f"an image of {height}x{width} pixels is not divisible by the autoencoder's spatial factor"
+                f" {self.spatial_factor}"
+            )
+        latent_frames = [1 + (count - 1) // self.temporal_factor for count in frames]
+        return (self.latent_channels, *latent_frames, height // self.spatial_factor, width // self.spatial_factor)
+
+
+def _no_stages(name: str) -> Path:
+    raise SpecError(f"stage {name!r} cannot be used here: there is no run around this spec")
+
+
+@attrs.frozen(kw_only=True)
+class BuildContext:
+    """Surroundings of an object that is being built. The default suits objects that stand alone.
+
+    Attributes:
+        stage_directory: the folder of a finished earlier stage.
+        stage_info: autoencoder facts of an earlier training stage, known without building it.
+        autoencoder: facts of the autoencoder that is trained or evaluated.
+        latent_shape: shape ``(c, *t, h, w)`` of the latents that a denoiser works on.
+        image_shape: shape ``(c, *t, h, w)`` of the images.
+        num_classes: number of class labels in the data; None when it has none.
+        seed: seed of the stage.
+    """
+
+    stage_directory: Callable[[str], Path] = _no_stages
+    stage_info: Callable[[str], AutoencoderInfo | None] = lambda name: None
+    autoencoder: AutoencoderInfo | None = None
+    latent_shape: tuple[int, ...] | None = None
+    image_shape: tuple[int, ...] | None = None
+    num_classes: int | None = None
+    seed: int = 0

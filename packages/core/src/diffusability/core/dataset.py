@@ -1,0 +1,52 @@
+"""The contract of a dataset."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import attrs
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffusability.core.normalizer import LatentNormalizer
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Example:
+    """One image or clip in [-1, 1], or raw latents, with its label."""
+
+    data: Float[Tensor, "c *t h w"]
+    label: int | None = None
+
+
+class UnreadableExample(Exception):
+    """Raised by ``Dataset.load`` for an example whose file cannot be read. Names the file and the reason."""
+
+
+class Dataset(ABC):
+    """Examples by index. What is random about one (crop, flip, posterior noise) comes from the generator it is given.
+
+    Attributes:
+        num_classes: number of labels, or None when examples have none.
+        class_names: their names, or None.
+        normalizer: for latents, the normaliser that goes with them.
+    """
+
+    num_classes: int | None = None
+    class_names: Sequence[str] | None = None
+    normalizer: LatentNormalizer | None = None
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of distinct examples; one epoch."""
+
+    @abstractmethod
+    def load(self, index: int, generator: torch.Generator | None) -> Example:
+        """One example. Without a generator, its one deterministic view (centre crop, no flip, posterior mean).
+
+        Raises:
+            UnreadableExample: its file is corrupt. The engine reports it by name, counts it and goes on elsewhere.
+        """
+
+    def __getitem__(self, index: int) -> Example:
+        return self.load(index, None)

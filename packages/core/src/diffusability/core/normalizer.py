@@ -1,0 +1,66 @@
+"""The one object that scales latents on their way to a denoiser and back."""
+
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diffusability.core.shapes import Latents
+
+
+class LatentNormalizer(nn.Module):
+    """Per-channel affine map to zero mean and unit standard deviation: ``(z - mean) / std``.
+
+    The statistics are buffers, so that they travel with every checkpoint and export of what owns them. Nothing else in
+    the product scales latents.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Float[Tensor, " c"], std: Float[Tensor, " c"]) -> None:
+        super().__init__()
+        if not bool((std > 0).all()):
+            raise ValueError(f"standard deviations must be positive, got {std.tolist()}")
+        self.register_buffer("mean", mean.detach().clone().float())
+        self.register_buffer("std", std.detach().clone().float())
+
+    @classmethod
+    def identity(cls, channels: int) -> Self:
+        """The map that changes nothing."""
+        return cls(torch.zeros(channels), torch.ones(channels))
+
+    def _shaped(self, values: Tensor, like: Latents) -> Tensor:
+        return values.to(like.dtype).view(1, -1, *[1] * (like.ndim - 2))
+
+    def normalize(self, latents: Latents) -> Latents:
+        """Raw latents to normalised ones."""
+        return (latents - self._shaped(self.mean, latents)) / self._shaped(self.std, latents)
+
+    def denormalize(self, normalized: Latents) -> Latents:
+        """Normalised latents to raw ones, as the decoder takes them."""
+        return normalized * self._shaped(self.std, normalized) + self._shaped(self.mean, normalized)
+
+
+class ChannelStatistics:
+    """Streaming mean and standard deviation per channel, in float64."""
+
+    def __init__(self, channels: int) -> None:
+        self.count = 0
+        self.sum = torch.zeros(channels, dtype=torch.float64)
+        self.sum_of_squares = torch.zeros(channels, dtype=torch.float64)
+
+    def update(self, latents: Latents) -> None:
+        """Adds a batch of raw latents."""
+        values = latents.detach().double().cpu().transpose(0, 1).flatten(1)
+        self.count += values.shape[1]
+        self.sum += values.sum(1)
+        self.sum_of_squares += values.square().sum(1)
+
+    def normalizer(self) -> LatentNormalizer:
+        """The normaliser to these statistics; a constant channel is only shifted."""
+        mean = self.sum / max(self.count, 1)
+        variance = (self.sum_of_squares / max(self.count, 1) - mean.square()).clamp_min(0)
+        std = variance.sqrt()
+        return LatentNormalizer(mean, torch.where(std > 1e-6, std, torch.ones_like(std)))

@@ -1,0 +1,91 @@
+"""What is trained, with which loss, and what a step hands to the regularizers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import attrs
+from torch import Tensor, nn
+
+from diffusability.core.autoencoder import Autoencoder
+from diffusability.core.posterior import Posterior
+from diffusability.core.randomness import BatchRandomness
+from diffusability.core.sampler import Sampler
+from diffusability.core.shapes import Images, Labels, Latents, Scalar, Times
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Batch:
+    """What the engine feeds to an objective.
+
+    Attributes:
+        data: images in [-1, 1] or raw latents, ``b c *t h w``.
+        labels: class labels, or None when the data has none.
+        randomness: the only source of randomness inside a step.
+    """
+
+    data: Images
+    labels: Labels | None
+    randomness: BatchRandomness
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class StepOutput:
+    """What one forward pass computed. Fields that an objective does not provide are None.
+
+    Attributes:
+        losses: named loss terms, each a scalar; their sum is minimised.
+        batch: the batch that was used.
+        images: images in [-1, 1].
+        posterior: the encoder's posterior.
+        latents: raw latents that were decoded (a sample of the posterior), attached to the graph.
+        reconstruction: decoded images, attached to the graph.
+        time: diffusion times in [0, 1].
+        prediction: the denoiser's prediction.
+        target: what the prediction is compared with.
+        monitors: further numbers for the log; not minimised.
+    """
+
+    losses: Mapping[str, Scalar]
+    batch: Batch
+    images: Images | None = None
+    posterior: Posterior | None = None
+    latents: Latents | None = None
+    reconstruction: Images | None = None
+    time: Times | None = None
+    prediction: Latents | None = None
+    target: Latents | None = None
+    monitors: Mapping[str, Tensor] = attrs.field(factory=dict)
+
+
+class Objective(nn.Module, ABC):
+    """Owns the models that are trained and computes their loss.
+
+    Attributes:
+        provides: names of the StepOutput fields that ``forward`` fills.
+        autoencoder: the autoencoder in training, for objectives that have one.
+    """
+
+    provides: frozenset[str] = frozenset()
+    autoencoder: Autoencoder | None = None
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> StepOutput:
+        """Computes the losses of one (micro) batch; a loss is a mean over the batch."""
+
+    def reconstruction_loss(self, images: Images, reconstruction: Images) -> Scalar:
+        """The distance between images that this objective minimises, for regularizers that compare images."""
+        raise TypeError(f"{type(self).__name__} has no reconstruction loss")
+
+    def preview(
+        self, batch: Batch, sampler: Sampler | None, decode: Callable[[Latents], Images] | None
+    ) -> Mapping[str, Images]:
+        """Rows of images in [-1, 1], by title, that show how training goes. Called without gradients, in eval mode.
+
+        ``sampler`` and ``decode`` (raw latents to images) are given to objectives that train on latents.
+        """
+        return {}
+
+    @abstractmethod
+    def save(self, directory: Path) -> None:
+        """Writes the trained model, with its configuration, for later stages to load."""

@@ -1,0 +1,37 @@
+"""Downsampling by a factor, of images and of latents alike."""
+
+from typing import Literal
+
+import torch.nn.functional as F
+
+from diffusability.core.shapes import Images
+
+Resampling = Literal["bilinear", "mean", "antialias"]
+
+
+def downsample(images: Images, factor: int, method: Resampling = "bilinear") -> Images:
+    """Shrinks height and width by an integer factor.
+
+    ``bilinear`` interpolates at the new pixel centres, as ``F.interpolate(mode="bilinear", align_corners=False)``;
+    ``mean`` pools blocks; ``antialias`` is bilinear with a triangle filter as wide as the factor. At factor 2
+    ``bilinear`` and ``mean`` agree. The time axis of clips is left alone.
+
+    Raises:
+        ValueError: the factor does not divide a side, or leaves no pixel.
+    """
+    height, width = images.shape[-2:]
+    if factor < 1 or height % factor or width % factor:
+        raise ValueError(f"a {height}x{width} map cannot be downsampled by {factor}")
+    if factor == 1:
+        return images
+    frames = images.transpose(1, 2).flatten(0, 1) if images.ndim == 5 else images
+    if method == "mean":
+        small = F.avg_pool2d(frames, factor)
+    elif method in ("bilinear", "antialias"):
+        size = (height // factor, width // factor)
+        small = F.interpolate(frames, size=size, mode="bilinear", align_corners=False, antialias=method == "antialias")
+    else:
+        raise ValueError(f"unknown resampling {method!r}; expected 'bilinear', 'mean' or 'antialias'")
+    if images.ndim == 5:
+        small = small.unflatten(0, (images.shape[0], images.shape[2])).transpose(1, 2)
+    return small

@@ -1,0 +1,151 @@
+"""The base of everything that is read from YAML."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self
+
+import attrs
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from diffusability.core import plugins
+from diffusability.core.errors import PluginError, nearest
+
+
+@attrs.frozen
+class Incidental:
+    """Marks a field that cannot change a result (logging, workers), so that it is not part of a stage's identity."""
+
+
+@attrs.frozen
+class StageReference:
+    """Marks a string field that names an earlier stage of one of these kinds."""
+
+    kinds: tuple[str, ...]
+
+
+def fail(key: str, message: str, value: object, title: str = "spec") -> ValidationError:
+    """A validation error at one key, to be raised inside a model validator."""
+    text = message.replace("{", "{{").replace("}", "}}")
+    details = InitErrorDetails(type=PydanticCustomError("spec", text), loc=(key,), input=value)  # type: ignore[arg-type]
+    return ValidationError.from_exception_data(title, [details])
+
+
+class Spec(BaseModel):
+    """A frozen model that refuses unknown keys and names the nearest known one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and not cls._is_open():
+            known = list(cls.model_fields)
+            unknown = [key for key in value if key not in known]
+            if unknown:
+                details = [
+                    InitErrorDetails(
+                        type=PydanticCustomError(
+                            "unknown_key",
+                            "unknown key {key}; {hint}known: {known}",
+                            {"key": repr(key), "hint": nearest(key, known), "known": ", ".join(known)},
+                        ),
+                        loc=(str(key),),
+                        input=value[key],
+                    )
+                    for key in unknown
+                ]
+                raise ValidationError.from_exception_data(cls.__name__, details)
+        return value
+
+    @classmethod
+    def _is_open(cls) -> bool:
+        """True for a class that only delegates to the class of a ``kind``."""
+        return False
+
+    def references(self) -> Iterator[tuple[tuple[str | int, ...], str, StageReference]]:
+        """Yields path, stage name and marker of each reference to another stage, here and below."""
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            for marker in field.metadata:
+                if isinstance(marker, StageReference) and isinstance(value, str):
+                    yield (name,), value, marker
+            yield from ((name, *path), stage, marker) for path, stage, marker in _references_in(value)
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that can change a result, as plain data."""
+        fields = type(self).model_fields
+        return {
+            name: _identity_of(getattr(self, name))
+            for name, field in fields.items()
+            if not any(isinstance(marker, Incidental) for marker in field.metadata)
+        }
+
+
+def _references_in(value: object) -> Iterator[tuple[tuple[str | int, ...], str, StageReference]]:
+    if isinstance(value, Spec):
+        yield from value.references()
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from ((index, *path), stage, marker) for path, stage, marker in _references_in(item)
+
+
+def _identity_of(value: object) -> Any:
+    if isinstance(value, Spec):
+        return value.identity()
+    if isinstance(value, list | tuple):
+        return [_identity_of(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str | dict) else str(value)
+
+
+class KindedSpec(Spec):
+    """A spec whose ``kind`` names the class that reads the rest of it.
+
+    Validation delegates to that class, so that error paths stay exact.
+    """
+
+    kind: str
+    noun: ClassVar[str]
+
+    @classmethod
+    def class_of(cls, kind: str) -> type[Self]:
+        """The class of a kind. Raises PluginError for an unknown one."""
+        raise PluginError(f"{cls.__name__} knows no kinds")
+
+    @classmethod
+    def _is_open(cls) -> bool:
+        return "noun" in cls.__dict__
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _delegate(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not cls._is_open() or isinstance(value, cls):
+            return handler(value)
+        if not isinstance(value, Mapping):
+            raise ValueError(f"expected a mapping with a 'kind' (an installed {cls.noun}), got {value!r}")
+        kind = value.get("kind")
+        if kind is None:
+            raise fail("kind", f"missing 'kind': which {cls.noun} is meant?", value, cls.__name__)
+        if not isinstance(kind, str):
+            raise fail("kind", f"'kind' must be the name of a {cls.noun}, got {kind!r}", kind, cls.__name__)
+        try:
+            spec_class = cls.class_of(kind)
+        except PluginError as error:
+            raise fail("kind", str(error), kind, cls.__name__) from error
+        return spec_class.model_validate(value)
+
+
+class PluginSpec(KindedSpec):
+    """Base of the spec classes that entry points name. Third parties subclass the ones in ``specs.components``."""
+
+    group: ClassVar[str]
+
+    @classmethod
+    def class_of(cls, kind: str) -> type[Self]:
+        return plugins.load(cls.group, kind, cls)
+
+    def check_inputs(self) -> None:
+        """Looks, before anything starts, whether files and folders named here exist. Must not import torch.
+
+        Raises:
+            ValueError: with a sentence that says what is missing and what was expected.
+        """

@@ -1,0 +1,201 @@
+"""The base spec classes, one for each plugin group. A plugin subclasses one of them and implements ``build``."""
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, PositiveInt, SerializeAsAny
+
+from diffusability.core.build import AutoencoderInfo, BuildContext
+from diffusability.core.specs.base import Incidental, PluginSpec, Spec
+
+if TYPE_CHECKING:
+    from diffusability.core.autoencoder import Autoencoder
+    from diffusability.core.dataset import Dataset
+    from diffusability.core.denoiser import Denoiser
+    from diffusability.core.evaluator import Evaluator
+    from diffusability.core.features import FeatureExtractor
+    from diffusability.core.objective import Objective
+    from diffusability.core.regularizer import Regularizer
+    from diffusability.core.sampler import Sampler
+    from diffusability.core.tracker import Tracker
+
+Split = Literal["train", "validation"]
+
+
+class AutoencoderSpec(PluginSpec):
+    """Names an autoencoder and its configuration."""
+
+    group = "autoencoders"
+    noun = "autoencoder"
+
+    def info(self, context: BuildContext) -> AutoencoderInfo | None:
+        """Shape facts without building it; None when they are only known once it is built. Must not import torch."""
+        return None
+
+    def num_parameters(self, context: BuildContext) -> int | None:
+        """Parameter count without building it, or None."""
+        return None
+
+    def build(self, context: BuildContext) -> "Autoencoder":
+        """Makes the module, on the CPU, in float32."""
+        raise TypeError(f"{type(self).__name__} must implement build()")
+
+
+class DenoiserSpec(PluginSpec):
+    """Names a denoiser and its configuration."""
+
+    group = "denoisers"
+    noun = "denoiser"
+
+    def num_parameters(self, context: BuildContext) -> int | None:
+        """Parameter count without building it, or None. ``context.latent_shape`` is set."""
+        return None
+
+    def build(self, context: BuildContext) -> "Denoiser":
+        """Makes the module for latents of ``context.latent_shape`` and ``context.num_classes`` classes."""
+        raise TypeError(f"{type(self).__name__} must implement build()")
+
+
+class ObjectiveSpec(PluginSpec):
+    """Names what is trained and the loss it is trained with."""
+
+    group = "objectives"
+    noun = "objective"
+    #: Fields of StepOutput that are filled, for regularizers to use.
+    provides: ClassVar[frozenset[str]] = frozenset()
+    #: What a batch holds.
+    trains_on: ClassVar[Literal["images", "latents"]] = "images"
+
+    def num_parameters(self, context: BuildContext) -> int | None:
+        """Parameter count without building it, or None."""
+        return None
+
+    def build(self, context: BuildContext) -> "Objective":
+        """Makes the module."""
+        raise TypeError(f"{type(self).__name__} must implement build()")
+
+
+class WeightSchedule(Spec):
+    """When a regularizer acts: off before ``start`` and from ``end`` on, with a linear ramp of ``ramp`` steps."""
+
+    start: int = Field(0, ge=0, description="first optimizer step at which the term acts")
+    end: int | None = Field(None, ge=1, description="first optimizer step at which it no longer acts")
+    ramp: int = Field(0, ge=0, description="steps over which the weight grows linearly from 0 after `start`")
+
+    def factor(self, step: int) -> float:
+        """Multiplier of the weight at an optimizer step, in [0, 1]."""
+        if step < self.start or (self.end is not None and step >= self.end):
+            return 0.0
+        return min(1.0, (step - self.start + 1) / (self.ramp + 1))
+
+
+class RegularizerSpec(PluginSpec):
+    """Names a regularizer; the engine multiplies what it returns by ``weight`` and its schedule."""
+
+    group = "regularizers"
+    noun = "regularizer"
+    #: Fields of StepOutput that it reads; checked against the objective's ``provides`` before anything starts.
+    #: None: take them from the module that ``build`` makes.
+    needs: ClassVar[frozenset[str] | None] = None
+
+    weight: float = Field(1.0, ge=0)
+    schedule: WeightSchedule = WeightSchedule()
+
+    def build(self, context: BuildContext) -> "Regularizer":
+        """Makes the module."""
+        raise TypeError(f"{type(self).__name__} must implement build()")
+
+
+class EvaluatorSpec(PluginSpec):
+    """Names an evaluator."""
+
+    group = "evaluators"
+    noun = "evaluator"
+    #: Fields of EvaluationBatch that it reads. None: take them from the object that ``build`` makes.
+    needs: ClassVar[frozenset[str] | None] = None
+
+    num_samples: PositiveInt = Field(1024, description="images that it sees; fewer when the data has fewer")
+
+    def build(self, context: BuildContext) -> "Evaluator":
+        """Makes the evaluator."""
+        raise TypeError(f"{type(self).__name__} must implement build()")
+
+
+class FeaturesSpec(PluginSpec):
+    """Names a feature extractor."""
+
+    group = "features"
+    noun = "feature extractor"
+
+    def build(self, context: BuildContext) -> "FeatureExtractor":
+        """Makes the module, with its weights."""
+        raise TypeError(f"{type(self).__name__} must implement build()")
+
+
+class SamplerSpec(PluginSpec):
+    """Names a sampler of the diffusion ODE or SDE."""
+
+    group = "samplers"
+    noun = "sampler"
+    guidance_scale: float = Field(1.0, ge=0, description="classifier-free guidance; 1 is none")
+
+    def build(self, context: BuildContext) -> "Sampler":
+        """Makes the sampler."""
+        raise TypeError(f"{type(self).__name__} must implement build()")
+
+
+class DatasetSpec(PluginSpec):
+    """Names a dataset."""
+
+    group = "datasets"
+    noun = "dataset"
+    #: What its examples hold.
+    holds: ClassVar[Literal["images", "latents"]] = "images"
+
+    num_workers: Annotated[int, Incidental()] = Field(0, ge=0, description="loading processes per rank")
+
+    def image_shape(self) -> tuple[int, ...] | None:
+        """Shape ``(c, h, w)`` or ``(c, t, h, w)`` of an image example, or None if only known when built."""
+        return None
+
+    def build(self, context: BuildContext, split: Split) -> "Dataset":
+        """Opens one split."""
+        raise TypeError(f"{type(self).__name__} must implement build()")
+
+
+class TrackerSpec(PluginSpec):
+    """Names a tracker of experiments, told of every line of metrics."""
+
+    group = "trackers"
+    noun = "tracker"
+
+    def build(self, context: BuildContext) -> "Tracker":
+        """Makes the tracker."""
+        raise TypeError(f"{type(self).__name__} must implement build()")
+
+
+#: The spec base class of each plugin group.
+SPEC_BASES: dict[str, type[PluginSpec]] = {
+    base.group: base
+    for base in (
+        AutoencoderSpec,
+        DenoiserSpec,
+        ObjectiveSpec,
+        RegularizerSpec,
+        EvaluatorSpec,
+        FeaturesSpec,
+        SamplerSpec,
+        DatasetSpec,
+        TrackerSpec,
+    )
+}
+
+# As field types: dumped with the fields of the class that they hold, not only of the base.
+AnyAutoencoder = SerializeAsAny[AutoencoderSpec]
+AnyDenoiser = SerializeAsAny[DenoiserSpec]
+AnyObjective = SerializeAsAny[ObjectiveSpec]
+AnyRegularizer = SerializeAsAny[RegularizerSpec]
+AnyEvaluator = SerializeAsAny[EvaluatorSpec]
+AnyFeatures = SerializeAsAny[FeaturesSpec]
+AnySampler = SerializeAsAny[SamplerSpec]
+AnyDataset = SerializeAsAny[DatasetSpec]
+AnyTracker = SerializeAsAny[TrackerSpec]

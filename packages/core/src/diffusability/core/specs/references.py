@@ -1,0 +1,67 @@
+"""Kinds that refer to models made elsewhere: by an earlier stage, or saved in a folder."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from diffusability.core.build import AutoencoderInfo, BuildContext
+from diffusability.core.specs.base import StageReference
+from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
+
+if TYPE_CHECKING:
+    from diffusability.core.autoencoder import Autoencoder
+    from diffusability.core.denoiser import Denoiser
+
+
+class StageAutoencoderSpec(AutoencoderSpec):
+    """The autoencoder that an earlier training stage of this spec made."""
+
+    kind: Literal["stage"] = "stage"
+    stage: Annotated[str, StageReference(("train",))]
+
+    def info(self, context: BuildContext) -> AutoencoderInfo | None:
+        return context.stage_info(self.stage)
+
+    def build(self, context: BuildContext) -> "Autoencoder":
+        from diffusability.core.saved_models import load_autoencoder
+
+        return load_autoencoder(context.stage_directory(self.stage) / "model")
+
+
+class SavedAutoencoderSpec(AutoencoderSpec):
+    """An autoencoder in a folder that a training stage wrote (``.../model``)."""
+
+    kind: Literal["saved"] = "saved"
+    path: Path
+
+    def _inner(self) -> AutoencoderSpec:
+        config = json.loads((self.path / "config.json").read_text())
+        return AutoencoderSpec.model_validate(config["autoencoder"])
+
+    def check_inputs(self) -> None:
+        for name in ("config.json", "model.safetensors"):
+            if not (self.path / name).is_file():
+                raise ValueError(f"{str(self.path)!r} holds no saved autoencoder: {name} is missing")
+
+    def info(self, context: BuildContext) -> AutoencoderInfo | None:
+        return self._inner().info(context)
+
+    def num_parameters(self, context: BuildContext) -> int | None:
+        return self._inner().num_parameters(context)
+
+    def build(self, context: BuildContext) -> "Autoencoder":
+        from diffusability.core.saved_models import load_autoencoder
+
+        return load_autoencoder(self.path)
+
+
+class StageDenoiserSpec(DenoiserSpec):
+    """The denoiser that an earlier training stage of this spec made."""
+
+    kind: Literal["stage"] = "stage"
+    stage: Annotated[str, StageReference(("train",))]
+
+    def build(self, context: BuildContext) -> "Denoiser":
+        from diffusability.core.saved_models import load_diffusion_model
+
+        return load_diffusion_model(context.stage_directory(self.stage) / "model").denoiser
