@@ -69,7 +69,7 @@ class Spec(BaseModel):
             for marker in field.metadata:
                 if isinstance(marker, StageReference) and isinstance(value, str):
                     yield (name,), value, marker
-            yield from ((name, *path), stage, marker) for path, stage, marker in _references_in(value)
+            yield from (((name, *path), stage, marker) for path, stage, marker in _references_in(value))
 
     def identity(self) -> dict[str, Any]:
         """The fields that can change a result, as plain data."""
@@ -86,7 +86,7 @@ def _references_in(value: object) -> Iterator[tuple[tuple[str | int, ...], str, 
         yield from value.references()
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            yield from ((index, *path), stage, marker) for path, stage, marker in _references_in(item)
+            yield from (((index, *path), stage, marker) for path, stage, marker in _references_in(item))
 
 
 def _identity_of(value: object) -> Any:
