@@ -30,11 +30,13 @@ class Dataset(ABC):
         num_classes: number of labels, or None when examples have none.
         class_names: their names, or None.
         normalizer: for latents, the normaliser that goes with them.
+        max_unreadable_share: training stops when a larger share of the examples turns out to be unreadable.
     """
 
     num_classes: int | None = None
     class_names: Sequence[str] | None = None
     normalizer: LatentNormalizer | None = None
+    max_unreadable_share: float = 0.1
 
     @abstractmethod
     def __len__(self) -> int:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # a cached inference tensor would refuse to take part in later gradients
 def _dct_matrix(size: int) -> Float[Tensor, "n n"]:
-    frequency = torch.arange(size, dtype=torch.float64)[:, None]
-    position = torch.arange(size, dtype=torch.float64)[None, :]
+    frequency = torch.arange(size, dtype=torch.float64, device="cpu")[:, None]
+    position = torch.arange(size, dtype=torch.float64, device="cpu")[None, :]
     matrix = torch.cos(math.pi * frequency * (2 * position + 1) / (2 * size)) * math.sqrt(2 / size)
     matrix[0] /= math.sqrt(2)
     return matrix
@@ -36,7 +37,8 @@ def to_blocks(images: Float[Tensor, "... h w"], size: int) -> Float[Tensor, "...
     height, width = images.shape[-2:]
     if height % size or width % size:
         raise ValueError(f"a {height}x{width} map cannot be cut into {size}x{size} blocks")
-    return images.unflatten(-1, (width // size, size)).unflatten(-3, (height // size, size)).transpose(-3, -2)
+    cut = images.reshape(*images.shape[:-2], height // size, size, width // size, size)
+    return cut.transpose(-3, -2)
 
 
 def from_blocks(blocks: Float[Tensor, "... rows columns n n"]) -> Float[Tensor, "... h w"]:
@@ -57,6 +59,7 @@ def idct2(coefficients: Float[Tensor, "... n m"]) -> Float[Tensor, "... n m"]:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)
 def zigzag_order(size: int) -> Int[Tensor, " n2"]:
     """Flat indices ``u * size + v`` of a block's coefficients in JPEG's zigzag order, from DC on.
 
@@ -65,7 +68,7 @@ def zigzag_order(size: int) -> Int[Tensor, " n2"]:
     cells = [(u, v) for u in range(size) for v in range(size)]
     # Anti-diagonals u + v; odd ones run downwards, even ones upwards.
     cells.sort(key=lambda cell: (cell[0] + cell[1], cell[0] if (cell[0] + cell[1]) % 2 else cell[1]))
-    return torch.tensor([u * size + v for u, v in cells])
+    return torch.tensor([u * size + v for u, v in cells], device="cpu")
 
 
 def chop_mask(size: int, ratio: float, shape: str = "zigzag") -> Bool[Tensor, "n n"]:

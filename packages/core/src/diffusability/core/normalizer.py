@@ -1,11 +1,12 @@
 """The one object that scales latents on their way to a denoiser and back."""
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffusability.core.posterior import Posterior
 from diffusability.core.shapes import Latents
 
 
@@ -51,16 +52,37 @@ class ChannelStatistics:
         self.sum = torch.zeros(channels, dtype=torch.float64)
         self.sum_of_squares = torch.zeros(channels, dtype=torch.float64)
 
-    def update(self, latents: Latents) -> None:
-        """Adds a batch of raw latents."""
-        values = latents.detach().double().cpu().transpose(0, 1).flatten(1)
-        self.count += values.shape[1]
-        self.sum += values.sum(1)
-        self.sum_of_squares += values.square().sum(1)
+    def update(self, posterior: Posterior) -> None:
+        """Adds a batch of posteriors: the moments are those of samples from them, without drawing any."""
+        mean = posterior.mean.detach().double().cpu().transpose(0, 1).flatten(1)
+        second = mean.square()
+        if posterior.logvar is not None:
+            second = second + posterior.logvar.detach().double().cpu().transpose(0, 1).flatten(1).exp()
+        self.count += mean.shape[1]
+        self.sum += mean.sum(1)
+        self.sum_of_squares += second.sum(1)
+
+    def merge(self, other: Self) -> None:
+        """Adds what another one has seen."""
+        self.count += other.count
+        self.sum += other.sum
+        self.sum_of_squares += other.sum_of_squares
+
+    def state(self) -> dict[str, Any]:
+        """Plain data that ``from_state`` reads."""
+        return {"count": self.count, "sum": self.sum.tolist(), "sum_of_squares": self.sum_of_squares.tolist()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """The inverse of ``state``."""
+        statistics = cls(len(state["sum"]))
+        statistics.count = state["count"]
+        statistics.sum = torch.tensor(state["sum"], dtype=torch.float64)
+        statistics.sum_of_squares = torch.tensor(state["sum_of_squares"], dtype=torch.float64)
+        return statistics
 
     def normalizer(self) -> LatentNormalizer:
         """The normaliser to these statistics; a constant channel is only shifted."""
         mean = self.sum / max(self.count, 1)
-        variance = (self.sum_of_squares / max(self.count, 1) - mean.square()).clamp_min(0)
-        std = variance.sqrt()
+        std = (self.sum_of_squares / max(self.count, 1) - mean.square()).clamp_min(0).sqrt()
         return LatentNormalizer(mean, torch.where(std > 1e-6, std, torch.ones_like(std)))

@@ -3,15 +3,20 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 from torch import Tensor, nn
 
 from diffusability.core.autoencoder import Autoencoder
+from diffusability.core.normalizer import LatentNormalizer
 from diffusability.core.posterior import Posterior
 from diffusability.core.randomness import BatchRandomness
 from diffusability.core.sampler import Sampler
 from diffusability.core.shapes import Images, Labels, Latents, Scalar, Times
+
+if TYPE_CHECKING:
+    from diffusability.core.saved_models import DiffusionModel
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -85,6 +90,14 @@ class Objective(nn.Module, ABC):
         ``sampler`` and ``decode`` (raw latents to images) are given to objectives that train on latents.
         """
         return {}
+
+    def use_normalizer(self, normalizer: LatentNormalizer) -> None:
+        """Takes over the normaliser of the latents that it is going to be trained on."""
+        raise TypeError(f"{type(self).__name__} does not train on latents")
+
+    def diffusion_model(self) -> "DiffusionModel":
+        """The denoiser in training with all that sampling needs, for objectives that train one."""
+        raise TypeError(f"{type(self).__name__} trains no denoiser")
 
     @abstractmethod
     def save(self, directory: Path) -> None:

@@ -4,7 +4,6 @@ Not on the number of ranks, the micro batch, or what was drawn before: so runs o
 the same noise, and a resumed run needs no generator state.
 """
 
-import hashlib
 from collections.abc import Sequence
 
 import attrs
@@ -12,11 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-
-def derived_seed(*parts: int | str) -> int:
-    """A 63-bit seed from a tuple of numbers and names (BLAKE2b, so the same on every machine)."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+from diffusability.core.seeds import derived_seed
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -3,13 +3,15 @@
 from typing import Literal
 
 import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
 
 from diffusability.core.shapes import Images
 
 Resampling = Literal["bilinear", "mean", "antialias"]
 
 
-def downsample(images: Images, factor: int, method: Resampling = "bilinear") -> Images:
+def downsample(images: Images, factor: int, method: Resampling = "bilinear") -> Float[Tensor, "b c *t small_h small_w"]:
     """Shrinks height and width by an integer factor.
 
     ``bilinear`` interpolates at the new pixel centres, as ``F.interpolate(mode="bilinear", align_corners=False)``;
@@ -33,5 +35,5 @@ def downsample(images: Images, factor: int, method: Resampling = "bilinear") -> 
     else:
         raise ValueError(f"unknown resampling {method!r}; expected 'bilinear', 'mean' or 'antialias'")
     if images.ndim == 5:
-        small = small.unflatten(0, (images.shape[0], images.shape[2])).transpose(1, 2)
+        small = small.reshape(images.shape[0], images.shape[2], *small.shape[1:]).transpose(1, 2)
     return small

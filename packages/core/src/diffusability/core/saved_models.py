@@ -69,7 +69,9 @@ def _fill(module: nn.Module, weights: dict[str, Tensor], directory: Path) -> Non
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"the weights in {str(directory)!r} do not fit their own configuration: {error}") from None
+        raise CheckpointError(
+            f"the weights in {str(directory)!r} do not fit their own configuration: {error}"
+        ) from None
 
 
 AUTOENCODER_FORMAT = "diffusability-autoencoder"

@@ -16,5 +16,5 @@ class Tracker(ABC):
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics."""
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027 - most trackers have nothing to finish
         """The stage has ended or stopped."""

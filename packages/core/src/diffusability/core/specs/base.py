@@ -23,10 +23,14 @@ class StageReference:
     kinds: tuple[str, ...]
 
 
-def fail(key: str, message: str, value: object, title: str = "spec") -> ValidationError:
-    """A validation error at one key, to be raised inside a model validator."""
+SpecPath = tuple[str | int, ...]
+
+
+def fail(path: str | SpecPath, message: str, value: object, title: str = "spec") -> ValidationError:
+    """A validation error at a key or a path below the model, to be raised inside a validator."""
+    loc = (path,) if isinstance(path, str) else path
     text = message.replace("{", "{{").replace("}", "}}")
-    details = InitErrorDetails(type=PydanticCustomError("spec", text), loc=(key,), input=value)  # type: ignore[arg-type]
+    details = InitErrorDetails(type=PydanticCustomError("spec", text), loc=loc, input=value)
     return ValidationError.from_exception_data(title, [details])
 
 
@@ -62,14 +66,25 @@ class Spec(BaseModel):
         """True for a class that only delegates to the class of a ``kind``."""
         return False
 
-    def references(self) -> Iterator[tuple[tuple[str | int, ...], str, StageReference]]:
-        """Yields path, stage name and marker of each reference to another stage, here and below."""
-        for name, field in type(self).model_fields.items():
+    def walk(self) -> Iterator[tuple[SpecPath, "Spec"]]:
+        """Yields this spec and all below it, each with its path."""
+        yield (), self
+        for name in type(self).model_fields:
             value = getattr(self, name)
-            for marker in field.metadata:
-                if isinstance(marker, StageReference) and isinstance(value, str):
-                    yield (name,), value, marker
-            yield from (((name, *path), stage, marker) for path, stage, marker in _references_in(value))
+            items = enumerate(value) if isinstance(value, list | tuple) else [(None, value)]
+            for index, item in items:
+                if isinstance(item, Spec):
+                    here: SpecPath = (name,) if index is None else (name, index)
+                    yield from (((*here, *path), spec) for path, spec in item.walk())
+
+    def references(self) -> Iterator[tuple[SpecPath, str, StageReference]]:
+        """Yields path, stage name and marker of each reference to another stage, here and below."""
+        for path, spec in self.walk():
+            for name, field in type(spec).model_fields.items():
+                value = getattr(spec, name)
+                for marker in field.metadata:
+                    if isinstance(marker, StageReference) and isinstance(value, str):
+                        yield (*path, name), value, marker
 
     def identity(self) -> dict[str, Any]:
         """The fields that can change a result, as plain data."""
@@ -79,14 +94,6 @@ class Spec(BaseModel):
             for name, field in fields.items()
             if not any(isinstance(marker, Incidental) for marker in field.metadata)
         }
-
-
-def _references_in(value: object) -> Iterator[tuple[tuple[str | int, ...], str, StageReference]]:
-    if isinstance(value, Spec):
-        yield from value.references()
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from (((index, *path), stage, marker) for path, stage, marker in _references_in(item))
 
 
 def _identity_of(value: object) -> Any:
@@ -121,7 +128,8 @@ class KindedSpec(Spec):
         if not cls._is_open() or isinstance(value, cls):
             return handler(value)
         if not isinstance(value, Mapping):
-            raise ValueError(f"expected a mapping with a 'kind' (an installed {cls.noun}), got {value!r}")
+            message = f"expected a mapping with a 'kind' (an installed {cls.noun}), got {value!r}"
+            raise ValueError(message)  # noqa: TRY004 - pydantic reports ValueError
         kind = value.get("kind")
         if kind is None:
             raise fail("kind", f"missing 'kind': which {cls.noun} is meant?", value, cls.__name__)

@@ -100,6 +100,13 @@ class RegularizerSpec(PluginSpec):
     weight: float = Field(1.0, ge=0)
     schedule: WeightSchedule = WeightSchedule()
 
+    def check_latents(self, latent_shape: tuple[int, ...]) -> None:
+        """Looks, before anything starts, whether it can work on latents of shape ``(c, *t, h, w)``.
+
+        Raises:
+            ValueError: with a sentence that says what does not fit.
+        """
+
     def build(self, context: BuildContext) -> "Regularizer":
         """Makes the module."""
         raise TypeError(f"{type(self).__name__} must implement build()")

@@ -1,0 +1,121 @@
+"""The commands and their options; what they do is in modules of their own."""
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from diffusability.core import plugins
+from diffusability.core.errors import DiffusabilityError
+
+app = typer.Typer(
+    name="dfz",
+    help="Measure how diffusable an autoencoder's latents are, fix them, and prove it.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="the YAML spec")]
+Variants = Annotated[list[str] | None, typer.Option("--variant", help="only this variant; may be repeated")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="change a value of the spec; may be repeated")
+]
+Until = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="stop after this stage")]
+NumRanks = Annotated[int, typer.Option("--nproc", min=1, help="local ranks to start")]
+RunsFolder = Annotated[Path, typer.Option("--runs", help="folder in which runs are kept")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+) -> None:
+    """Options of all commands; ``main`` reads --debug itself."""
+
+
+@app.command()
+def run(
+    spec: SpecFile,
+    variant: Variants = None,
+    until: Until = None,
+    overrides: Overrides = None,
+    nproc: NumRanks = 1,
+    runs: RunsFolder = Path("runs"),
+) -> None:
+    """Run a spec. Finished stages are kept, an interrupted one resumes, a changed one is redone."""
+    from diffusability.core.cli.run_command import run_spec
+
+    run_spec(spec, variant or [], until, overrides or [], nproc, runs)
+
+
+@app.command()
+def check(
+    spec: SpecFile,
+    variant: Variants = None,
+    until: Until = None,
+    overrides: Overrides = None,
+    nproc: NumRanks = 1,
+    runs: RunsFolder = Path("runs"),
+) -> None:
+    """Validate a spec and print what would run; start nothing."""
+    from diffusability.core.cli.check_command import check_spec
+
+    check_spec(spec, variant or [], until, overrides or [], nproc, runs)
+
+
+@app.command()
+def report(
+    run_folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="folders of runs, such as runs/quickstart")
+    ],
+) -> None:
+    """Rebuild the report of a run; compare several runs in one."""
+    from diffusability.core.report import build_report
+
+    for path in build_report(run_folders):
+        typer.echo(str(path))
+
+
+@app.command(name="plugins")
+def list_plugins(
+    group: Annotated[str | None, typer.Argument(metavar="[KIND]", help=f"one of: {', '.join(plugins.GROUPS)}")] = None,
+    check_imports: Annotated[bool, typer.Option("--check", help="import each one and report the broken")] = False,
+) -> None:
+    """List what is installed."""
+    from diffusability.core.cli.plugins_command import show_plugins
+
+    show_plugins(group, check_imports)
+
+
+@app.command()
+def schema(
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="write it there instead of printing it")
+    ] = None,
+) -> None:
+    """Print the JSON schema of specs, with all installed plugins, for editors."""
+    from diffusability.core.cli.schema_command import show_schema
+
+    show_schema(to)
+
+
+def main() -> None:
+    """The entry point of ``dfz``: errors for users come without a traceback, with the exit code of their kind."""
+    debug = "--debug" in sys.argv
+    if debug:  # accepted before and after the command's name
+        sys.argv = [sys.argv[0], *(word for word in sys.argv[1:] if word != "--debug")]
+    try:
+        app()
+    except DiffusabilityError as error:
+        if debug:
+            traceback.print_exc()
+        label = "stopped" if error.exit_code == 75 else "error"
+        for line in str(error).splitlines():
+            Console(stderr=True, soft_wrap=True).print(f"[bold red]{label}:[/bold red]", end=" ")
+            Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

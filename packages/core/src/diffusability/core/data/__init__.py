@@ -1,0 +1,1 @@
+"""Datasets: images from folders or from installed packages, and cached latents."""

@@ -1,0 +1,58 @@
+"""Decodes image files and crops them to squares in [-1, 1]."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from diffusability.core.dataset import UnreadableExample
+
+Box = tuple[float, float, float, float]
+
+
+def read_rgb(path: Path) -> Image.Image:
+    """An image file as 8-bit RGB, turned upright by its EXIF tag.
+
+    Greys are repeated over the channels, transparency is laid on white, 16-bit values are scaled to 8 bits.
+
+    Raises:
+        UnreadableExample: the file is missing, truncated, or no image.
+    """
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
+            image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UnreadableExample(f"{path}: {type(error).__name__}: {error}") from error
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image.convert("RGB")
+
+
+def to_tensor(image: Image.Image) -> Float[Tensor, "3 h w"]:
+    """8-bit RGB to float32 in [-1, 1]."""
+    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))  # HWC
+    return pixels.permute(2, 0, 1).float().div(127.5).sub(1)
+
+
+def cropped(image: Image.Image, box: Box, resolution: int) -> Float[Tensor, "3 h w"]:
+    """The part of an image inside ``box`` (left, top, right, bottom), resized with antialiased bicubic filtering."""
+    if tuple(box) == (0, 0, *image.size) and image.size == (resolution, resolution):
+        return to_tensor(image)
+    return to_tensor(image.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box))
+
+
+def uniform(generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:
+    """One uniform number in [low, high)."""
+    return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def mirrored(image: Float[Tensor, "c h w"], generator: torch.Generator) -> Float[Tensor, "c h w"]:
+    """The image, mirrored left to right in half of all cases."""
+    return image.flip(-1) if uniform(generator) < 0.5 else image

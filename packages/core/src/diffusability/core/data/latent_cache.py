@@ -1,0 +1,119 @@
+"""The files of cached latents: shards of posterior means and log variances, and what they were made from."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diffusability.core.errors import DataError
+from diffusability.core.normalizer import ChannelStatistics, LatentNormalizer
+
+INDEX = "cache.json"
+FORMAT = "diffusability-latents"
+
+
+@attrs.frozen(kw_only=True)
+class CacheIndex:
+    """What ``cache.json`` says.
+
+    Attributes:
+        shard_sizes: examples in each shard.
+        shape: shape ``(c, *t, h, w)`` of one example.
+        deterministic: True when there is no log variance.
+        flips: True when each example is also cached mirrored.
+        num_classes: labels, or None.
+        mean: per-channel mean of the latents (samples of the posterior).
+        std: per-channel standard deviation.
+        provenance: digests and specs of the autoencoder and the data.
+    """
+
+    shard_sizes: tuple[int, ...]
+    shape: tuple[int, ...]
+    deterministic: bool
+    flips: bool
+    num_classes: int | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    provenance: dict[str, Any]
+
+    @property
+    def num_samples(self) -> int:
+        """Cached examples."""
+        return sum(self.shard_sizes)
+
+    def normalizer(self) -> LatentNormalizer:
+        """The normaliser that goes with these latents."""
+        return LatentNormalizer(torch.tensor(self.mean), torch.tensor(self.std))
+
+
+def shard_path(directory: Path, shard: int) -> Path:
+    """File of a shard."""
+    return directory / f"shard-{shard:05d}.safetensors"
+
+
+def write_shard(directory: Path, shard: int, tensors: Mapping[str, Tensor], statistics: ChannelStatistics) -> None:
+    """Writes a shard so that it appears whole or not at all, with the channel statistics of its latents."""
+    path = shard_path(directory, shard)
+    partial = path.with_suffix(".partial")
+    metadata = {"statistics": json.dumps(statistics.state())}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=metadata)
+    os.replace(partial, path)
+
+
+def shard_statistics(directory: Path, shard: int) -> ChannelStatistics:
+    """The channel statistics that a shard carries."""
+    with open_shard(directory, shard) as opened:
+        return ChannelStatistics.from_state(json.loads(opened.metadata()["statistics"]))
+
+
+def shard_rows(directory: Path, shard: int) -> int:
+    """Examples in a shard."""
+    with open_shard(directory, shard) as opened:
+        return int(opened.get_slice("mean").get_shape()[0])
+
+
+def write_index(directory: Path, index: CacheIndex) -> None:
+    """Writes ``cache.json``."""
+    path = directory / INDEX
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"format": FORMAT, **attrs.asdict(index)}, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def read_index(directory: Path) -> CacheIndex:
+    """Reads ``cache.json``. Raises DataError when it is missing or not of this format."""
+    path = directory / INDEX
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise DataError(f"no latent cache in {str(directory)!r}: {INDEX} is missing") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{str(path)!r} is not valid JSON: {error}") from None
+    if content.pop("format", None) != FORMAT:
+        raise DataError(f"{str(path)!r} does not describe a latent cache")
+    tuples = {name: tuple(content[name]) for name in ("shard_sizes", "shape", "mean", "std")}
+    return CacheIndex(**{**content, **tuples})
+
+
+def open_shard(directory: Path, shard: int) -> Any:
+    """A memory-mapped shard. Raises DataError when it is missing or cut short."""
+    path = shard_path(directory, shard)
+    try:
+        return safe_open(path, framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"latent shard {str(path)!r} cannot be read: {error}") from None
+
+
+def is_whole(directory: Path, shard: int) -> bool:
+    """True when a shard exists and can be read."""
+    try:
+        return shard_rows(directory, shard) >= 0
+    except DataError:
+        return False

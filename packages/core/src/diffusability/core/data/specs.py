@@ -1,0 +1,98 @@
+"""Specs of the datasets of the core. Free of torch."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from diffusability.core.build import BuildContext
+from diffusability.core.specs.base import Incidental
+from diffusability.core.specs.components import DatasetSpec, Split
+from diffusability.core.specs.stages import EncodeStageName
+
+if TYPE_CHECKING:
+    from diffusability.core.dataset import Dataset
+
+#: File names that are taken for images.
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+def has_images(folder: Path) -> bool:
+    """True when there is an image file anywhere below the folder; stops at the first."""
+    return any(
+        Path(name).suffix.lower() in IMAGE_SUFFIXES
+        for _, _, names in os.walk(folder, followlinks=True)
+        for name in names
+    )
+
+
+class SamplePhotosSpec(DatasetSpec):
+    """Random crops at many scales of the colour photographs that scikit-image and scikit-learn ship."""
+
+    kind: Literal["sample-photos"] = "sample-photos"
+    resolution: PositiveInt = Field(64, description="height and width in pixels", le=256)
+    flip: bool = Field(True, description="mirror half of the training crops")
+    size: PositiveInt = Field(8192, description="crops that count as one epoch of training")
+    validation_size: PositiveInt = Field(1024, description="fixed crops of the validation regions")
+
+    def image_shape(self) -> tuple[int, ...]:
+        return (3, self.resolution, self.resolution)
+
+    def build(self, context: BuildContext, split: Split) -> "Dataset":
+        from diffusability.core.data.sample_photos import SamplePhotos
+
+        return SamplePhotos(self, split)
+
+
+class ImageFolderSpec(DatasetSpec):
+    """A tree of image files, with class folders if wanted."""
+
+    kind: Literal["image-folder"] = "image-folder"
+    path: Path = Field(description="folder with images, at any depth")
+    resolution: PositiveInt = Field(256, description="height and width in pixels")
+    crop: Literal["random", "center"] = Field(
+        "random", description="training crops; the shorter side is first resized to `resolution`"
+    )
+    flip: bool = Field(True, description="mirror half of the training images")
+    labels: Literal["none", "folder"] = Field("none", description="folder: the first folder below `path` is the class")
+    validation_path: Path | None = Field(None, description="a folder of its own for validation")
+    validation_share: float = Field(
+        0.05, gt=0, lt=1, description="without validation_path: the share of files kept out of training, by name"
+    )
+    max_unreadable_share: float = Field(
+        0.1, ge=0, le=1, description="training stops when a larger share of the files cannot be read"
+    )
+    num_workers: Annotated[int, Incidental()] = Field(2, ge=0, description="loading processes per rank")
+
+    def image_shape(self) -> tuple[int, ...]:
+        return (3, self.resolution, self.resolution)
+
+    def check_inputs(self) -> None:
+        for name, folder in (("path", self.path), ("validation_path", self.validation_path)):
+            if folder is None:
+                continue
+            if not folder.is_dir():
+                what = "is a file" if folder.is_file() else "does not exist"
+                raise ValueError(f"{name} {str(folder)!r} {what}; expected a folder with images")
+            if not has_images(folder):
+                suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+                raise ValueError(f"{name} {str(folder)!r} holds no images; expected files ending in {suffixes}")
+
+    def build(self, context: BuildContext, split: Split) -> "Dataset":
+        from diffusability.core.data.image_folder import ImageFolder
+
+        return ImageFolder(self, split)
+
+
+class LatentsSpec(DatasetSpec):
+    """The latents that an earlier encode stage cached."""
+
+    kind: Literal["latents"] = "latents"
+    holds = "latents"
+    stage: EncodeStageName
+
+    def build(self, context: BuildContext, split: Split) -> "Dataset":
+        from diffusability.core.data.latents import Latents
+
+        return Latents(context.stage_directory(self.stage) / "latents")

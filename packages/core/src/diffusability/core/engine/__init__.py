@@ -1,0 +1,1 @@
+"""Training on DeepSpeed: one task, deterministic batches, checkpoints that are whole or absent."""

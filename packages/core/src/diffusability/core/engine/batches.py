@@ -1,0 +1,157 @@
+"""Batches whose content depends on the seed and the step alone, not on the number of ranks or workers."""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import attrs
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from diffusability.core.dataset import Dataset, Example, UnreadableExample
+from diffusability.core.errors import DataError
+from diffusability.core.objective import Batch
+from diffusability.core.randomness import BatchRandomness
+from diffusability.core.seeds import derived_seed
+
+#: Examples that may turn out unreadable one after the other before loading gives up.
+MAX_ATTEMPTS = 100
+
+
+@attrs.frozen(kw_only=True)
+class BatchPlan:
+    """How the global batch of each step is cut into micro batches.
+
+    Attributes:
+        seed: seed of the stage.
+        batch_size: samples per optimizer step over all ranks.
+        micro_batch_size: samples per rank and forward pass.
+        rank: this rank.
+        num_ranks: all ranks.
+    """
+
+    seed: int
+    batch_size: int
+    micro_batch_size: int
+    rank: int
+    num_ranks: int
+
+    @property
+    def accumulation_steps(self) -> int:
+        """Forward passes per optimizer step on each rank."""
+        return self.batch_size // (self.micro_batch_size * self.num_ranks)
+
+    def positions(self, accumulation: int) -> range:
+        """Places in the global batch of this rank's samples in one of its micro batches."""
+        first = (accumulation * self.num_ranks + self.rank) * self.micro_batch_size
+        return range(first, first + self.micro_batch_size)
+
+
+@attrs.frozen
+class Place:
+    """A sample's place in training: which step, and which position in its global batch."""
+
+    step: int
+    position: int
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class LoadedBatch:
+    """A micro batch with the reports of files that could not be read for it."""
+
+    batch: Batch
+    unreadable: Sequence[str]
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, size: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
+    return torch.randperm(size, generator=generator)
+
+
+class _PlacedExamples(TorchDataset[tuple[Place, Example, list[str]]]):
+    """Examples by place: each epoch is one permutation, and a place's augmentation has its own stream."""
+
+    def __init__(self, dataset: Dataset, seed: int, batch_size: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.batch_size = batch_size
+
+    def __getitem__(self, place: Place) -> tuple[Place, Example, list[str]]:
+        epoch, rest = divmod(place.step * self.batch_size + place.position, len(self.dataset))
+        index = int(_order(self.seed, epoch, len(self.dataset))[rest])
+        unreadable: list[str] = []
+        for attempt in range(MAX_ATTEMPTS):
+            stream = derived_seed(self.seed, "augmentation", place.step, place.position, attempt)
+            try:
+                example = self.dataset.load(index, torch.Generator().manual_seed(stream))
+            except UnreadableExample as error:
+                unreadable.append(str(error))
+                index = derived_seed(stream, "instead") % len(self.dataset)
+            else:
+                return place, example, unreadable
+        raise DataError(f"{MAX_ATTEMPTS} examples in a row cannot be read; the last: {unreadable[-1]}")
+
+
+def stacked(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Data and labels of examples as tensors. Raises DataError when shapes differ."""
+    shapes = {tuple(example.data.shape) for example in examples}
+    if len(shapes) > 1:
+        raise DataError(f"examples of different shapes cannot form a batch: {', '.join(map(str, sorted(shapes)))}")
+    labels = [example.label for example in examples]
+    data = torch.stack([example.data for example in examples])
+    return data, None if None in labels else torch.tensor(labels)
+
+
+class _Collate:
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __call__(self, items: list[tuple[Place, Example, list[str]]]) -> LoadedBatch:
+        places, examples, unreadable = zip(*items, strict=True)
+        data, labels = stacked(examples)
+        positions = [place.position for place in places]
+        randomness = BatchRandomness(seed=self.seed, step=places[0].step, positions=positions)
+        return LoadedBatch(
+            batch=Batch(data=data, labels=labels, randomness=randomness),
+            unreadable=[report for reports in unreadable for report in reports],
+        )
+
+
+class _MicroBatches:
+    """The places of each micro batch, in the order in which this rank trains on them."""
+
+    def __init__(self, plan: BatchPlan, first_step: int, last_step: int) -> None:
+        self.plan = plan
+        self.steps = range(first_step, last_step)
+
+    def __len__(self) -> int:
+        return len(self.steps) * self.plan.accumulation_steps
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        for step in self.steps:
+            for accumulation in range(self.plan.accumulation_steps):
+                yield [Place(step, position) for position in self.plan.positions(accumulation)]
+
+
+def batches(
+    dataset: Dataset, plan: BatchPlan, first_step: int, last_step: int, num_workers: int = 0, pin_memory: bool = False
+) -> DataLoader[LoadedBatch]:
+    """This rank's micro batches of the steps from ``first_step`` to before ``last_step``, in order."""
+    return DataLoader(
+        _PlacedExamples(dataset, plan.seed, plan.batch_size),
+        batch_sampler=_MicroBatches(plan, first_step, last_step),  # type: ignore[arg-type]
+        num_workers=num_workers,
+        collate_fn=_Collate(plan.seed),
+        pin_memory=pin_memory,
+        persistent_workers=False,
+    )
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device, images with channels last."""
+    data = batch.data.to(device, non_blocking=True)
+    if data.ndim == 4:
+        data = data.contiguous(memory_format=torch.channels_last)
+    labels = batch.labels.to(device, non_blocking=True) if batch.labels is not None else None
+    return attrs.evolve(batch, data=data, labels=labels)

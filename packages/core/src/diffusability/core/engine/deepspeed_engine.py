@@ -1,0 +1,63 @@
+"""Hands a task to DeepSpeed."""
+
+import logging
+import warnings
+from typing import Any
+
+import torch
+
+from diffusability.core.engine.distributed import Ranks
+from diffusability.core.engine.task import TrainTask
+from diffusability.core.specs.stages import TrainStage
+from diffusability.core.specs.training import EngineSpec
+
+
+def micro_batch_size(spec: TrainStage, engine: EngineSpec, num_ranks: int) -> int:
+    """Samples per rank and forward pass: as asked, or a rank's whole share of the batch."""
+    return engine.micro_batch_size or spec.batch_size // num_ranks
+
+
+def deepspeed_config(spec: TrainStage, engine: EngineSpec, num_ranks: int) -> dict[str, Any]:
+    """DeepSpeed's configuration of a training stage."""
+    micro = micro_batch_size(spec, engine, num_ranks)
+    return {
+        "train_batch_size": spec.batch_size,
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": spec.batch_size // (micro * num_ranks),
+        "gradient_clipping": spec.gradient_clip or 0.0,
+        "zero_optimization": {"stage": engine.zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 2**62,
+    }
+
+
+def initialize(task: TrainTask, spec: TrainStage, engine: EngineSpec, ranks: Ranks) -> Any:
+    """A DeepSpeed engine around the task's trainable parameters, with AdamW."""
+    import deepspeed
+
+    trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trainable,
+        lr=spec.optimizer.lr,
+        betas=spec.optimizer.betas,
+        eps=spec.optimizer.eps,
+        weight_decay=spec.optimizer.weight_decay,
+        fused=True,
+    )
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made, *_ = deepspeed.initialize(
+            model=task.to(ranks.device),
+            optimizer=optimizer,
+            model_parameters=trainable,
+            config=deepspeed_config(spec, engine, ranks.size),
+            dist_init_required=False,
+        )
+    return made
+
+
+def gradient_norm(engine: Any) -> float | None:
+    """The global gradient norm of the last step before clipping, where DeepSpeed computed one."""
+    norm = engine.get_global_grad_norm()
+    return None if norm is None else float(norm)

@@ -1,0 +1,61 @@
+"""``metrics.jsonl``: one JSON object a line, cut back on resume to what the checkpoint knows."""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+class MetricsLog:
+    """Appends lines of metrics; not-finite numbers become null."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """The lines so far; a last line that a kill cut short is left out."""
+        if not self.path.is_file():
+            return
+        with self.path.open() as file:
+            for line in file:
+                try:
+                    yield json.loads(line)
+                except json.JSONDecodeError:
+                    return
+
+    def cut_after(self, step: int) -> None:
+        """Drops lines of later steps, which a resumed run will write again."""
+        kept = [line for line in self.lines() if line["step"] <= step]
+        if self.path.is_file():
+            partial = self.path.with_suffix(".partial")
+            partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            os.replace(partial, self.path)
+
+    def write(self, metrics: Mapping[str, float]) -> None:
+        """Appends one line."""
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        with self.path.open("a") as file:
+            file.write(json.dumps(finite) + "\n")
+
+
+class RunningMeans:
+    """Means of named numbers since the last reset; part of a checkpoint, so that a resumed log is the same."""
+
+    def __init__(self, state: Mapping[str, tuple[float, int]] | None = None) -> None:
+        self.sums: dict[str, tuple[float, int]] = {name: (s, n) for name, (s, n) in (state or {}).items()}
+
+    def add(self, values: Mapping[str, float]) -> None:
+        """Takes one more observation of each name into account."""
+        for name, value in values.items():
+            total, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = (total + value, count + 1)
+
+    def means(self) -> dict[str, float]:
+        """The means so far."""
+        return {name: total / count for name, (total, count) in self.sums.items()}
+
+    def reset(self) -> None:
+        """Forgets everything."""
+        self.sums = {}

@@ -1,0 +1,74 @@
+"""The one module that DeepSpeed sees: an objective with its regularizers."""
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diffusability.core.errors import TrainingError
+from diffusability.core.objective import Batch, Objective
+from diffusability.core.regularizer import Regularizer
+from diffusability.core.shapes import Scalar
+from diffusability.core.specs.components import RegularizerSpec
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class TaskOutput:
+    """What one forward pass of a task returns.
+
+    Attributes:
+        loss: the weighted total that is minimised.
+        terms: the objective's losses, and each regularizer's term before its weight, by name; detached.
+        monitors: further numbers for the log; detached.
+    """
+
+    loss: Scalar
+    terms: Mapping[str, Tensor]
+    monitors: Mapping[str, Tensor]
+
+
+class TrainTask(nn.Module):
+    """Computes the losses of a batch by name and their weighted total, under autocast when asked."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        regularizers: Mapping[str, Regularizer],
+        specs: Sequence[RegularizerSpec],
+        autocast_dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.objective = objective
+        self.regularizers = nn.ModuleDict(regularizers)
+        self.specs = {spec.kind: spec for spec in specs}
+        self.autocast_dtype = autocast_dtype
+
+    def forward(self, batch: Batch) -> TaskOutput:
+        """One forward pass; every use of parameters in a step happens inside it, as ZeRO requires."""
+        device = batch.data.device.type
+        with torch.autocast(device, dtype=self.autocast_dtype or torch.bfloat16, enabled=bool(self.autocast_dtype)):
+            output = self.objective(batch)
+            terms: dict[str, Tensor] = {name: _scalar(name, loss) for name, loss in output.losses.items()}
+            total: Tensor = torch.stack([loss.float() for loss in terms.values()]).sum()
+            for name, regularizer in self.regularizers.items():
+                spec = self.specs[name]
+                weight = spec.weight * spec.schedule.factor(batch.randomness.step)
+                if weight == 0 and not any(parameter.requires_grad for parameter in regularizer.parameters()):
+                    continue
+                term = _scalar(name, regularizer(output, self))
+                terms[name] = term
+                total = total + weight * term.float()
+        return TaskOutput(
+            loss=total,
+            terms={name: term.detach().float() for name, term in terms.items()},
+            monitors={name: value.detach().float() for name, value in output.monitors.items()},
+        )
+
+
+def _scalar(name: str, term: object) -> Float[Tensor, ""]:
+    if not isinstance(term, Tensor) or term.ndim != 0:
+        found = f"shape {tuple(term.shape)}" if isinstance(term, Tensor) else type(term).__name__
+        raise TrainingError(f"loss term {name!r} must be a scalar tensor, got {found}")
+    return term

@@ -1,0 +1,178 @@
+"""The loop: batches in, optimizer steps, metrics, checkpoints."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import attrs
+import torch
+
+from diffusability.core.dataset import Dataset
+from diffusability.core.engine.batches import BatchPlan, LoadedBatch, batches, moved
+from diffusability.core.engine.checkpoints import Checkpoints
+from diffusability.core.engine.deepspeed_engine import gradient_norm, micro_batch_size
+from diffusability.core.engine.distributed import Ranks
+from diffusability.core.engine.ema import ExponentialMovingAverage
+from diffusability.core.engine.learning_rate import learning_rate_factor
+from diffusability.core.engine.metrics_log import MetricsLog, RunningMeans
+from diffusability.core.engine.stopping import StopRequest
+from diffusability.core.engine.task import TaskOutput
+from diffusability.core.errors import TrainingError
+from diffusability.core.progress import StageProgress
+from diffusability.core.seeds import derived_seed
+from diffusability.core.specs.stages import TrainStage
+from diffusability.core.specs.training import EngineSpec
+from diffusability.core.tracker import Tracker
+
+#: Called with the number of finished steps.
+StepHook = Callable[[int], None]
+
+
+@attrs.define(kw_only=True, eq=False)
+class TrainingLoop:
+    """Trains a DeepSpeed engine for the steps of a stage.
+
+    Attributes:
+        engine: the DeepSpeed engine around a TrainTask.
+        spec: the stage.
+        engine_spec: precision and sharding.
+        seed: seed of the stage.
+        dataset: what to train on.
+        num_workers: loading processes.
+        ranks: this process among the others.
+        ema: average of the weights, if one is kept.
+        checkpoints: where to save.
+        log: the metrics file.
+        trackers: further receivers of metrics.
+        stop: whether the run was asked to stop.
+        on_unreadable: told of files that could not be read; returns how many there are by now.
+        hooks: called after every step.
+    """
+
+    engine: Any
+    spec: TrainStage
+    engine_spec: EngineSpec
+    seed: int
+    dataset: Dataset
+    num_workers: int
+    ranks: Ranks
+    ema: ExponentialMovingAverage | None
+    checkpoints: Checkpoints
+    log: MetricsLog
+    trackers: Sequence[Tracker]
+    stop: StopRequest
+    on_unreadable: Callable[[Sequence[str]], int]
+    hooks: Sequence[StepHook] = ()
+    means: RunningMeans = attrs.field(factory=RunningMeans)
+    _data_wait_s: float = 0.0
+    _busy_s: float = 0.0
+    _timed_steps: int = 0
+    _num_unreadable: int = 0
+
+    def run(self, first_step: int, progress: StageProgress) -> None:
+        """Trains from ``first_step`` to the last step of the stage.
+
+        Raises:
+            TrainingError: a loss is not finite.
+            StoppedOnRequest: after a checkpoint was written.
+        """
+        iterator = self._batches(first_step)
+        self.engine.module.train()
+        for step in range(first_step, self.spec.steps):
+            started = time.perf_counter()
+            self._step(step, iterator)
+            self._busy_s += time.perf_counter() - started
+            self._timed_steps += 1
+            self._after(step + 1, progress)
+
+    def _batches(self, first_step: int) -> Iterator[LoadedBatch]:
+        plan = BatchPlan(
+            seed=self.seed,
+            batch_size=self.spec.batch_size,
+            micro_batch_size=micro_batch_size(self.spec, self.engine_spec, self.ranks.size),
+            rank=self.ranks.rank,
+            num_ranks=self.ranks.size,
+        )
+        on_gpu = self.ranks.device.type == "cuda"
+        return iter(batches(self.dataset, plan, first_step, self.spec.steps, self.num_workers, pin_memory=on_gpu))
+
+    def _step(self, step: int, iterator: Iterator[LoadedBatch]) -> None:
+        """One optimizer step: all its micro batches, forward and backward, then the update."""
+        rate = self.spec.optimizer.lr * learning_rate_factor(self.spec.learning_rate, step, self.spec.steps)
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = rate
+        for accumulation in range(self.engine.gradient_accumulation_steps()):
+            waited = time.perf_counter()
+            loaded = next(iterator)
+            self._data_wait_s += time.perf_counter() - waited
+            if loaded.unreadable:
+                self._num_unreadable = self.on_unreadable(loaded.unreadable)
+            # For code that draws from torch's global generator: the same numbers when a step is repeated.
+            torch.manual_seed(derived_seed(self.seed, "global", step, accumulation, self.ranks.rank))
+            output: TaskOutput = self.engine(moved(loaded.batch, self.ranks.device))
+            self._observe(output, step)
+            self.engine.backward(output.loss)
+            self.engine.step()
+        norm = gradient_norm(self.engine)
+        if norm is not None:
+            self.means.add({"grad_norm": norm})
+        if self.ema is not None:
+            self.ema.update(self.engine.module)
+
+    def _observe(self, output: TaskOutput, step: int) -> None:
+        named = {"loss": output.loss.detach(), **output.terms, **output.monitors}
+        values = dict(zip(named, torch.stack([value.float() for value in named.values()]).tolist(), strict=True))
+        for name in ("loss", *output.terms):
+            if not math.isfinite(values[name]):
+                broken = [term for term in output.terms if not math.isfinite(values[term])] or ["loss"]
+                kept = self.checkpoints.steps()
+                raise TrainingError(
+                    f"loss term {broken[0]!r} became {values[broken[0]]} at step {step}; "
+                    + (f"the last checkpoint is of step {kept[-1]}" if kept else "there is no checkpoint yet")
+                    + "; a lower learning rate or a gradient_clip often helps"
+                )
+        self.means.add(values)
+
+    def _after(self, done: int, progress: StageProgress) -> None:
+        """Everything that follows a step: the log, the hooks, the checkpoint, and stopping."""
+        if done % self.spec.log_every == 0 or done == self.spec.steps:
+            self._log(done, progress)
+        else:
+            progress.update(done)
+        for hook in self.hooks:
+            hook(done)
+        stopping = self.ranks.any(bool(self.stop))
+        if done % self.spec.checkpoint.every == 0 or done == self.spec.steps or stopping:
+            self.save(done)
+        if stopping:
+            self.stop.signal_name = self.stop.signal_name or "a signal on another rank"
+            self.stop.raise_if_requested(f"saved at step {done}")
+
+    def save(self, done: int) -> None:
+        """Writes a checkpoint after ``done`` steps."""
+        state = {"diffusability": {"means": self.means.sums}}
+        self.checkpoints.save(self.engine, done, state, self.ema.state_dict() if self.ema is not None else None)
+
+    def _log(self, done: int, progress: StageProgress) -> None:
+        means = self.ranks.mean(self.means.means())
+        steps = max(1, self._timed_steps)
+        busy = max(self._busy_s, 1e-9)
+        metrics = {
+            "step": done,
+            "samples": done * self.spec.batch_size,
+            **means,
+            "lr": self.engine.optimizer.param_groups[0]["lr"],
+            "samples_per_s": steps * self.spec.batch_size / busy,
+            "step_time_s": busy / steps,
+            "data_wait_s": self._data_wait_s / steps,
+        }
+        if self._num_unreadable:
+            metrics["num_unreadable"] = self._num_unreadable
+        if self.ranks.is_main:
+            self.log.write(metrics)
+            for tracker in self.trackers:
+                tracker.log(done, metrics)
+        progress.update(done, f"loss {means['loss']:.4g}  {metrics['samples_per_s']:.0f} samples/s")
+        self.means.reset()
+        self._busy_s, self._data_wait_s, self._timed_steps = 0.0, 0.0, 0

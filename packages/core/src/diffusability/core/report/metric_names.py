@@ -1,0 +1,57 @@
+"""What metrics are called in tables and figures, and what they mean."""
+
+import attrs
+
+
+@attrs.frozen
+class MetricName:
+    """The name that readers see and one line of explanation."""
+
+    label: str
+    meaning: str = ""
+
+
+KNOWN_METRICS: dict[str, MetricName] = {
+    "psnr": MetricName("PSNR", "peak signal-to-noise ratio of reconstructions"),
+    "ssim": MetricName("SSIM", "structural similarity of reconstructions"),
+    "lpips": MetricName("LPIPS", "learned perceptual distance of reconstructions"),
+    "st_lpips": MetricName("ST-LPIPS", "shift-tolerant learned perceptual distance of reconstructions"),
+    "kl_per_dim": MetricName("KL / dim", "KL divergence of the posterior from the prior, mean over dimensions"),
+    "high_frequency_share": MetricName("HF share", "share of the AC energy of 8x8 block DCTs at u + v >= 8"),
+    "spectral_gap": MetricName("Spectral gap", "log amplitude of latents minus that of pooled RGB; 0 is RGB-like"),
+    "chop_off_area": MetricName("Chop-off area", "area under PSNR against the share of DCT coefficients kept"),
+    "sliced_wasserstein": MetricName("Sliced W.", "sliced Wasserstein distance of generated from real images"),
+    "fid": MetricName("FID", "Frechet distance of Inception features"),
+    "rfid": MetricName("rFID", "Frechet distance of Inception features, reconstructions"),
+    "gfid": MetricName("gFID", "Frechet distance of Inception features, generated images"),
+    "fdd": MetricName("FDD", "Frechet distance of DINOv2 features"),
+    "rfdd": MetricName("rFDD", "Frechet distance of DINOv2 features, reconstructions"),
+    "fvd": MetricName("FVD", "Frechet distance of I3D features of clips"),
+    "viv": MetricName("VIV", "velocity irreducible variance"),
+    "lds": MetricName("LDS", "spatial structure of cosine similarity by distance"),
+    "cds": MetricName("CDS", "spatial structure of cosine similarity by distance"),
+    "srss": MetricName("SRSS", "spatial structure of cosine similarity by distance"),
+    "sec": MetricName("SEC", "share of full-map DCT energy at high frequencies"),
+    "lnc": MetricName("LNC", "share of nearest neighbours with the same label"),
+    "latent_spectrum_curve": MetricName("Spectrum of the latents"),
+    "chop_off_curve": MetricName("High-frequency chop-off"),
+    "lr": MetricName("learning rate"),
+    "grad_norm": MetricName("gradient norm"),
+    "samples_per_s": MetricName("samples per second"),
+    "step_time_s": MetricName("seconds per step"),
+}
+
+
+def metric_label(name: str) -> str:
+    """The name to show for a stable name. Of an unknown metric it is made from the stable name."""
+    if name in KNOWN_METRICS:
+        return KNOWN_METRICS[name].label
+    if name.removeprefix("rgb_") in KNOWN_METRICS:
+        return f"RGB {KNOWN_METRICS[name.removeprefix('rgb_')].label}"
+    words = name.removesuffix("_curve").replace("_", " ").strip() or name
+    return words[:1].upper() + words[1:]
+
+
+def metric_meaning(name: str) -> str:
+    """One line that explains a metric; empty for an unknown one."""
+    return KNOWN_METRICS[name].meaning if name in KNOWN_METRICS else ""

@@ -1,0 +1,209 @@
+"""The table of variants by scalar metrics: which value is the best, and how far each is from the baseline."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+
+from diffusability.core.report.comparison import Comparison
+from diffusability.core.report.metric_names import metric_label, metric_meaning
+from diffusability.core.report.number_format import ABSENT, column_decimals, format_delta, format_number
+from diffusability.core.report.results import Metric
+
+#: Metrics of the images themselves, next to the metric of the latents that has the rest of the name.
+REFERENCE_PREFIX = "rgb_"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Cell:
+    """One value as it is shown.
+
+    Attributes:
+        text: the number, or a dash.
+        best: whether it is the best of its column.
+        delta: difference from the first variant; empty where there is none to show.
+        improves: whether that difference is for the better; None when there is none or no direction.
+        title: what a reader may want to know besides.
+    """
+
+    text: str = ABSENT
+    best: bool = False
+    delta: str = ""
+    improves: bool | None = None
+    title: str = ""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Column:
+    """A metric of a stage over all variants, in their order.
+
+    Attributes:
+        stage: name of the stage.
+        metric: stable name of the metric.
+        label: the name to show.
+        unit: unit, or empty.
+        higher_is_better: None for a metric without a direction.
+        meaning: one line of explanation, or empty.
+        num_samples: how many images, if all variants agree.
+        warning: why the values may not be comparable, or empty.
+        values: the numbers; None where a variant has none.
+        cells: the numbers as they are shown.
+        reference: the same quantity of the images themselves, or empty.
+    """
+
+    stage: str
+    metric: str
+    label: str
+    unit: str
+    higher_is_better: bool | None
+    meaning: str
+    num_samples: int | None
+    warning: str
+    values: Sequence[float | None]
+    cells: Sequence[Cell]
+    reference: str = ""
+
+    @property
+    def arrow(self) -> str:
+        """The direction that is better: ↑, ↓, or nothing."""
+        return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
+
+
+def best_places(values: Sequence[float | None], higher_is_better: bool | None) -> set[int]:
+    """Places of the best value and its ties. Empty without a direction, without a rival, or when all are equal."""
+    known = [value for value in values if value is not None]
+    if higher_is_better is None or len(set(known)) < 2:
+        return set()
+    best = max(known) if higher_is_better else min(known)
+    return {place for place, value in enumerate(values) if value == best}
+
+
+def metric_columns(comparison: Comparison) -> list[Column]:
+    """The columns of the table, grouped by stage; curves are not among them."""
+    columns = []
+    for stage_name in comparison.stage_names:
+        stages = [variant.stages.get(stage_name) for variant in comparison.variants]
+        found = [stage.metrics if stage else {} for stage in stages]
+        names = dict.fromkeys(name for metrics in found for name, metric in metrics.items() if not _is_curve(metric))
+        references = {name: reference for name in names if (reference := _reference(name, names, found)) is not None}
+        columns += [
+            _column(comparison, stage_name, [metrics.get(name) for metrics in found], references.get(name))
+            for name in names
+            if name.removeprefix(REFERENCE_PREFIX) not in references or not name.startswith(REFERENCE_PREFIX)
+        ]
+    return columns
+
+
+def column_blocks(columns: Sequence[Column], most: int = 10) -> list[list[tuple[str, list[Column]]]]:
+    """Columns in blocks of at most ``most`` that fit on a page, each a list of stages with their columns."""
+    blocks: list[list[tuple[str, list[Column]]]] = []
+    stages: dict[str, list[Column]] = {}
+    for column in columns:
+        stages.setdefault(column.stage, []).append(column)
+    room = 0
+    for stage, group in stages.items():
+        parts = -(-len(group) // most)
+        size = -(-len(group) // parts)
+        for start in range(0, len(group), size):
+            piece = group[start : start + size]
+            if len(piece) > room:
+                blocks.append([])
+                room = most
+            blocks[-1].append((stage, piece))
+            room -= len(piece)
+    return blocks
+
+
+def _reference(name: str, names: Iterable[str], found: Sequence[Mapping[str, Metric]]) -> float | None:
+    """What a metric is for the images themselves, if ``rgb_<name>`` says so and is equal for all variants."""
+    if REFERENCE_PREFIX + name not in names:
+        return None
+    metrics = [metrics[REFERENCE_PREFIX + name] for metrics in found if REFERENCE_PREFIX + name in metrics]
+    values = [metric.value for metric in metrics if metric.value is not None]
+    agree = len(values) == len(metrics) and all(math.isclose(value, values[0], rel_tol=1e-4) for value in values)
+    return values[0] if agree else None
+
+
+def _is_curve(metric: Metric) -> bool:
+    return metric.curve is not None or metric.name.endswith("_curve")
+
+
+def _column(
+    comparison: Comparison, stage_name: str, metrics: Sequence[Metric | None], reference: float | None
+) -> Column:
+    present = [metric for metric in metrics if metric is not None]
+    first = next((metric for metric in present if metric.value is not None), present[0])
+    values = [metric.value if metric else None for metric in metrics]
+    directions = {metric.higher_is_better for metric in present}
+    direction = directions.pop() if len(directions) == 1 else None
+    decimals = column_decimals([value for value in values if value is not None])
+    best = best_places(values, direction)
+    cells = [
+        _cell(
+            metric,
+            baseline=values[0] if place else None,
+            baseline_label=comparison.variants[0].label,
+            direction=direction,
+            decimals=decimals,
+            best=place in best,
+        )
+        for place, metric in enumerate(metrics)
+    ]
+    counts = {metric.num_samples for metric in present}
+    return Column(
+        stage=stage_name,
+        metric=first.name,
+        label=metric_label(first.name),
+        unit=first.unit,
+        higher_is_better=direction,
+        meaning=metric_meaning(first.name),
+        num_samples=counts.pop() if len(counts) == 1 else None,
+        warning=_disagreement([metric for metric in present if metric.value is not None]),
+        values=values,
+        cells=cells,
+        reference="" if reference is None else format_number(reference, decimals),
+    )
+
+
+def _cell(
+    metric: Metric | None,
+    *,
+    baseline: float | None,
+    baseline_label: str,
+    direction: bool | None,
+    decimals: int | None,
+    best: bool,
+) -> Cell:
+    if metric is None:
+        return Cell(title="no result yet")
+    if metric.value is None:
+        return Cell(title=metric.absence)
+    text = format_number(metric.value, decimals)
+    details = [f"{metric.name} = {metric.value!r}{' ' + metric.unit if metric.unit else ''}"]
+    if metric.num_samples is not None:
+        details.append(f"of {metric.num_samples:,} samples")
+    if baseline is None:
+        return Cell(text=text, best=best, title=", ".join(details))
+    delta = metric.value - baseline
+    improves = None if direction is None or delta == 0 else (delta > 0) == direction
+    verdict = {True: "better than", False: "worse than", None: "against"}[improves]
+    details.append(f"{format_delta(delta, decimals)} {verdict} {baseline_label}")
+    return Cell(text=text, best=best, delta=format_delta(delta, decimals), improves=improves, title=", ".join(details))
+
+
+def _disagreement(metrics: Sequence[Metric]) -> str:
+    """What differs between the ways in which variants were measured; empty when nothing does."""
+    parts = []
+    for noun, seen in (
+        ("numbers of samples", {f"{metric.num_samples}" for metric in metrics}),
+        ("units", {metric.unit or "none" for metric in metrics}),
+        ("directions", {f"{metric.higher_is_better}" for metric in metrics}),
+    ):
+        if len(seen) > 1:
+            parts.append(f"{noun} ({', '.join(sorted(seen))})")
+    if len({json.dumps(metric.settings, sort_keys=True, default=str) for metric in metrics}) > 1:
+        keys = sorted({str(key) for metric in metrics for key in metric.settings})
+        differing = [key for key in keys if len({repr(metric.settings.get(key)) for metric in metrics}) > 1]
+        parts.append(f"settings ({', '.join(differing)})")
+    return f"variants differ in {' and '.join(parts)}" if parts else ""

@@ -1,0 +1,155 @@
+"""Figures of training: the loss and its terms by optimizer step, all variants on each axis."""
+
+from collections.abc import Callable, Sequence
+
+import attrs
+import numpy as np
+from matplotlib.axes import Axes
+
+from diffusability.core.report.comparison import Comparison, StageFolder
+from diffusability.core.report.line_styles import LineStyle
+from diffusability.core.report.metric_names import metric_label
+from diffusability.core.report.report_figure import (
+    ReportFigure,
+    add_legend,
+    file_name,
+    legend_line,
+    new_figure,
+    plain_text,
+)
+from diffusability.core.report.training_log import Series, is_wide, smooth
+
+#: How training ran rather than what it reached.
+OPTIMISATION_KEYS = ("lr", "grad_norm", "samples_per_s", "step_time_s")
+#: Counters, which say nothing as a curve.
+COUNTERS = ("samples", "epoch", "time", "seconds")
+EVALUATION_PREFIX = "eval/"
+#: Points of a line that a reader can tell apart.
+MOST_POINTS = 800
+
+
+@attrs.frozen(kw_only=True)
+class PanelGroup:
+    """Logged numbers that share a figure. ``title`` has a place for the name of the stage."""
+
+    name: str
+    title: str
+    caption: str
+    wants: Callable[[str], bool]
+
+
+LOSSES = PanelGroup(
+    name="training",
+    title="Losses of {stage}",
+    caption="Smoothed over 5% of the logged steps; the faint lines are the values as logged.",
+    wants=lambda key: key not in (*OPTIMISATION_KEYS, *COUNTERS) and not key.startswith(EVALUATION_PREFIX),
+)
+EVALUATIONS = PanelGroup(
+    name="evaluated",
+    title="Evaluated during {stage}",
+    caption="Metrics of the weights that would have been saved at that step.",
+    wants=lambda key: key.startswith(EVALUATION_PREFIX),
+)
+OPTIMISATION = PanelGroup(
+    name="optimisation", title="Optimisation of {stage}", caption="", wants=lambda key: key in OPTIMISATION_KEYS
+)
+
+
+def training_figures(comparison: Comparison) -> list[ReportFigure]:
+    """For every stage that trained: the loss and its terms, and what was evaluated on the way."""
+    return _figures(comparison, (LOSSES, EVALUATIONS))
+
+
+def optimisation_figures(comparison: Comparison) -> list[ReportFigure]:
+    """For every stage that trained: learning rate, gradient norm and speed."""
+    return _figures(comparison, (OPTIMISATION,))
+
+
+def _figures(comparison: Comparison, groups: Sequence[PanelGroup]) -> list[ReportFigure]:
+    figures = []
+    for stage in comparison.stage_names:
+        folders = [folder for folder in comparison.folders(stage) if folder.stage.log]
+        for group in groups:
+            keys = [key for key in _keys(folders) if group.wants(key)]
+            if keys:
+                name = f"{group.name}-{file_name(stage)}"
+                figures.append(_panels(folders, keys, name, group.title.format(stage=stage), group.caption))
+    return figures
+
+
+def _keys(folders: Sequence[StageFolder]) -> list[str]:
+    """Keys that have a finite value, the loss first, without terms that equal the loss in every variant."""
+    found = dict.fromkeys(
+        key
+        for folder in folders
+        for key, series in folder.stage.log.items()
+        if len(series.values) and np.isfinite(series.values).any()
+    )
+    keys = sorted(found, key=lambda key: key != "loss")
+    if "loss" not in found:
+        return keys
+    return [key for key in keys if key == "loss" or not all(_repeats_loss(folder, key) for folder in folders)]
+
+
+def _repeats_loss(folder: StageFolder, key: str) -> bool:
+    log = folder.stage.log
+    if key not in log:
+        return True
+    if "loss" not in log or len(log["loss"].values) != len(log[key].values):
+        return False
+    return bool(np.allclose(log["loss"].values, log[key].values, rtol=1e-5, atol=0, equal_nan=True))
+
+
+def _panels(folders: Sequence[StageFolder], keys: Sequence[str], name: str, title: str, caption: str) -> ReportFigure:
+    columns = 3 if len(keys) in (3, 5, 6) else min(4, len(keys))
+    rows = -(-len(keys) // columns)
+    width, height = {1: (5.9, 3.2), 2: (9.6, 3.0), 3: (12.0, 2.9), 4: (12.0, 2.5)}[columns]
+    figure, panels = new_figure(width, height * rows + 0.3, rows, columns)
+    for axes, key in zip(panels, keys, strict=False):
+        _draw_panel(axes, folders, key)
+    for axes in panels[len(keys) :]:
+        axes.set_visible(False)
+    drawn = [folder for folder in folders if any(key in folder.stage.log for key in keys)]
+    add_legend(figure, [legend_line(folder.label, folder.style) for folder in drawn])
+    shown = ", ".join(_key_label(key) for key in keys)
+    return ReportFigure(name=name, title=title, caption=caption, alt=f"{title}: {shown}", figure=figure)
+
+
+def _draw_panel(axes: Axes, folders: Sequence[StageFolder], key: str) -> None:
+    series = [(folder.style, folder.stage.log[key]) for folder in folders if key in folder.stage.log]
+    for style, one in series:
+        _draw_series(axes, one, style)
+    if is_wide(np.concatenate([one.values for _, one in series])) and key != "lr":
+        axes.set_yscale("log")
+    axes.set_title(plain_text(_key_label(key)), loc="left", fontweight="bold" if key == "loss" else "normal")
+    axes.set_xlabel("step")
+    axes.margins(x=0.02)
+
+
+def _draw_series(axes: Axes, series: Series, style: LineStyle) -> None:
+    many = len(series.values) >= 20
+    smoothed = smooth(series.values, 2 * (len(series.values) // 40) + 3) if many else series.values
+    if many:
+        raw = _thin(series)
+        axes.plot(raw.steps, raw.values, color=style.color, alpha=0.22, linewidth=0.8)
+    line = _thin(Series(steps=series.steps, values=smoothed))
+    axes.plot(
+        line.steps,
+        line.values,
+        color=style.color,
+        linestyle=style.matplotlib_dashes,
+        linewidth=style.width * 0.85,
+        marker="" if many else "o",
+        markersize=3.5,
+    )
+
+
+def _thin(series: Series) -> Series:
+    stride = max(1, -(-len(series.values) // MOST_POINTS))
+    return Series(steps=series.steps[::stride], values=series.values[::stride])
+
+
+def _key_label(key: str) -> str:
+    name = key.removeprefix(EVALUATION_PREFIX)
+    label = metric_label(name)
+    return label if key != name or name in OPTIMISATION_KEYS else name

@@ -1,0 +1,191 @@
+"""What can be found wrong with a plan before anything starts, without torch: files, capabilities, shapes, batches."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import attrs
+
+from diffusability.core.build import BuildContext
+from diffusability.core.errors import Problem, SpecError
+from diffusability.core.specs.base import PluginSpec, SpecPath
+from diffusability.core.specs.components import EvaluatorSpec, RegularizerSpec
+from diffusability.core.specs.plan import Plan, PlannedStage, context_of
+from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
+
+#: Fields of EvaluationBatch that an evaluate stage fills.
+AUTOENCODER_EVALUATION = frozenset({"images", "posterior", "latents", "reconstruction", "autoencoder"})
+DENOISER_EVALUATION = frozenset({"images", "generated"})
+
+Finding = tuple[SpecPath, str]
+
+
+def check(plan: Plan, num_ranks: int = 1) -> None:
+    """Checks every planned stage.
+
+    Raises:
+        SpecError: with all problems, each with its place in the file.
+    """
+    problems: list[Problem] = []
+    for stage in plan.order:
+        source = plan.sources[stage.variants[0]]
+        for path, message in _findings(stage, num_ranks):
+            first, _, hint = message.partition("; ")
+            problem = Problem(first, ".".join(map(str, path)), source.locate(path), hint)
+            if problem not in problems:
+                problems.append(problem)
+    if problems:
+        raise SpecError(problems)
+
+
+def _findings(stage: PlannedStage, num_ranks: int) -> Iterator[Finding]:
+    here: SpecPath = ("stages", stage.name)
+    data_path: SpecPath = (*here, "data") if stage.spec.data is not None else ("data",)
+    parts = [(here, stage.spec)] + ([] if stage.spec.data is not None else [(data_path, stage.data)])
+    for base, part in parts:
+        for path, spec in part.walk():
+            if isinstance(spec, PluginSpec):
+                yield from _caught((*base, *path), spec.check_inputs)
+    shape_problem = list(_caught((*here, "data"), lambda: context_of(stage)))
+    yield from shape_problem
+    context = BuildContext() if shape_problem else context_of(stage)
+    match stage.spec:
+        case TrainStage():
+            yield from _train_findings(stage, stage.spec, here, context, num_ranks)
+        case EncodeStage():
+            if stage.data.holds != "images":
+                yield (
+                    data_path,
+                    f"an encode stage reads images; data of kind {stage.data.kind!r} holds {stage.data.holds}",
+                )
+        case EvaluateStage():
+            yield from _evaluate_findings(stage, stage.spec, here, data_path)
+
+
+def _caught(path: SpecPath, call: Callable[[], Any]) -> Iterator[Finding]:
+    try:
+        call()
+    except (ValueError, OSError) as error:
+        yield path, str(error)
+
+
+def _train_findings(
+    stage: PlannedStage, spec: TrainStage, here: SpecPath, context: BuildContext, num_ranks: int
+) -> Iterator[Finding]:
+    objective = spec.objective
+    if stage.data.holds != objective.trains_on:
+        yield (
+            (*here, "objective", "kind"),
+            f"objective {objective.kind!r} trains on {objective.trains_on}, but data of kind {stage.data.kind!r} holds"
+            f" {stage.data.holds}; "
+            + ("use data of kind 'latents'" if objective.trains_on == "latents" else "use a dataset of images"),
+        )
+        return
+    yield from _reference_findings(stage, here)
+    yield from _batch_findings(stage, spec, here, num_ranks)
+    yield from _caught((*here, "objective"), lambda: objective.num_parameters(context))
+    for index, regularizer in enumerate(spec.regularizers):
+        path = (*here, "regularizers", index)
+        missing = needs_of(regularizer, context) - objective.provides
+        if missing:
+            yield (
+                (*path, "kind"),
+                f"regularizer {regularizer.kind!r} needs {_listed(missing)}, which objective {objective.kind!r} does"
+                f" not provide; it provides {_listed(objective.provides)}",
+            )
+        elif context.latent_shape is not None:
+            yield from _caught(path, partial(regularizer.check_latents, context.latent_shape))
+    if spec.evaluate is not None:
+        provided = AUTOENCODER_EVALUATION if objective.trains_on == "images" else DENOISER_EVALUATION
+        for index, evaluator in enumerate(spec.evaluate.evaluators):
+            yield from _evaluator_findings(evaluator, provided, (*here, "evaluate", "evaluators", index))
+
+
+def _evaluate_findings(
+    stage: PlannedStage, spec: EvaluateStage, here: SpecPath, data_path: SpecPath
+) -> Iterator[Finding]:
+    yield from _reference_findings(stage, here)
+    if stage.data.holds != "images":
+        yield (
+            data_path,
+            f"an evaluate stage compares with images; data of kind {stage.data.kind!r} holds {stage.data.holds}",
+        )
+    provided = AUTOENCODER_EVALUATION if spec.autoencoder is not None else DENOISER_EVALUATION
+    for index, evaluator in enumerate(spec.evaluators):
+        yield from _evaluator_findings(evaluator, provided, (*here, "evaluators", index))
+
+
+def _evaluator_findings(spec: EvaluatorSpec, provided: frozenset[str], path: SpecPath) -> Iterator[Finding]:
+    missing = needs_of(spec, BuildContext()) - provided
+    if missing:
+        yield (
+            (*path, "kind"),
+            f"evaluator {spec.kind!r} needs {_listed(missing)}, which this stage lacks; it has {_listed(provided)}",
+        )
+
+
+def _reference_findings(stage: PlannedStage, here: SpecPath) -> Iterator[Finding]:
+    """An autoencoder must come from a stage that trains one, a denoiser likewise."""
+    for path, target, _ in stage.spec.references():
+        used = stage.inputs[target].spec
+        if not isinstance(used, TrainStage):
+            continue
+        wanted = "denoiser" if "denoiser" in path else "autoencoder"
+        if getattr(used.objective, wanted, None) is None:
+            yield (
+                (*here, *path),
+                f"stage {target!r} trains with objective {used.objective.kind!r}, which has no {wanted}",
+            )
+
+
+def _batch_findings(stage: PlannedStage, spec: TrainStage, here: SpecPath, num_ranks: int) -> Iterator[Finding]:
+    if spec.batch_size % num_ranks:
+        yield (
+            (*here, "batch_size"),
+            f"batch_size {spec.batch_size} is not divisible by the {num_ranks} ranks; it is the global batch",
+        )
+        return
+    micro = stage.engine.micro_batch_size
+    if micro is not None and (spec.batch_size // num_ranks) % micro:
+        yield (
+            (*here, "batch_size"),
+            f"batch_size {spec.batch_size} over {num_ranks} ranks is {spec.batch_size // num_ranks} a rank, not"
+            f" divisible by engine.micro_batch_size {micro}",
+        )
+
+
+def needs_of(spec: RegularizerSpec | EvaluatorSpec, context: BuildContext) -> frozenset[str]:
+    """What a regularizer or evaluator reads: declared on its spec class, or else on the object that it builds."""
+    return spec.needs if spec.needs is not None else spec.build(context).needs
+
+
+@attrs.frozen(kw_only=True)
+class TrainingEstimate:
+    """What a training stage costs.
+
+    Attributes:
+        num_parameters: trained parameters, or None when only known once built.
+        state_bytes_per_rank: weights, gradients, AdamW moments and moving averages, without activations.
+    """
+
+    num_parameters: int | None
+    state_bytes_per_rank: int | None
+
+
+def estimate(stage: PlannedStage, num_ranks: int = 1) -> TrainingEstimate:
+    """What a training stage costs, at 4 bytes a parameter for each of weights, gradients, two moments and average."""
+    spec = stage.spec
+    assert isinstance(spec, TrainStage)
+    count = spec.objective.num_parameters(context_of(stage))
+    if count is None:
+        return TrainingEstimate(num_parameters=None, state_bytes_per_rank=None)
+    moments = 8 * count
+    if stage.engine.zero_stage >= 1:
+        moments = (moments + 4 * count) // num_ranks  # the sharded optimizer keeps its own copy of its weights
+    return TrainingEstimate(
+        num_parameters=count, state_bytes_per_rank=8 * count + moments + (4 * count if spec.ema is not None else 0)
+    )
+
+
+def _listed(names: frozenset[str]) -> str:
+    return ", ".join(repr(name) for name in sorted(names)) or "nothing"

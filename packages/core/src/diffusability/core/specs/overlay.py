@@ -1,0 +1,97 @@
+"""Variants and ``--set``: changes laid over a spec before it is validated."""
+
+from typing import Any
+
+from diffusability.core.errors import Problem, SpecError, nearest
+from diffusability.core.specs.base import SpecPath
+from diffusability.core.specs.source import Mark, Source, parse_source
+
+
+def overlay(base: Source, changes: Source) -> Source:
+    """A copy of ``base`` with ``changes`` laid over it.
+
+    A key of ``changes`` may be a dotted path (``stages.finetune.steps``; numbers index lists). A mapping is merged
+    into a mapping, key by key, unless both name a ``kind`` and the kinds differ; everything else replaces.
+
+    Raises:
+        SpecError: a path leads through a scalar, out of a list, or to a stage that does not exist.
+    """
+    result = base.copy()
+    if changes.data is None:
+        return result
+    if not isinstance(changes.data, dict):
+        raise SpecError([Problem(f"expected a mapping of changes, got {changes.data!r}", location=changes.locate(()))])
+    for key in changes.data:
+        _set(result, tuple(key.split(".")), changes.sub((key,)))
+    return result
+
+
+def override(base: Source, assignment: str) -> Source:
+    """A copy of ``base`` with one ``path=value`` of the command line; the value is read as YAML."""
+    path, equals, text = assignment.partition("=")
+    if not equals or not path.strip():
+        raise SpecError(f"--set {assignment!r} is not of the form path.to.key=value")
+    name = f"--set {path.strip()}"
+    value = parse_source(text, name)
+    value.marks = {key: Mark(name, 1, 1) for key in value.marks} or {(): Mark(name, 1, 1)}
+    result = base.copy()
+    _set(result, tuple(path.strip().split(".")), value)
+    return result
+
+
+def _set(target: Source, dotted: tuple[str, ...], value: Source) -> None:
+    node: Any = target.data
+    path: SpecPath = ()
+    for depth, step in enumerate(dotted):
+        last = depth == len(dotted) - 1
+        key = _key(node, step, path, value)
+        if path == ("stages",) and not last and key not in node:
+            known = list(node)
+            raise SpecError(
+                [
+                    Problem(
+                        f"there is no stage {step!r} to change",
+                        path=".".join(dotted),
+                        location=value.locate(()),
+                        hint=f"{nearest(step, known)}stages: {', '.join(known)}",
+                    )
+                ]
+            )
+        path = (*path, key)
+        if last:
+            _place(target, node, key, path, value)
+        else:
+            if isinstance(node, dict) and node.get(key) is None:
+                node[key] = {}
+                target.marks[path] = value.marks.get((), Mark(value.name, 1, 1))
+            node = node[key]
+
+
+def _key(node: Any, step: str, path: SpecPath, value: Source) -> str | int:
+    where = ".".join(map(str, path)) or "the top"
+    if isinstance(node, dict):
+        return step
+    if not isinstance(node, list):
+        raise SpecError([Problem(f"{where} is {node!r}, which has no key {step!r}", location=value.locate(()))])
+    if not step.isdigit() or int(step) >= len(node):
+        raise SpecError(
+            [
+                Problem(
+                    f"{where} is a list of {len(node)}; expected an index below that, got {step!r}",
+                    location=value.locate(()),
+                )
+            ]
+        )
+    return int(step)
+
+
+def _place(target: Source, node: Any, key: str | int, path: SpecPath, value: Source) -> None:
+    present: Any = node[key] if isinstance(node, list) or key in node else None  # type: ignore[index]
+    merges = isinstance(present, dict) and isinstance(value.data, dict)
+    if merges and value.data.get("kind", present.get("kind")) == present.get("kind"):
+        for name in value.data:
+            _place(target, present, name, (*path, name), value.sub((name,)))
+        return
+    target.marks = {key: mark for key, mark in target.marks.items() if key[: len(path)] != path}
+    target.marks |= {(*path, *below): mark for below, mark in value.marks.items()}
+    node[key] = value.data

@@ -1,0 +1,263 @@
+"""From a spec file to the stages that must run: variants resolved, equal stages shared, each with its digest."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from pydantic import ValidationError
+
+from diffusability.core.build import AutoencoderInfo, BuildContext
+from diffusability.core.errors import Problem, SpecError, nearest
+from diffusability.core.seeds import derived_seed
+from diffusability.core.specs.components import AnyDataset
+from diffusability.core.specs.overlay import overlay, override
+from diffusability.core.specs.problems import problems_of
+from diffusability.core.specs.run import RunSpec, folder_name
+from diffusability.core.specs.source import Source, read_source
+from diffusability.core.specs.stages import StageSpec
+from diffusability.core.specs.training import EngineSpec
+
+DEFAULT_VARIANT = "default"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class PlannedStage:
+    """A stage with everything resolved that it depends on.
+
+    Attributes:
+        name: its name in the spec.
+        variants: the variants that share it.
+        spec: what it does.
+        data: its data.
+        engine: its engine settings.
+        seed: its own seed, derived from the run's seed and its name.
+        digest: identity of its resolved spec and of the stages it uses (hexadecimal SHA-256).
+        inputs: the stages it uses, by name.
+    """
+
+    name: str
+    variants: tuple[str, ...]
+    spec: StageSpec
+    data: AnyDataset
+    engine: EngineSpec
+    seed: int
+    digest: str
+    inputs: Mapping[str, "PlannedStage"]
+
+    @property
+    def directory_name(self) -> str:
+        """Folder of the stage below ``stages/``."""
+        return f"{self.name}-{self.digest[:8]}"
+
+    def resolved(self) -> dict[str, Any]:
+        """Everything that defines it, complete with defaults, as plain data."""
+        stage = self.spec.model_dump(mode="json")
+        stage["data"] = self.data.model_dump(mode="json")
+        stage["engine"] = self.engine.model_dump(mode="json")
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "seed": self.seed,
+            "inputs": {name: stage.digest for name, stage in self.inputs.items()},
+            "stage": stage,
+        }
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Plan:
+    """What a spec file asks for.
+
+    Attributes:
+        name: name of the run.
+        source: the file as written.
+        specs: the validated spec of each variant.
+        sources: each variant's data with the places of its values.
+        stages: each variant's stages by name.
+        order: all stages, each once, in the order in which they run.
+    """
+
+    name: str
+    source: Source
+    specs: Mapping[str, RunSpec]
+    sources: Mapping[str, Source]
+    stages: Mapping[str, Mapping[str, PlannedStage]]
+    order: Sequence[PlannedStage]
+
+
+def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
+    """Reads a spec file, overlays its variants, validates each and plans the stages.
+
+    Args:
+        path: the YAML file.
+        overrides: ``path=value`` changes, laid over every variant.
+
+    Raises:
+        SpecError: with every problem that was found, each with its place in the file.
+    """
+    source = read_source(path)
+    sources, specs = {}, {}
+    problems: list[Problem] = []
+    for name, change in _variants_of(source).items():
+        try:
+            resolved = overlay(source.without("variants"), change)
+            for assignment in overrides:
+                resolved = override(resolved, assignment)
+            specs[name] = validate(resolved)
+            sources[name] = resolved
+        except SpecError as error:
+            problems += [problem for problem in error.problems if problem not in problems]
+    if problems:
+        raise SpecError(problems)
+    return _plan(source, specs, sources)
+
+
+def select(plan: Plan, variants: Sequence[str] = (), until: str | None = None) -> list[PlannedStage]:
+    """The stages to run, in order: of some variants (all when none is named), up to and with stage ``until``.
+
+    Raises:
+        SpecError: there is no such variant or stage.
+    """
+    for kind, wanted, known in (
+        ("variant", variants, list(plan.stages)),
+        ("stage", [until] if until is not None else [], list(dict.fromkeys(stage.name for stage in plan.order))),
+    ):
+        for name in wanted:
+            if name not in known:
+                raise SpecError(f"there is no {kind} {name!r}; {nearest(name, known)}{kind}s: {', '.join(known)}")
+    chosen: dict[str, PlannedStage] = {}
+    for variant in variants or plan.stages:
+        for name, stage in plan.stages[variant].items():
+            chosen[stage.directory_name] = stage
+            if name == until:
+                break
+    return [stage for stage in plan.order if stage.directory_name in chosen]
+
+
+def validate(source: Source) -> RunSpec:
+    """Validates one variant. Raises SpecError with the place of each problem."""
+    try:
+        return RunSpec.model_validate(source.data)
+    except ValidationError as error:
+        raise problems_of(error, source) from None
+
+
+def _variants_of(source: Source) -> dict[str, Source]:
+    if "variants" not in source.data:
+        return {DEFAULT_VARIANT: Source(None, {}, source.name)}
+    variants = source.data["variants"]
+    if not isinstance(variants, dict) or not variants:
+        raise SpecError(
+            [
+                Problem(
+                    f"'variants' must map names to changes, got {variants!r}",
+                    "variants",
+                    source.locate(("variants",)),
+                )
+            ]
+        )
+    for name in variants:
+        try:
+            folder_name(name)
+        except ValueError as error:
+            raise SpecError([Problem(str(error), f"variants.{name}", source.locate(("variants", name)))]) from None
+    return {name: source.sub(("variants", name)) for name in variants}
+
+
+def _plan(source: Source, specs: Mapping[str, RunSpec], sources: Mapping[str, Source]) -> Plan:
+    by_identity: dict[tuple[str, str], PlannedStage] = {}
+    stages: dict[str, dict[str, PlannedStage]] = {}
+    for variant, spec in specs.items():
+        planned: dict[str, PlannedStage] = {}
+        for name in spec.stages:
+            stage = _planned(name, spec, planned, variant)
+            shared = by_identity.get((name, stage.digest))
+            if shared is not None:
+                stage = attrs.evolve(shared, variants=(*shared.variants, variant))
+            by_identity[name, stage.digest] = stage
+            planned[name] = stage
+        stages[variant] = planned
+    # A stage that several variants share was evolved: let every variant see the last form.
+    final = {
+        variant: {name: by_identity[name, stage.digest] for name, stage in planned.items()}
+        for variant, planned in stages.items()
+    }
+    names = sorted({spec.name for spec in specs.values()})
+    if len(names) > 1:
+        raise SpecError(f"variants cannot change the run's name; found {', '.join(names)}")
+    return Plan(
+        name=names[0], source=source, specs=specs, sources=sources, stages=final, order=list(by_identity.values())
+    )
+
+
+def _planned(name: str, spec: RunSpec, earlier: Mapping[str, PlannedStage], variant: str) -> PlannedStage:
+    stage, data, engine = spec.stages[name], spec.data_of(name), spec.engine_of(name)
+    used = {target for part in (stage, data) for _, target, _ in part.references()}
+    inputs = {target: earlier[target] for target in sorted(used)}
+    identity = {
+        "name": name,
+        "seed": spec.seed,
+        "stage": {key: value for key, value in stage.identity().items() if key not in ("data", "engine")},
+        "data": data.identity(),
+        "engine": engine.identity(),
+        "inputs": {target: used_stage.digest for target, used_stage in inputs.items()},
+    }
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+    return PlannedStage(
+        name=name,
+        variants=(variant,),
+        spec=stage,
+        data=data,
+        engine=engine,
+        seed=derived_seed(spec.seed, name),
+        digest=digest,
+        inputs=inputs,
+    )
+
+
+def context_of(stage: PlannedStage) -> BuildContext:
+    """The build context of a planned stage, with the shape facts that are known without building anything."""
+
+    def stage_info(name: str) -> AutoencoderInfo | None:
+        return autoencoder_info(stage.inputs[name]) if name in stage.inputs else None
+
+    context = BuildContext(stage_info=stage_info, seed=stage.seed)
+    info = autoencoder_info(stage)
+    return attrs.evolve(context, autoencoder=info, image_shape=image_shape(stage), latent_shape=latent_shape(stage))
+
+
+def autoencoder_info(stage: PlannedStage) -> AutoencoderInfo | None:
+    """Facts of the autoencoder that a stage trains or uses, as far as known without building it."""
+    autoencoder = getattr(stage.spec, "autoencoder", None) or getattr(
+        getattr(stage.spec, "objective", None), "autoencoder", None
+    )
+    if autoencoder is not None:
+        inner = BuildContext(
+            stage_info=lambda name: autoencoder_info(stage.inputs[name]) if name in stage.inputs else None
+        )
+        own: AutoencoderInfo | None = autoencoder.info(inner)
+        return own
+    for used in stage.inputs.values():  # latents of an encode stage, or a denoiser trained on them
+        info = autoencoder_info(used)
+        if info is not None:
+            return info
+    return None
+
+
+def image_shape(stage: PlannedStage) -> tuple[int, ...] | None:
+    """Shape of the images that a stage works on, directly or through cached latents."""
+    if stage.data.holds == "images":
+        return stage.data.image_shape()
+    for used in stage.inputs.values():
+        shape = image_shape(used)
+        if shape is not None:
+            return shape
+    return None
+
+
+def latent_shape(stage: PlannedStage) -> tuple[int, ...] | None:
+    """Shape of the latents that a stage works on. Raises ValueError when images and autoencoder do not fit."""
+    info, shape = autoencoder_info(stage), image_shape(stage)
+    return info.latent_shape(shape) if info is not None and shape is not None else None

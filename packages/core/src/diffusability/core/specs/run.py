@@ -1,0 +1,87 @@
+"""A whole spec."""
+
+import re
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from diffusability.core.errors import nearest
+from diffusability.core.specs.base import Spec, fail
+from diffusability.core.specs.components import AnyDataset
+from diffusability.core.specs.stages import AnyStage
+from diffusability.core.specs.training import EngineSpec
+
+
+def folder_name(name: str) -> str:
+    """The name itself. Raises ValueError when it cannot be a folder's name or a step of a dotted path."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ValueError(f"{name!r} becomes a folder name: use letters, digits, '_' and '-', a letter or digit first")
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(folder_name)]
+
+
+class RunSpec(Spec):
+    """One variant of a spec: named stages in order, and what they share.
+
+    The ``variants`` of a spec file are overlaid before this class sees it.
+    """
+
+    name: FolderName
+    seed: int = Field(0, ge=0, lt=2**63)
+    data: AnyDataset | None = None
+    engine: EngineSpec = EngineSpec()
+    stages: dict[FolderName, AnyStage] = Field(min_length=1)
+
+    @field_validator("stages")
+    @classmethod
+    def _references_exist(cls, stages: dict[str, AnyStage]) -> dict[str, AnyStage]:
+        names = list(stages)
+        for place, (name, stage) in enumerate(stages.items()):
+            earlier = names[:place]
+            for path, target, marker in stage.references():
+                if target not in names:
+                    message = (
+                        f"there is no stage {target!r}; {nearest(target, earlier)}earlier stages: {_listed(earlier)}"
+                    )
+                elif target not in earlier:
+                    message = (
+                        f"stage {name!r} refers to {'itself' if target == name else f'the later stage {target!r}'};"
+                        f" a stage uses earlier ones only: {_listed(earlier)}"
+                    )
+                elif stages[target].kind not in marker.kinds:
+                    wanted = " or ".join(marker.kinds)
+                    message = f"stage {target!r} is of kind {stages[target].kind!r}; expected kind {wanted}"
+                else:
+                    continue
+                raise fail((name, *path), message, target)
+        return stages
+
+    @field_validator("data")
+    @classmethod
+    def _data_comes_from_outside(cls, data: AnyDataset | None) -> AnyDataset | None:
+        if data is not None and any(True for _ in data.references()):
+            raise ValueError("data that refers to a stage belongs into the stages that use it, not to the whole run")
+        return data
+
+    @model_validator(mode="after")
+    def _data_is_given(self) -> Self:
+        for name, stage in self.stages.items():
+            if stage.data is None and self.data is None:
+                raise ValueError(f"stage {name!r} has no data, and the run names none; set 'data' in one of them")
+        return self
+
+    def data_of(self, stage: str) -> AnyDataset:
+        """The data of a stage."""
+        data = self.stages[stage].data or self.data
+        assert data is not None
+        return data
+
+    def engine_of(self, stage: str) -> EngineSpec:
+        """The engine settings of a stage."""
+        return self.stages[stage].engine or self.engine
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "none"

@@ -1,0 +1,122 @@
+"""The three kinds of stages."""
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
+
+from diffusability.core.errors import PluginError, nearest
+from diffusability.core.specs.base import Incidental, KindedSpec, StageReference
+from diffusability.core.specs.components import (
+    AnyAutoencoder,
+    AnyDataset,
+    AnyDenoiser,
+    AnyEvaluator,
+    AnyObjective,
+    AnyRegularizer,
+    AnySampler,
+    AnyTracker,
+    Split,
+)
+from diffusability.core.specs.training import (
+    CheckpointSpec,
+    EMASpec,
+    EngineSpec,
+    InTrainingEvaluationSpec,
+    LearningRateSpec,
+    OptimizerSpec,
+    PreviewSpec,
+)
+
+
+class StageSpec(KindedSpec):
+    """A named step of a run."""
+
+    noun: ClassVar[str] = "stage"
+
+    data: AnyDataset | None = Field(None, description="default: the run's data")
+    engine: EngineSpec | None = Field(None, description="default: the run's engine")
+
+    @classmethod
+    def class_of(cls, kind: str) -> type[Any]:
+        if kind not in STAGE_KINDS:
+            known = list(STAGE_KINDS)
+            raise PluginError(f"unknown stage kind {kind!r}; {nearest(kind, known)}known: {', '.join(known)}")
+        return STAGE_KINDS[kind]
+
+
+class TrainStage(StageSpec):
+    """Trains the models of an objective."""
+
+    kind: Literal["train"] = "train"
+    objective: AnyObjective
+    regularizers: tuple[AnyRegularizer, ...] = ()
+    optimizer: OptimizerSpec = OptimizerSpec()
+    learning_rate: LearningRateSpec = LearningRateSpec()
+    batch_size: PositiveInt = Field(32, description="samples per optimizer step, over all ranks")
+    steps: PositiveInt = Field(description="optimizer steps")
+    gradient_clip: PositiveFloat | None = Field(1.0, description="largest global gradient norm; null for no clipping")
+    ema: EMASpec | None = None
+    log_every: Annotated[PositiveInt, Incidental()] = 10
+    checkpoint: Annotated[CheckpointSpec, Incidental()] = CheckpointSpec()
+    preview: Annotated[PreviewSpec | None, Incidental()] = PreviewSpec()
+    evaluate: InTrainingEvaluationSpec | None = None
+    trackers: Annotated[tuple[AnyTracker, ...], Incidental()] = ()
+
+    @model_validator(mode="after")
+    def _regularizers_differ(self) -> Self:
+        kinds = [regularizer.kind for regularizer in self.regularizers]
+        repeated = sorted({kind for kind in kinds if kinds.count(kind) > 1})
+        if repeated:
+            raise ValueError(f"regularizers must differ in kind; more than one: {', '.join(repeated)}")
+        return self
+
+
+class EncodeStage(StageSpec):
+    """Encodes a dataset once, so that denoisers train on cached latents."""
+
+    kind: Literal["encode"] = "encode"
+    autoencoder: AnyAutoencoder
+    split: Split = "train"
+    num_samples: PositiveInt | None = Field(None, description="default: one epoch of the data")
+    flips: bool = Field(True, description="also encode each image mirrored; training draws one of the two")
+    batch_size: Annotated[PositiveInt, Incidental()] = 32
+    shard_size: Annotated[PositiveInt, Incidental()] = Field(4096, description="samples per file")
+
+
+class EvaluateStage(StageSpec):
+    """Evaluates an autoencoder, or the samples of a denoiser."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    autoencoder: AnyAutoencoder | None = None
+    denoiser: AnyDenoiser | None = None
+    sampler: AnySampler | None = Field(None, description="for a denoiser; default: euler with 40 steps")
+    evaluators: tuple[AnyEvaluator, ...] = Field(min_length=1)
+    split: Split | None = Field(
+        None, description="which images; default: validation for an autoencoder, train for a denoiser"
+    )
+    batch_size: Annotated[PositiveInt, Incidental()] = 64
+    num_preview_images: Annotated[int, Incidental()] = Field(64, ge=0, description="generated images shown in a grid")
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if (self.autoencoder is None) == (self.denoiser is None):
+            raise ValueError("give exactly one of 'autoencoder' and 'denoiser'")
+        if self.sampler is not None and self.denoiser is None:
+            raise ValueError("a sampler is of use for a denoiser only")
+        kinds = [evaluator.kind for evaluator in self.evaluators]
+        repeated = sorted({kind for kind in kinds if kinds.count(kind) > 1})
+        if repeated:
+            raise ValueError(f"evaluators must differ in kind; more than one: {', '.join(repeated)}")
+        return self
+
+    def resolved_split(self) -> Split:
+        """The split that is used."""
+        return self.split or ("validation" if self.denoiser is None else "train")
+
+
+STAGE_KINDS: dict[str, type[StageSpec]] = {"train": TrainStage, "encode": EncodeStage, "evaluate": EvaluateStage}
+
+AnyStage = SerializeAsAny[StageSpec]
+
+#: A field that names an earlier stage which encoded latents.
+EncodeStageName = Annotated[str, StageReference(("encode",))]

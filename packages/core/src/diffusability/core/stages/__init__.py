@@ -1,0 +1,1 @@
+"""Runs the stages of a plan and keeps what they leave behind."""

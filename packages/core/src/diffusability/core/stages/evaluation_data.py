@@ -1,0 +1,59 @@
+"""A fixed sample of a dataset, the same for every variant, without augmentation."""
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from diffusability.core.dataset import Dataset, Example, UnreadableExample
+from diffusability.core.engine.batches import stacked
+from diffusability.core.seeds import derived_seed
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class EvaluationData:
+    """A batch of examples, and the reports of files that could not be read and are missing from it."""
+
+    data: Tensor | None
+    labels: Tensor | None
+    unreadable: Sequence[str]
+
+
+class _Views(TorchDataset[Example | str]):
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> Example | str:
+        try:
+            return self.dataset[index]
+        except UnreadableExample as error:
+            return str(error)
+
+
+def _collate(items: list[Example | str]) -> EvaluationData:
+    examples = [item for item in items if isinstance(item, Example)]
+    unreadable = [item for item in items if isinstance(item, str)]
+    if not examples:
+        return EvaluationData(data=None, labels=None, unreadable=unreadable)
+    data, labels = stacked(examples)
+    return EvaluationData(data=data, labels=labels, unreadable=unreadable)
+
+
+def fixed_order(size: int, count: int) -> list[int]:
+    """``count`` distinct indices below ``size`` (all of them when there are fewer), in one fixed shuffled order."""
+    generator = torch.Generator().manual_seed(derived_seed("evaluation", size))
+    return torch.randperm(size, generator=generator)[:count].tolist()
+
+
+def views(dataset: Dataset, indices: Sequence[int], batch_size: int, num_workers: int = 0) -> Iterator[EvaluationData]:
+    """Batches of the deterministic views of these examples, in order."""
+    chunks = [list(indices[first : first + batch_size]) for first in range(0, len(indices), batch_size)]
+    yield from DataLoader(
+        _Views(dataset),
+        batch_sampler=chunks,
+        num_workers=num_workers,
+        collate_fn=_collate,
+    )

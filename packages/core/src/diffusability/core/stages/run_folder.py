@@ -1,0 +1,145 @@
+"""The folder of a run: where stages are, which are done, and that only one process at a time works in it."""
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from diffusability.core.errors import RunLockedError
+from diffusability.core.specs.plan import Plan, PlannedStage
+
+_VERSIONED = (
+    "diffusability-core",
+    "diffusability-models",
+    "diffusability-regularizers",
+    "diffusability-eval",
+    "torch",
+    "deepspeed",
+)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON so that it appears whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what defines a result."""
+    found = {}
+    for name in _VERSIONED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+class RunFolder:
+    """``runs/<name>`` and what is in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes out for the time of a ``with`` block; a killed process leaves no lock behind.
+
+        Raises:
+            RunLockedError: another process works in this folder.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                owner = file.read().strip() or "unknown"
+                raise RunLockedError(
+                    f"another process (pid {owner}) is running in {str(self.root)!r}; wait for it, or give this run"
+                    " another name"
+                ) from None
+            file.seek(0)
+            file.truncate()
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def stage(self, stage: PlannedStage) -> Path:
+        """Folder of a stage."""
+        return self.root / "stages" / stage.directory_name
+
+    def is_done(self, stage: PlannedStage) -> bool:
+        """True when a stage has finished with this very digest."""
+        try:
+            content = json.loads((self.stage(stage) / "done.json").read_text())
+        except (OSError, json.JSONDecodeError):
+            return False
+        return bool(content.get("digest") == stage.digest)
+
+    def begin(self, stage: PlannedStage) -> Path:
+        """Makes the folder of a stage and writes what it resolved to."""
+        directory = self.stage(stage)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "resolved.yaml").write_text(yaml.safe_dump(stage.resolved(), sort_keys=False))
+        return directory
+
+    def finish(self, stage: PlannedStage, seconds: float, num_ranks: int) -> None:
+        """Marks a stage as done."""
+        content = {
+            "digest": stage.digest,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "seconds": round(seconds, 3),
+            "num_ranks": num_ranks,
+            "versions": versions(),
+        }
+        write_json(self.stage(stage) / "done.json", content)
+
+    def results_of(self, stage: PlannedStage) -> dict[str, Any]:
+        """The metrics of a stage; empty when it has none."""
+        try:
+            content = json.loads((self.stage(stage) / "results.json").read_text())
+        except (OSError, json.JSONDecodeError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def write_results(self, plan: Plan) -> None:
+        """Gathers the results of all variants at the top."""
+        variants = {
+            variant: {name: results for name, stage in stages.items() if (results := self.results_of(stage))}
+            for variant, stages in plan.stages.items()
+        }
+        write_json(self.root / "results.json", {"name": plan.name, "variants": variants})
+
+    def write_overview(self, plan: Plan, command: str, status: Mapping[str, str]) -> None:
+        """Writes ``run.json``; ``status`` overrides what the folders say, by the folder's name."""
+        content = {
+            "name": plan.name,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "command": command,
+            "versions": versions(),
+            "variants": {
+                variant: {name: self._overview_of(stage, variant, status) for name, stage in stages.items()}
+                for variant, stages in plan.stages.items()
+            },
+        }
+        write_json(self.root / "run.json", content)
+
+    def _overview_of(self, stage: PlannedStage, variant: str, status: Mapping[str, str]) -> dict[str, Any]:
+        done = self.is_done(stage)
+        seconds = json.loads((self.stage(stage) / "done.json").read_text())["seconds"] if done else None
+        return {
+            "directory": f"stages/{stage.directory_name}",
+            "kind": stage.spec.kind,
+            "status": "done" if done else status.get(stage.directory_name, "pending"),
+            "seconds": seconds,
+            "shared_with": [other for other in stage.variants if other != variant],
+        }

@@ -1,0 +1,76 @@
+"""Runs a plan: every stage that is not done, in order, and the report at the end."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from diffusability.core.engine import distributed
+from diffusability.core.engine.stopping import StopRequest
+from diffusability.core.report import build_report
+from diffusability.core.specs.plan import Plan, PlannedStage
+from diffusability.core.stages.encode import run_encode
+from diffusability.core.stages.evaluate import run_evaluate
+from diffusability.core.stages.run_folder import RunFolder
+from diffusability.core.stages.surroundings import Surroundings
+from diffusability.core.stages.train import run_train
+
+RUNNERS: dict[str, Callable[[PlannedStage, Surroundings, Path], None]] = {
+    "train": run_train,
+    "encode": run_encode,
+    "evaluate": run_evaluate,
+}
+
+
+def run(plan: Plan, stages: Sequence[PlannedStage], folder: RunFolder, console: Console, command: str) -> None:
+    """Runs the stages that are not done yet, on the ranks that were started, and rebuilds the report.
+
+    The caller holds the folder's lock. An error or a stop leaves everything that is finished in place, and the report
+    of it.
+    """
+    ranks = distributed.start()
+    stop = StopRequest()
+    around = Surroundings(
+        folder=folder, ranks=ranks, console=console if ranks.is_main else Console(quiet=True), stop=stop
+    )
+    status: dict[str, str] = {}
+    with stop.listening():
+        try:
+            for number, stage in enumerate(stages, 1):
+                _run_stage(plan, stage, around, status, command, f"[{number}/{len(stages)}]")
+        finally:
+            if ranks.is_main:
+                folder.write_results(plan)
+                folder.write_overview(plan, command, status)
+                build_report([folder.root])
+    console.print(f"report: {folder.root / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _run_stage(
+    plan: Plan, stage: PlannedStage, around: Surroundings, status: dict[str, str], command: str, number: str
+) -> None:
+    label = f"{number} {stage.name} ({', '.join(stage.variants)})"
+    done = around.folder.is_done(stage)
+    around.ranks.barrier()
+    if done:
+        around.console.print(f"{label}: done before", markup=False, highlight=False)
+        return
+    around.console.print(label, markup=False, highlight=False, style="bold")
+    directory = around.folder.begin(stage) if around.ranks.is_main else around.folder.stage(stage)
+    around.ranks.barrier()
+    status[stage.directory_name] = "running"
+    if around.ranks.is_main:
+        around.folder.write_overview(plan, command, status)
+    started = time.monotonic()
+    try:
+        RUNNERS[stage.spec.kind](stage, around, directory)
+    except BaseException:
+        status[stage.directory_name] = "stopped" if around.stop else "failed"
+        raise
+    around.ranks.barrier()
+    del status[stage.directory_name]
+    if around.ranks.is_main:
+        around.folder.finish(stage, time.monotonic() - started, around.ranks.size)
+        around.folder.write_results(plan)
+        around.folder.write_overview(plan, command, status)

@@ -1,0 +1,73 @@
+"""What a stage needs from the run around it: the models and data of the stages it uses."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import torch
+from rich.console import Console
+
+from diffusability.core.autoencoder import Autoencoder
+from diffusability.core.build import BuildContext
+from diffusability.core.engine.distributed import Ranks
+from diffusability.core.engine.stopping import StopRequest
+from diffusability.core.errors import SpecError
+from diffusability.core.sampler import Sampler
+from diffusability.core.saved_models import build_autoencoder
+from diffusability.core.shapes import Images, Latents
+from diffusability.core.specs.components import SamplerSpec
+from diffusability.core.specs.plan import PlannedStage, context_of
+from diffusability.core.specs.stages import EncodeStage
+from diffusability.core.stages.run_folder import RunFolder
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Surroundings:
+    """The run that a stage belongs to.
+
+    Attributes:
+        folder: where everything is written.
+        ranks: this process among the others.
+        console: where to speak; quiet on all ranks but the first.
+        stop: whether the run was asked to stop.
+    """
+
+    folder: RunFolder
+    ranks: Ranks
+    console: Console
+    stop: StopRequest
+
+    def context(self, stage: PlannedStage) -> BuildContext:
+        """The build context of a stage, able to find the folders of the stages it uses."""
+
+        def directory(name: str) -> Path:
+            return self.folder.stage(stage.inputs[name])
+
+        return attrs.evolve(context_of(stage), stage_directory=directory)
+
+    def decoder(self, stage: PlannedStage) -> Callable[[Latents], Images]:
+        """Decodes the raw latents that a stage's data, or its denoiser's data, was encoded to."""
+        autoencoder = self.frozen(self._encoder_of(stage))
+        return autoencoder.decode
+
+    def _encoder_of(self, stage: PlannedStage) -> Autoencoder:
+        for used in stage.inputs.values():
+            if isinstance(used.spec, EncodeStage):
+                return build_autoencoder(used.spec.autoencoder, self.context(used))
+        for used in stage.inputs.values():
+            return self._encoder_of(used)
+        raise SpecError(f"stage {stage.name!r} uses no encoded latents, so there is nothing that decodes its samples")
+
+    def frozen(self, autoencoder: Autoencoder) -> Autoencoder:
+        """An autoencoder for inference on this rank's device, in float32."""
+        return autoencoder.to(self.ranks.device).eval().requires_grad_(False)
+
+
+def build_sampler(spec: SamplerSpec | None, context: BuildContext) -> Sampler:
+    """The sampler that a spec names; by default Euler."""
+    return (spec or SamplerSpec.model_validate({"kind": "euler"})).build(context)
+
+
+def autocast_dtype(precision: str) -> torch.dtype | None:
+    """The dtype of autocast at a precision, or None for float32."""
+    return torch.bfloat16 if precision == "bf16" else None

@@ -1,0 +1,41 @@
+"""Files that could not be read: named, counted, and too many of them an error."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from diffusability.core.dataset import Dataset
+from diffusability.core.errors import DataError
+
+
+class UnreadableFiles:
+    """Reports each unreadable file once, on the console and in ``unreadable.txt``."""
+
+    def __init__(self, directory: Path, dataset: Dataset, console: Console) -> None:
+        self.path = directory / "unreadable.txt"
+        self.dataset = dataset
+        self.console = console
+        self.seen = set(self.path.read_text().splitlines()) if self.path.is_file() else set()
+
+    def report(self, reports: Sequence[str]) -> None:
+        """Takes note of reports.
+
+        Raises:
+            DataError: more than the dataset's ``max_unreadable_share`` of its examples cannot be read.
+        """
+        for text in (" ".join(report.split()) for report in reports):
+            if text in self.seen:
+                continue
+            self.seen.add(text)
+            with self.path.open("a") as file:
+                file.write(text + "\n")
+            self.console.print(f"[yellow]unreadable:[/yellow] {text}", highlight=False)
+        if len(self.seen) > self.dataset.max_unreadable_share * len(self.dataset):
+            raise DataError(
+                f"{len(self.seen)} of {len(self.dataset)} examples cannot be read, more than the share"
+                f" {self.dataset.max_unreadable_share} that is allowed; they are named in {str(self.path)!r}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.seen)

@@ -1,0 +1,76 @@
+"""Streaming sums over the block DCTs of many maps."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from diffusability.core.dct import dct2, to_blocks
+from diffusability.core.errors import DataError
+from diffusability.eval.blocks import crop_to_blocks
+
+#: A channel is constant when its variance is below this share of its mean square.
+CONSTANT = 1e-12
+
+
+class BlockSpectrum:
+    """What the spectrum of a set of maps needs: per channel and frequency, sums in float64.
+
+    Maps are cropped to whole blocks. Each map is added by itself, in float64 (so neither autocast nor the input's dtype
+    matter): the sums are the same however the maps are batched, and little memory is used.
+
+    Attributes:
+        name: what the maps are, for messages.
+        block_size: side of a block.
+        num_blocks: blocks seen, of each channel.
+    """
+
+    def __init__(self, name: str, block_size: int) -> None:
+        self.name = name
+        self.block_size = block_size
+        self.num_blocks = 0
+        self._amplitude: Tensor = torch.zeros(())
+        self._energy: Tensor = torch.zeros(())
+        self._dc: Tensor = torch.zeros(())
+
+    def update(self, maps: Float[Tensor, "n c h w"]) -> None:
+        """Adds a batch of maps."""
+        for values in crop_to_blocks(maps, self.block_size):
+            blocks = dct2(to_blocks(values.double(), self.block_size)).flatten(1, 2)
+            if self.num_blocks and len(blocks) != len(self._amplitude):
+                raise DataError(f"{self.name} have {len(blocks)} channels; expected {len(self._amplitude)} as before")
+            self.num_blocks += blocks.shape[1]
+            self._amplitude = self._amplitude + blocks.abs().sum(1).cpu()
+            self._energy = self._energy + blocks.square().sum(1).cpu()
+            self._dc = self._dc + blocks[:, :, 0, 0].sum(1).cpu()
+
+    def _variance(self) -> Float[Tensor, " c"]:
+        # By Parseval the coefficients' energy is the pixels'; a block's DC is block_size times its mean.
+        mean_square = self._energy.sum((1, 2)) / (self.num_blocks * self.block_size**2)
+        mean = self._dc / (self.num_blocks * self.block_size)
+        variance = mean_square - mean.square()
+        return torch.where(variance > CONSTANT * mean_square, variance, torch.zeros_like(variance))
+
+    def varying(self) -> Bool[Tensor, " c"]:
+        """Which channels are not constant over all maps. Constant ones have no spectrum and are left out of it.
+
+        Raises:
+            DataError: nothing was seen, or all channels are constant.
+        """
+        if self.num_blocks == 0:
+            raise DataError(f"no {self.name} were evaluated: a spectrum needs at least one")
+        varying = self._variance() > 0
+        if not varying.any():
+            raise DataError(f"the {self.name} are constant in every channel: they have no spectrum")
+        return varying
+
+    def amplitude(self) -> Float[Tensor, "c n n"]:
+        """Mean absolute coefficient of each frequency, of the channels that vary."""
+        return self._amplitude[self.varying()] / self.num_blocks
+
+    def energy(self) -> Float[Tensor, "c n n"]:
+        """Summed squared coefficient of each frequency, of the channels that vary."""
+        return self._energy[self.varying()]
+
+    def variance(self) -> Float[Tensor, " c"]:
+        """Variance over all maps and pixels of the channels that vary."""
+        return self._variance()[self.varying()]

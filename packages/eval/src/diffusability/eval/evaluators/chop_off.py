@@ -1,0 +1,162 @@
+"""What decoding keeps of an image when the latents lose their high frequencies."""
+
+from pathlib import Path
+
+import attrs
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffusability.core.autoencoder import Autoencoder
+from diffusability.core.dct import chop
+from diffusability.core.errors import DataError
+from diffusability.core.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.shapes import Images
+from diffusability.eval.blocks import crop_to_blocks, fitting_block_size
+from diffusability.eval.chop_curve import area_under, distinct_shares, kept_share
+from diffusability.eval.chop_figures import ChoppedPictures, draw_chop_curves, draw_chopped_pictures
+from diffusability.eval.frames import as_frames
+from diffusability.eval.psnr import psnr_per_image
+from diffusability.eval.running_mean import RunningMean
+from diffusability.eval.specs import ChopOffSpec
+
+
+@attrs.frozen(kw_only=True)
+class ChopPlan:
+    """What is chopped, in blocks of which side, settled by the first batch.
+
+    Attributes:
+        shares: shares to keep, from 1 down.
+        latent_block: side of the latents' blocks.
+        image_block: side of the images' blocks, which cover the same pixels.
+    """
+
+    shares: tuple[float, ...]
+    latent_block: int
+    image_block: int
+
+
+class ChopOff(Evaluator):
+    """Quality against the share of DCT coefficients that is kept, for latents and, by the same rule, for RGB itself.
+
+    At each share the latents are chopped, decoded and clamped to [-1, 1]; the PSNR to the image is averaged over
+    images. RGB is chopped in blocks that cover the same pixels (``block_size * spatial_factor``). An image's PSNR is
+    capped at ``max_psnr``: RGB of which everything is kept would be infinite.
+
+    Curves ``chop_off_curve``, ``rgb_chop_off_curve`` (dB against the share really kept) and the areas under them,
+    ``chop_off_area``, ``rgb_chop_off_area``, in dB: the mean PSNR over shares from 0 to 1, where the curve below its
+    smallest share is taken as constant.
+
+    Latents and images are cropped to whole blocks; latents too small for a block take the largest power of two that
+    fits, at least 4. Shares that keep no coefficient of a block, or the same as a larger share, are left out. Each
+    frame of a clip is an image.
+    """
+
+    needs = ChopOffSpec.needs
+
+    def __init__(self, spec: ChopOffSpec) -> None:
+        self.spec = spec
+        self._plan: ChopPlan | None = None
+        self._latent_psnr: list[RunningMean] = []
+        self._rgb_psnr: list[RunningMean] = []
+        self._pictures: list[ChoppedPictures] = []
+        self._num_samples = 0
+
+    def update(self, batch: EvaluationBatch) -> None:
+        """Adds a batch.
+
+        Raises:
+            DataError: latents are smaller than 4x4, or the images are not larger by the autoencoder's spatial factor.
+        """
+        assert batch.images is not None
+        assert batch.latents is not None
+        assert batch.autoencoder is not None
+        plan = self._settle(batch.images, batch.latents, batch.autoencoder)
+        latents = crop_to_blocks(batch.latents.double(), plan.latent_block)
+        images = crop_to_blocks(batch.images.double(), plan.image_block)
+        num_pictures = min(len(images), self.spec.num_pictures - len(self._pictures))
+        rows: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(num_pictures)]
+        for index, share in enumerate(plan.shares):
+            chopped = chop(images, 1 - share, plan.image_block, self.spec.shape).clamp(-1, 1)
+            kept = chop(latents, 1 - share, plan.latent_block, self.spec.shape).to(batch.latents.dtype)
+            decoded = batch.autoencoder.decode(kept).clamp(-1, 1)
+            if decoded.shape != images.shape:
+                raise DataError(
+                    f"the decoder maps latents of shape {tuple(kept.shape)!r} to {tuple(decoded.shape)!r};"
+                    f" expected the images' shape {tuple(images.shape)!r}"
+                )
+            self._rgb_psnr[index].update(self._psnr(images, chopped))
+            self._latent_psnr[index].update(self._psnr(images, decoded))
+            for row, rgb, picture in zip(rows, as_pictures(chopped), as_pictures(decoded), strict=False):
+                row.append((rgb, picture))
+        self._pictures += [
+            ChoppedPictures(rgb=torch.stack([rgb for rgb, _ in row]), decoded=torch.stack([seen for _, seen in row]))
+            for row in rows
+        ]
+        self._num_samples += len(images)
+
+    def _psnr(self, images: Images, others: Images) -> Float[Tensor, " n"]:
+        return psnr_per_image(as_frames(images), as_frames(others)).clamp(max=self.spec.max_psnr)
+
+    def _settle(self, images: Images, latents: Float[Tensor, "b d *s i j"], autoencoder: Autoencoder) -> ChopPlan:
+        height, width = latents.shape[-2:]
+        factor = autoencoder.info.spatial_factor
+        if images.shape[-2:] != (height * factor, width * factor):
+            raise DataError(
+                f"images of {images.shape[-2]}x{images.shape[-1]} do not belong to latents of {height}x{width};"
+                f" expected {height * factor}x{width * factor}, larger by the spatial factor {factor}"
+            )
+        block = fitting_block_size(height, width, self.spec.block_size)
+        if self._plan is None:
+            shares = distinct_shares(self.spec.shares, block, self.spec.shape)
+            self._plan = ChopPlan(shares=tuple(shares), latent_block=block, image_block=block * factor)
+            self._latent_psnr = [RunningMean() for _ in shares]
+            self._rgb_psnr = [RunningMean() for _ in shares]
+        if (block, block * factor) != (self._plan.latent_block, self._plan.image_block):
+            raise DataError(f"latents of {height}x{width} need blocks of {block}, earlier ones others: give one size")
+        return self._plan
+
+    def compute(self) -> list[EvalResult]:
+        plan = self._plan
+        if plan is None:
+            raise DataError("no images were evaluated: a chop-off curve needs at least one")
+        results = []
+        for prefix, block, means in (
+            ("", plan.latent_block, self._latent_psnr),
+            ("rgb_", plan.image_block, self._rgb_psnr),
+        ):
+            shares = [kept_share(share, block, self.spec.shape) for share in plan.shares]
+            values = [mean.compute() for mean in means]
+            settings = {"block_size": block, "shape": self.spec.shape, "max_psnr": self.spec.max_psnr}
+            curve = Curve(x=shares, y=values, x_label="share of DCT coefficients kept", y_label="PSNR (dB)")
+            results += [
+                EvalResult(
+                    metric=f"{prefix}chop_off_curve",
+                    curve=curve,
+                    unit="dB",
+                    num_samples=self._num_samples,
+                    spec=settings,
+                ),
+                EvalResult(
+                    metric=f"{prefix}chop_off_area",
+                    value=area_under(shares, values),
+                    unit="dB",
+                    higher_is_better=None if prefix else True,
+                    num_samples=self._num_samples,
+                    spec={**settings, "shares": shares},
+                ),
+            ]
+        return results
+
+    def draw(self, directory: Path) -> list[Path]:
+        results = {result.metric: result for result in self.compute()}
+        latents, rgb = results["chop_off_curve"].curve, results["rgb_chop_off_curve"].curve
+        assert latents is not None
+        assert rgb is not None
+        paths = draw_chop_curves(directory, latents, rgb, self.spec.max_psnr)
+        return [*paths, *draw_chopped_pictures(directory, self._pictures, latents.x)] if self._pictures else paths
+
+
+def as_pictures(images: Images) -> list[Float[Tensor, "c h w"]]:
+    """One picture of each image or clip (its first frame), float32 in [-1, 1], on the CPU."""
+    return list((images[:, :, 0] if images.ndim == 5 else images).float().cpu())

@@ -1,0 +1,132 @@
+"""Spectra of latents next to those of images."""
+
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from diffusability.core.errors import DataError
+from diffusability.core.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.resampling import downsample
+from diffusability.eval.block_spectrum import BlockSpectrum
+from diffusability.eval.blocks import fitting_block_size
+from diffusability.eval.frames import as_frames
+from diffusability.eval.specs import DCTSpectrumSpec
+from diffusability.eval.spectrum import high_frequency_share, log_amplitude_ratio, spectral_gap
+from diffusability.eval.spectrum_figure import draw_spectrum
+
+
+def pool_to(images: Float[Tensor, "n c h w"], height: int, width: int) -> Float[Tensor, "n c h2 w2"]:
+    """Average-pools images to a latent's size.
+
+    Raises:
+        DataError: the sides are not the same whole multiple of the latent's.
+    """
+    rows, columns = images.shape[-2:]
+    if rows % height or columns % width or rows // height != columns // width:
+        raise DataError(
+            f"images of {rows}x{columns} cannot be pooled to latents of {height}x{width};"
+            " expected both sides to be one whole multiple"
+        )
+    return downsample(images, rows // height, "mean")
+
+
+def spectrum_curve(log_amplitude: Float[Tensor, "c k"]) -> Curve:
+    """Mean and standard deviation over channels against the zigzag index."""
+    return Curve(
+        x=[float(index) for index in range(log_amplitude.shape[1])],
+        y=log_amplitude.mean(0).tolist(),
+        y_std=log_amplitude.std(0, correction=0).tolist(),
+        x_label="zigzag index of the DCT frequency",
+        y_label="log amplitude relative to DC",
+    )
+
+
+class DCTSpectrum(Evaluator):
+    """Block DCT spectra of the latents, of RGB average-pooled to their size, and of RGB at its own size.
+
+    Curves ``latent_spectrum_curve``, ``rgb_pooled_spectrum_curve``, ``rgb_spectrum_curve`` (natural logarithm of mean
+    amplitude over mean DC amplitude, zigzag order, mean and standard deviation over channels); ``high_frequency_share``
+    and ``rgb_high_frequency_share`` (of latents and of pooled RGB); ``spectral_gap`` (of latents to pooled RGB).
+
+    Maps are cropped to whole blocks; latents too small for a block take the largest power of two that fits, at least 4,
+    for all three (``block_size`` in the results' spec). Channels that are constant over all samples are left out. Each
+    frame of a clip is an image.
+    """
+
+    needs = DCTSpectrumSpec.needs
+
+    def __init__(self, spec: DCTSpectrumSpec) -> None:
+        self.spec = spec
+        self._spectra: tuple[BlockSpectrum, BlockSpectrum, BlockSpectrum] | None = None
+        self._num_samples = 0
+
+    def update(self, batch: EvaluationBatch) -> None:
+        """Adds a batch.
+
+        Raises:
+            DataError: latents are smaller than 4x4, or of another size than before, or the images' sides are not a
+                multiple of theirs.
+        """
+        assert batch.images is not None
+        assert batch.latents is not None
+        images, latents = as_frames(batch.images), as_frames(batch.latents)
+        height, width = latents.shape[-2:]
+        size = fitting_block_size(height, width, self.spec.block_size)
+        if self._spectra is None:
+            names = ("latents", "images pooled to the latents' size", "images")
+            self._spectra = (
+                BlockSpectrum(names[0], size),
+                BlockSpectrum(names[1], size),
+                BlockSpectrum(names[2], size),
+            )
+        elif size != self._spectra[0].block_size:
+            raise DataError(f"latents of {height}x{width} need blocks of {size}, earlier ones others: give one size")
+        latent, pooled, full = self._spectra
+        latent.update(latents)
+        pooled.update(pool_to(images.double(), height, width))
+        full.update(images)
+        self._num_samples += len(batch.images)
+
+    def compute(self) -> list[EvalResult]:
+        if self._spectra is None:
+            raise DataError("no images were evaluated: a spectrum needs at least one")
+        latent, pooled, _ = self._spectra
+        spec = {"block_size": latent.block_size}
+        curves = [log_amplitude_ratio(spectrum.amplitude()) for spectrum in self._spectra]
+        names = ("latent_spectrum_curve", "rgb_pooled_spectrum_curve", "rgb_spectrum_curve")
+        share_spec = {**spec, "high_from": latent.block_size}
+        return [
+            *(
+                EvalResult(metric=name, curve=spectrum_curve(curve), num_samples=self._num_samples, spec=spec)
+                for name, curve in zip(names, curves, strict=True)
+            ),
+            EvalResult(
+                metric="high_frequency_share",
+                value=high_frequency_share(latent.energy(), latent.variance()),
+                higher_is_better=False,
+                num_samples=self._num_samples,
+                spec=share_spec,
+            ),
+            EvalResult(
+                metric="rgb_high_frequency_share",
+                value=high_frequency_share(pooled.energy(), pooled.variance()),
+                num_samples=self._num_samples,
+                spec=share_spec,
+            ),
+            EvalResult(
+                metric="spectral_gap",
+                value=spectral_gap(curves[0], curves[1]),
+                num_samples=self._num_samples,
+                spec=spec,
+            ),
+        ]
+
+    def draw(self, directory: Path) -> list[Path]:
+        results = {result.metric: result for result in self.compute()}
+        curves = [
+            results[name].curve for name in ("latent_spectrum_curve", "rgb_pooled_spectrum_curve", "rgb_spectrum_curve")
+        ]
+        assert self._spectra is not None
+        latents, pooled, full = (curve for curve in curves if curve is not None)
+        return draw_spectrum(directory, latents, pooled, full, self._spectra[0].block_size)

@@ -1,0 +1,35 @@
+"""How far the posterior is from the standard normal."""
+
+from diffusability.core.errors import DataError
+from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.eval.running_mean import RunningMean
+from diffusability.eval.specs import KLPerDimSpec
+
+
+class KLPerDim(Evaluator):
+    """``kl_per_dim``: the mean over images and latent dimensions of the KL divergence to N(0, 1), in nats."""
+
+    needs = KLPerDimSpec.needs
+
+    def __init__(self) -> None:
+        self._mean = RunningMean()
+        self._num_samples = 0
+
+    def update(self, batch: EvaluationBatch) -> None:
+        """Adds a batch.
+
+        Raises:
+            DataError: the encoder is deterministic.
+        """
+        assert batch.posterior is not None
+        if batch.posterior.logvar is None:
+            raise DataError(
+                "evaluator 'kl-per-dim' needs a posterior with a variance, but this autoencoder's encoder is"
+                " deterministic; leave the evaluator out"
+            )
+        self._mean.update(batch.posterior.kl_per_dim())
+        self._num_samples += len(batch.posterior.mean)
+
+    def compute(self) -> list[EvalResult]:
+        value = self._mean.compute()
+        return [EvalResult(metric="kl_per_dim", value=value, unit="nats", num_samples=self._num_samples)]
