@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
 from diffusability.core.errors import SpecError
+
+if TYPE_CHECKING:
+    from diffusability.core.specs.components import AutoencoderSpec
 
 
 @attrs.frozen(kw_only=True)
@@ -54,7 +58,8 @@ class BuildContext:
 
     Attributes:
         stage_directory: the folder of a finished earlier stage.
-        stage_info: autoencoder facts of an earlier training stage, known without building it.
+        stage_autoencoder: the spec of the autoencoder that an earlier stage trains, followed back to the one that
+            holds its architecture; None when there is none.
         autoencoder: facts of the autoencoder that is trained or evaluated.
         latent_shape: shape ``(c, *t, h, w)`` of the latents that a denoiser works on.
         image_shape: shape ``(c, *t, h, w)`` of the images.
@@ -63,7 +68,7 @@ class BuildContext:
     """
 
     stage_directory: Callable[[str], Path] = _no_stages
-    stage_info: Callable[[str], AutoencoderInfo | None] = lambda name: None
+    stage_autoencoder: "Callable[[str], AutoencoderSpec | None]" = lambda name: None
     autoencoder: AutoencoderInfo | None = None
     latent_shape: tuple[int, ...] | None = None
     image_shape: tuple[int, ...] | None = None

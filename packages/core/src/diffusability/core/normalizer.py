@@ -1,6 +1,6 @@
 """The one object that scales latents on their way to a denoiser and back."""
 
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -28,7 +28,7 @@ class LatentNormalizer(nn.Module):
         self.register_buffer("std", std.detach().clone().float())
 
     @classmethod
-    def identity(cls, channels: int) -> Self:
+    def identity(cls, channels: int) -> "LatentNormalizer":
         """The map that changes nothing."""
         return cls(torch.zeros(channels), torch.ones(channels))
 
@@ -62,7 +62,7 @@ class ChannelStatistics:
         self.sum += mean.sum(1)
         self.sum_of_squares += second.sum(1)
 
-    def merge(self, other: Self) -> None:
+    def merge(self, other: "ChannelStatistics") -> None:
         """Adds what another one has seen."""
         self.count += other.count
         self.sum += other.sum
@@ -73,7 +73,7 @@ class ChannelStatistics:
         return {"count": self.count, "sum": self.sum.tolist(), "sum_of_squares": self.sum_of_squares.tolist()}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
+    def from_state(cls, state: dict[str, Any]) -> "ChannelStatistics":
         """The inverse of ``state``."""
         statistics = cls(len(state["sum"]))
         statistics.count = state["count"]

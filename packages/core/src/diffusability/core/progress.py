@@ -2,7 +2,6 @@
 
 import time
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -33,7 +32,7 @@ class StageProgress:
         )
         self.task = self.bar.add_task(title, total=total, completed=completed, text="")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "StageProgress":
         self.bar.start()
         return self
 

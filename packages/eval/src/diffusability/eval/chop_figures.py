@@ -6,7 +6,6 @@ from pathlib import Path
 import attrs
 from jaxtyping import Float
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from diffusability.core.evaluator import Curve
@@ -27,8 +26,7 @@ def draw_chop_curves(directory: Path, latents: Curve, rgb: Curve, max_psnr: floa
     axes.plot(rgb.x, rgb.y, label="RGB chopped", markersize=6, **RGB)
     axes.plot(latents.x, latents.y, label="latents chopped, then decoded", markersize=6, **LATENTS)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(list(latents.x))
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.set_xticks(list(latents.x), [_percent(share) for share in latents.x], fontsize="small")
     axes.minorticks_off()
     axes.invert_xaxis()
     axes.set_xlabel("share of DCT coefficients kept (log scale)")

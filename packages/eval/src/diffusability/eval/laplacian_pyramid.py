@@ -1,5 +1,6 @@
 """Laplacian pyramids (Burt & Adelson 1983), as Karras et al. 2018 use them."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -12,8 +13,13 @@ def _blur(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     height, width = images.shape[-2:]
     padded = F.pad(images, (2, 2, 2, 2), mode="reflect")
     # Shifted sums instead of a convolution: those stay in the images' precision under autocast.
-    rows = sum((tap * padded[..., k : k + height, :] for k, tap in enumerate(_TAPS)), images.new_zeros(()))
-    return sum((tap * rows[..., k : k + width] for k, tap in enumerate(_TAPS)), images.new_zeros(()))
+    rows = torch.zeros_like(padded[..., :height, :])
+    blurred = torch.zeros_like(images)
+    for k, tap in enumerate(_TAPS):
+        rows.add_(padded[..., k : k + height, :], alpha=tap)
+    for k, tap in enumerate(_TAPS):
+        blurred.add_(rows[..., k : k + width], alpha=tap)
+    return blurred
 
 
 def pyramid_down(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:

@@ -1,6 +1,6 @@
 """What a YAML file says of the evaluators of this package. Free of torch: ``build`` imports it."""
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -86,7 +86,7 @@ class ChopOffSpec(EvaluatorSpec):
     num_pictures: int = Field(4, ge=0, description="images that are shown in the figure of pictures")
 
     @model_validator(mode="after")
-    def _shares_from_one_down(self) -> Self:
+    def _shares_from_one_down(self) -> "ChopOffSpec":
         if 1.0 not in self.shares or len(set(self.shares)) < max(2, len(self.shares)):
             text = f"shares must contain 1 and at least one other, each once, got {list(self.shares)!r}"
             raise fail("shares", text, self.shares, type(self).__name__)
@@ -110,7 +110,7 @@ class SlicedWassersteinSpec(EvaluatorSpec):
     seed: int = Field(0, description="of patch positions and of directions")
 
     @model_validator(mode="after")
-    def _a_patch_of_each_image(self) -> Self:
+    def _a_patch_of_each_image(self) -> "SlicedWassersteinSpec":
         if self.num_samples > self.max_patches:
             text = f"max_patches must be at least num_samples ({self.num_samples!r}), got {self.max_patches!r}"
             raise fail("max_patches", text, self.max_patches, type(self).__name__)

@@ -25,7 +25,13 @@ def draw_spectrum(directory: Path, latents: Curve, rgb_pooled: Curve, rgb: Curve
         above = [y + std for y, std in zip(latents.y, latents.y_std, strict=True)]
         axes.fill_between(latents.x, below, above, color=LATENTS["color"], alpha=0.18, linewidth=0)
     axes.text(
-        block_size**2 - 1, 0.98, f"u + v ≥ {block_size}", transform=axes.get_xaxis_transform(), ha="right", va="top"
+        block_size**2 - 1,
+        0.98,
+        f"high frequencies, u + v ≥ {block_size}",
+        transform=axes.get_xaxis_transform(),
+        ha="right",
+        va="top",
+        fontsize="small",
     )
     axes.set_xlim(-0.5, block_size**2 - 0.5)
     axes.set_xlabel(f"zigzag index of the {block_size}x{block_size} DCT frequency (0 is DC)")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from diffusability.core.build import BuildContext
 from diffusability.core.specs.components import RegularizerSpec
@@ -34,7 +34,7 @@ class ScaleEquivarianceSpec(RegularizerSpec):
 
     weight: float = Field(0.25, ge=0)
     factors: tuple[Annotated[int, Field(ge=2)], ...] = Field(
-        (2, 4), min_length=1, description="downsampling factors of height and width"
+        (2, 4), description="downsampling factors of height and width"
     )
     resampling: Literal["bilinear", "mean", "antialias"] = "bilinear"
     each_step: Literal["one", "all"] = Field(
@@ -43,6 +43,13 @@ class ScaleEquivarianceSpec(RegularizerSpec):
     shorten_time: bool = Field(
         True, description="clips are also pooled in time by the factor, all but their first frame; images have no time"
     )
+
+    @field_validator("factors")
+    @classmethod
+    def _not_empty(cls, factors: tuple[int, ...]) -> tuple[int, ...]:
+        if not factors:
+            raise ValueError("factors is empty; expected at least one downsampling factor such as 2")
+        return factors
 
     def check_latents(self, latent_shape: tuple[int, ...]) -> None:
         """Looks whether latents of shape ``(c, *t, h, w)`` can be downsampled by every factor.

@@ -139,8 +139,8 @@ def batches(
 ) -> DataLoader[LoadedBatch]:
     """This rank's micro batches of the steps from ``first_step`` to before ``last_step``, in order."""
     return DataLoader(
-        _PlacedExamples(dataset, plan.seed, plan.batch_size),
-        batch_sampler=_MicroBatches(plan, first_step, last_step),  # type: ignore[arg-type]
+        _PlacedExamples(dataset, plan.seed, plan.batch_size),  # type: ignore[arg-type]
+        batch_sampler=_MicroBatches(plan, first_step, last_step),
         num_workers=num_workers,
         collate_fn=_Collate(plan.seed),
         pin_memory=pin_memory,

@@ -17,7 +17,15 @@ from diffusability.core.report.line_styles import (
     reference_style,
 )
 from diffusability.core.report.metric_names import metric_label
-from diffusability.core.report.report_figure import ReportFigure, add_legend, file_name, legend_line, new_figure
+from diffusability.core.report.report_figure import (
+    ReportFigure,
+    add_legend,
+    file_name,
+    label_of,
+    legend_line,
+    new_figure,
+    plain_text,
+)
 from diffusability.core.report.results import MetricCurve
 from diffusability.core.report.training_log import is_wide
 
@@ -50,7 +58,7 @@ KNOWN_FAMILIES = (
         caption=(
             "Amplitude of block DCT coefficients from low to high frequency, relative to DC, mean over channels; the"
             " band is one standard deviation. Latents above the dashed RGB line carry more high-frequency energy than"
-            " images do; the nearer to it, the more diffusable."
+            " images do; those nearer to it tend to be easier to diffuse."
         ),
         references=(
             Reference(metric="rgb_pooled_spectrum_curve", label="RGB, pooled to latent size", dashes=RGB_POOLED_DASHES),
@@ -90,13 +98,19 @@ def curve_figures(comparison: Comparison) -> list[ReportFigure]:
     )
     known = {family.metric for family in KNOWN_FAMILIES}
     known |= {reference.metric for family in KNOWN_FAMILIES for reference in family.references}
-    others = [
-        CurveFamily(name=file_name(name.replace("_", "-")), metric=name, title=metric_label(name), caption="")
-        for name in names
-        if name not in known
-    ]
+    others = _unknown_families([name for name in names if name not in known])
     figures = (_family_figure(comparison, family) for family in (*KNOWN_FAMILIES, *others))
     return [figure for figure in figures if figure is not None]
+
+
+def _unknown_families(metrics: Sequence[str]) -> list[CurveFamily]:
+    families: dict[str, CurveFamily] = {}
+    for metric in metrics:
+        name = f"curve-{file_name(metric.removesuffix('_curve'))}"
+        while name in families:
+            name += "-more"
+        families[name] = CurveFamily(name=name, metric=metric, title=metric_label(metric), caption="")
+    return list(families.values())
 
 
 def _curves_of(comparison: Comparison, metric_name: str) -> Iterator[DrawnCurve]:
@@ -121,7 +135,7 @@ def _family_figure(comparison: Comparison, family: CurveFamily) -> ReportFigure 
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
     add_legend(figure, legend)
-    shown = ", ".join(str(line.get_label()).strip() for line in legend)
+    shown = ", ".join(map(label_of, legend))
     return ReportFigure(
         name=family.name, title=family.title, caption=family.caption, alt=f"{family.title}: {shown}", figure=figure
     )
@@ -187,4 +201,4 @@ def _equal(first: MetricCurve, second: MetricCurve) -> bool:
 
 
 def _first_label(labels: Sequence[str]) -> str:
-    return next((label for label in labels if label), "").replace("$", r"\$")
+    return plain_text(next((label for label in labels if label), ""))

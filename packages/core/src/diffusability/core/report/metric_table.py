@@ -1,11 +1,11 @@
 """The table of variants by scalar metrics: which value is the best, and how far each is from the baseline."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from diffusability.core.report.comparability import disagreement
 from diffusability.core.report.comparison import Comparison
 from diffusability.core.report.metric_names import metric_label, metric_meaning
 from diffusability.core.report.number_format import ABSENT, column_decimals, format_delta, format_number
@@ -95,7 +95,7 @@ def metric_columns(comparison: Comparison) -> list[Column]:
     return columns
 
 
-def column_blocks(columns: Sequence[Column], most: int = 10) -> list[list[tuple[str, list[Column]]]]:
+def column_blocks(columns: Sequence[Column], most: int = 9) -> list[list[tuple[str, list[Column]]]]:
     """Columns in blocks of at most ``most`` that fit on a page, each a list of stages with their columns."""
     blocks: list[list[tuple[str, list[Column]]]] = []
     stages: dict[str, list[Column]] = {}
@@ -139,16 +139,18 @@ def _column(
     direction = directions.pop() if len(directions) == 1 else None
     decimals = column_decimals([value for value in values if value is not None])
     best = best_places(values, direction)
+    baseline = comparison.variants[0].label
+    alike = next((folder.variants for folder in comparison.folders(stage_name) if baseline in folder.variants), ())
     cells = [
         _cell(
             metric,
-            baseline=values[0] if place else None,
-            baseline_label=comparison.variants[0].label,
+            baseline=None if variant.label in alike else values[0],
+            baseline_label=baseline,
             direction=direction,
             decimals=decimals,
             best=place in best,
         )
-        for place, metric in enumerate(metrics)
+        for place, (variant, metric) in enumerate(zip(comparison.variants, metrics, strict=True))
     ]
     counts = {metric.num_samples for metric in present}
     return Column(
@@ -159,7 +161,7 @@ def _column(
         higher_is_better=direction,
         meaning=metric_meaning(first.name),
         num_samples=counts.pop() if len(counts) == 1 else None,
-        warning=_disagreement([metric for metric in present if metric.value is not None]),
+        warning=disagreement([metric for metric in present if metric.value is not None]),
         values=values,
         cells=cells,
         reference="" if reference is None else format_number(reference, decimals),
@@ -190,20 +192,3 @@ def _cell(
     verdict = {True: "better than", False: "worse than", None: "against"}[improves]
     details.append(f"{format_delta(delta, decimals)} {verdict} {baseline_label}")
     return Cell(text=text, best=best, delta=format_delta(delta, decimals), improves=improves, title=", ".join(details))
-
-
-def _disagreement(metrics: Sequence[Metric]) -> str:
-    """What differs between the ways in which variants were measured; empty when nothing does."""
-    parts = []
-    for noun, seen in (
-        ("numbers of samples", {f"{metric.num_samples}" for metric in metrics}),
-        ("units", {metric.unit or "none" for metric in metrics}),
-        ("directions", {f"{metric.higher_is_better}" for metric in metrics}),
-    ):
-        if len(seen) > 1:
-            parts.append(f"{noun} ({', '.join(sorted(seen))})")
-    if len({json.dumps(metric.settings, sort_keys=True, default=str) for metric in metrics}) > 1:
-        keys = sorted({str(key) for metric in metrics for key in metric.settings})
-        differing = [key for key in keys if len({repr(metric.settings.get(key)) for metric in metrics}) > 1]
-        parts.append(f"settings ({', '.join(differing)})")
-    return f"variants differ in {' and '.join(parts)}" if parts else ""

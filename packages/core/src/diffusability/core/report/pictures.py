@@ -130,7 +130,9 @@ def embed(path: Path, notes: list[str]) -> EmbeddedPicture | None:
             if shrunk:
                 content = _shrink(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        notes.append(f"{path.parent.parent.name}/{path.parent.name}/{path.name} cannot be shown: {error}")
+        notes.append(
+            f"{path.parent.parent.name}/{path.parent.name}/{path.name} is no readable picture ({type(error).__name__})"
+        )
         return None
     return EmbeddedPicture(uri=data_uri(content, "image/png"), width=width, height=height, shrunk=shrunk)
 

@@ -19,7 +19,7 @@ _APPEARANCE: dict[Any, object] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10.0,
-    "axes.titlesize": 10.5,
+    "axes.titlesize": 10.0,
     "axes.labelsize": 10.0,
     "axes.labelcolor": "#333333",
     "axes.edgecolor": "#8a8f98",
@@ -86,6 +86,11 @@ def plain_text(text: str) -> str:
     """Text that matplotlib draws letter by letter: no mathematics, and no leading underscore that hides a label."""
     escaped = text.replace("$", r"\$")
     return f" {escaped}" if escaped.startswith("_") else escaped
+
+
+def label_of(line: Line2D) -> str:
+    """The label of a legend entry as it was before ``plain_text``."""
+    return str(line.get_label()).replace(r"\$", "$").strip()
 
 
 def legend_line(label: str, style: LineStyle, marker: str = "") -> Line2D:

@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from diffusability.core.report.comparison import Comparison, StageFolder
 from diffusability.core.report.line_styles import LineStyle
@@ -118,18 +120,26 @@ def _panels(folders: Sequence[StageFolder], keys: Sequence[str], name: str, titl
 def _draw_panel(axes: Axes, folders: Sequence[StageFolder], key: str) -> None:
     series = [(folder.style, folder.stage.log[key]) for folder in folders if key in folder.stage.log]
     for style, one in series:
-        _draw_series(axes, one, style)
-    if is_wide(np.concatenate([one.values for _, one in series])) and key != "lr":
-        axes.set_yscale("log")
+        _draw_series(axes, one, style, smoothing=key != "lr" and len(one.values) >= 20)
+    values = np.concatenate([one.values for _, one in series])
+    if is_wide(values) and key != "lr":
+        _use_log_axis(axes, values)
     axes.set_title(plain_text(_key_label(key)), loc="left", fontweight="bold" if key == "loss" else "normal")
     axes.set_xlabel("step")
     axes.margins(x=0.02)
 
 
-def _draw_series(axes: Axes, series: Series, style: LineStyle) -> None:
-    many = len(series.values) >= 20
-    smoothed = smooth(series.values, 2 * (len(series.values) // 40) + 3) if many else series.values
-    if many:
+def _use_log_axis(axes: Axes, values: Float[np.ndarray, " n"]) -> None:
+    decades = np.log10(np.nanmax(values) / np.nanmin(values))
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1, 3) if decades < 3.5 else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _draw_series(axes: Axes, series: Series, style: LineStyle, smoothing: bool) -> None:
+    smoothed = smooth(series.values, 2 * (len(series.values) // 40) + 3) if smoothing else series.values
+    if smoothing:
         raw = _thin(series)
         axes.plot(raw.steps, raw.values, color=style.color, alpha=0.22, linewidth=0.8)
     line = _thin(Series(steps=series.steps, values=smoothed))
@@ -139,7 +149,7 @@ def _draw_series(axes: Axes, series: Series, style: LineStyle) -> None:
         color=style.color,
         linestyle=style.matplotlib_dashes,
         linewidth=style.width * 0.85,
-        marker="" if many else "o",
+        marker="o" if len(series.values) < 20 else "",
         markersize=3.5,
     )
 

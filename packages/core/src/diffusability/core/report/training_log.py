@@ -66,18 +66,21 @@ def _series_of(rows: Mapping[float, Mapping[str, object]]) -> dict[str, Series]:
 
 
 def smooth(values: Float[np.ndarray, " n"], window: int) -> Float[np.ndarray, " n"]:
-    """Centred moving average over an odd number of points, fewer at both ends so that the curve keeps its length.
+    """Centred moving average over an odd number of points.
 
-    NaN are left out of the averages and stay NaN.
+    At the start the window shrinks on both sides, so that a steep fall is kept; at the end it only loses the points
+    that do not exist. NaN are left out of the averages and stay NaN.
     """
-    half = window // 2
     known = np.isfinite(values)
-    totals = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
+    if not known.any():
+        return values
+    middle = np.median(values[known])  # what is averaged is small, so that sums lose no digits
+    totals = np.concatenate([[0.0], np.cumsum(np.where(known, values - middle, 0.0))])
     counts = np.concatenate([[0], np.cumsum(known)])
     places = np.arange(len(values))
-    reach = np.minimum(half, np.minimum(places, len(values) - 1 - places))
-    low, high = places - reach, places + reach + 1
-    mean = (totals[high] - totals[low]) / np.maximum(counts[high] - counts[low], 1)
+    reach = np.minimum(window // 2, places)
+    low, high = places - reach, np.minimum(places + reach + 1, len(values))
+    mean = middle + (totals[high] - totals[low]) / np.maximum(counts[high] - counts[low], 1)
     return np.where(known, mean, np.nan)
 
 

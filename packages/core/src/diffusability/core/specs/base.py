@@ -1,7 +1,7 @@
 """The base of everything that is read from YAML."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import attrs
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
@@ -114,7 +114,7 @@ class KindedSpec(Spec):
     noun: ClassVar[str]
 
     @classmethod
-    def class_of(cls, kind: str) -> type[Self]:
+    def class_of(cls, kind: str) -> type[Any]:
         """The class of a kind. Raises PluginError for an unknown one."""
         raise PluginError(f"{cls.__name__} knows no kinds")
 
@@ -124,7 +124,7 @@ class KindedSpec(Spec):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _delegate(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _delegate(cls, value: Any, handler: ModelWrapValidatorHandler["KindedSpec"]) -> "KindedSpec":
         if not cls._is_open() or isinstance(value, cls):
             return handler(value)
         if not isinstance(value, Mapping):
@@ -139,7 +139,8 @@ class KindedSpec(Spec):
             spec_class = cls.class_of(kind)
         except PluginError as error:
             raise fail("kind", str(error), kind, cls.__name__) from error
-        return spec_class.model_validate(value)
+        made: KindedSpec = spec_class.model_validate(value)
+        return made
 
 
 class PluginSpec(KindedSpec):
@@ -148,7 +149,7 @@ class PluginSpec(KindedSpec):
     group: ClassVar[str]
 
     @classmethod
-    def class_of(cls, kind: str) -> type[Self]:
+    def class_of(cls, kind: str) -> type[Any]:
         return plugins.load(cls.group, kind, cls)
 
     def check_inputs(self) -> None:

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from diffusability.core.build import AutoencoderInfo, BuildContext
 from diffusability.core.errors import Problem, SpecError, nearest
 from diffusability.core.seeds import derived_seed
-from diffusability.core.specs.components import AnyDataset
+from diffusability.core.specs.components import AnyDataset, AutoencoderSpec
 from diffusability.core.specs.overlay import overlay, override
 from diffusability.core.specs.problems import problems_of
+from diffusability.core.specs.references import StageAutoencoderSpec
 from diffusability.core.specs.run import RunSpec, folder_name
 from diffusability.core.specs.source import Source, read_source
 from diffusability.core.specs.stages import StageSpec
@@ -218,27 +219,39 @@ def _planned(name: str, spec: RunSpec, earlier: Mapping[str, PlannedStage], vari
 
 
 def context_of(stage: PlannedStage) -> BuildContext:
-    """The build context of a planned stage, with the shape facts that are known without building anything."""
+    """The build context of a planned stage, with the shape facts that are known without building anything.
 
-    def stage_info(name: str) -> AutoencoderInfo | None:
-        return autoencoder_info(stage.inputs[name]) if name in stage.inputs else None
+    Raises:
+        ValueError: the images and the autoencoder do not fit.
+    """
+    return BuildContext(
+        stage_autoencoder=lambda name: _trained_autoencoder(stage.inputs[name]),
+        seed=stage.seed,
+        autoencoder=autoencoder_info(stage),
+        image_shape=image_shape(stage),
+        latent_shape=latent_shape(stage),
+    )
 
-    context = BuildContext(stage_info=stage_info, seed=stage.seed)
-    info = autoencoder_info(stage)
-    return attrs.evolve(context, autoencoder=info, image_shape=image_shape(stage), latent_shape=latent_shape(stage))
+
+def _autoencoder_of(stage: PlannedStage) -> AutoencoderSpec | None:
+    """The autoencoder that a stage itself trains or uses, as its spec names it."""
+    named: AutoencoderSpec | None = getattr(stage.spec, "autoencoder", None)
+    return named or getattr(getattr(stage.spec, "objective", None), "autoencoder", None)
+
+
+def _trained_autoencoder(stage: PlannedStage) -> AutoencoderSpec | None:
+    """The same, followed through earlier stages to the spec that holds the architecture."""
+    spec = _autoencoder_of(stage)
+    if isinstance(spec, StageAutoencoderSpec):
+        return _trained_autoencoder(stage.inputs[spec.stage])
+    return spec
 
 
 def autoencoder_info(stage: PlannedStage) -> AutoencoderInfo | None:
     """Facts of the autoencoder that a stage trains or uses, as far as known without building it."""
-    autoencoder = getattr(stage.spec, "autoencoder", None) or getattr(
-        getattr(stage.spec, "objective", None), "autoencoder", None
-    )
-    if autoencoder is not None:
-        inner = BuildContext(
-            stage_info=lambda name: autoencoder_info(stage.inputs[name]) if name in stage.inputs else None
-        )
-        own: AutoencoderInfo | None = autoencoder.info(inner)
-        return own
+    spec = _trained_autoencoder(stage)
+    if spec is not None:
+        return spec.info(BuildContext())
     for used in stage.inputs.values():  # latents of an encode stage, or a denoiser trained on them
         info = autoencoder_info(used)
         if info is not None:

@@ -20,7 +20,12 @@ class StageAutoencoderSpec(AutoencoderSpec):
     stage: Annotated[str, StageReference(("train",))]
 
     def info(self, context: BuildContext) -> AutoencoderInfo | None:
-        return context.stage_info(self.stage)
+        spec = context.stage_autoencoder(self.stage)
+        return spec.info(context) if spec is not None else None
+
+    def num_parameters(self, context: BuildContext) -> int | None:
+        spec = context.stage_autoencoder(self.stage)
+        return spec.num_parameters(context) if spec is not None else None
 
     def build(self, context: BuildContext) -> "Autoencoder":
         from diffusability.core.saved_models import load_autoencoder

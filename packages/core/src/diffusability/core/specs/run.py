@@ -1,7 +1,7 @@
 """A whole spec."""
 
 import re
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -66,7 +66,7 @@ class RunSpec(Spec):
         return data
 
     @model_validator(mode="after")
-    def _data_is_given(self) -> Self:
+    def _data_is_given(self) -> "RunSpec":
         for name, stage in self.stages.items():
             if stage.data is None and self.data is None:
                 raise ValueError(f"stage {name!r} has no data, and the run names none; set 'data' in one of them")

@@ -1,6 +1,6 @@
 """The three kinds of stages."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
 
@@ -63,7 +63,7 @@ class TrainStage(StageSpec):
     trackers: Annotated[tuple[AnyTracker, ...], Incidental()] = ()
 
     @model_validator(mode="after")
-    def _regularizers_differ(self) -> Self:
+    def _regularizers_differ(self) -> "TrainStage":
         kinds = [regularizer.kind for regularizer in self.regularizers]
         repeated = sorted({kind for kind in kinds if kinds.count(kind) > 1})
         if repeated:
@@ -98,7 +98,7 @@ class EvaluateStage(StageSpec):
     num_preview_images: Annotated[int, Incidental()] = Field(64, ge=0, description="generated images shown in a grid")
 
     @model_validator(mode="after")
-    def _one_model(self) -> Self:
+    def _one_model(self) -> "EvaluateStage":
         if (self.autoencoder is None) == (self.denoiser is None):
             raise ValueError("give exactly one of 'autoencoder' and 'denoiser'")
         if self.sampler is not None and self.denoiser is None:

@@ -67,7 +67,7 @@ class SlicedWasserstein(Evaluator):
         if image.ndim == 4:
             frame = derived_seed(self.spec.seed, "frame", self._num_samples) % image.shape[1]
             image = image[:, frame]
-        return [level[0] for level in laplacian_pyramid(image[None].double(), SMALLEST_LEVEL)]
+        return [level[0] for level in laplacian_pyramid(image[None].float(), SMALLEST_LEVEL)]
 
     def _add(self, real: list[Tensor], generated: list[Tensor]) -> None:
         count = self.spec.resolved_patches_per_image()
@@ -82,9 +82,9 @@ class SlicedWasserstein(Evaluator):
         place = slice(self._num_samples * count, (self._num_samples + 1) * count)
         for index, (first, second) in enumerate(zip(real, generated, strict=True)):
             height, width = (side - PATCH_SIZE + 1 for side in first.shape[-2:])
-            corners = patch_corners(self.spec.seed, self._num_samples, count, height, width).to(first.device)
-            self._real[index][place] = cut_patches(first, corners, PATCH_SIZE).float().cpu()
-            self._generated[index][place] = cut_patches(second, corners, PATCH_SIZE).float().cpu()
+            corners = patch_corners(self.spec.seed, self._num_samples, count, height, width)
+            self._real[index][place] = cut_patches(first, corners.to(first.device), PATCH_SIZE).float().cpu()
+            self._generated[index][place] = cut_patches(second, corners.to(second.device), PATCH_SIZE).float().cpu()
 
     def compute(self) -> list[EvalResult]:
         if self._num_samples == 0:

@@ -1,0 +1,74 @@
+"""Sessions for development. ``nox -s tests`` is what a change must pass."""
+
+import tempfile
+import zipfile
+from pathlib import Path
+
+import nox
+
+PACKAGES = ("core", "models", "regularizers", "eval")
+#: The tested torch and torchvision; the packages declare ranges.
+CONSTRAINTS = ("-c", "constraints.txt")
+ALL = tuple(f"./packages/{package}" for package in PACKAGES)
+TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "jsonschema")
+LINTER = ("ruff==0.17.6",)
+TYPE_CHECKER = ("mypy==2.4.1", "types-PyYAML")
+
+nox.options.sessions = ["tests", "lint", "types"]
+nox.options.error_on_external_run = True
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests on the installed packages, shapes checked at every call; arguments go to pytest."""
+    session.install(*CONSTRAINTS, *ALL, *TEST_TOOLS)
+    arguments = session.posargs or ["-n", "auto", "--dist", "loadgroup"]
+    session.run("python", "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and formatting."""
+    session.install(*LINTER)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Static types of the four packages."""
+    session.install(*CONSTRAINTS, *ALL, *TYPE_CHECKER)
+    for package in PACKAGES:
+        session.run("mypy", f"packages/{package}/src/diffusability/{package}")
+
+
+@nox.session
+@nox.parametrize("package", PACKAGES)
+def isolation(session: nox.Session, package: str) -> None:
+    """One package with only its declared dependencies imports all of its modules."""
+    needed = dict.fromkeys(("./packages/core", f"./packages/{package}"))
+    session.install(*CONSTRAINTS, *needed)
+    program = (
+        "import importlib, pkgutil\n"
+        f"import diffusability.{package} as package\n"
+        "names = [module.name for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.')]\n"
+        "names = [name for name in names if not name.endswith('__main__')]\n"
+        "[importlib.import_module(name) for name in names]\n"
+        "print(len(names), 'modules imported')\n"
+    )
+    with tempfile.TemporaryDirectory() as elsewhere, session.chdir(elsewhere):
+        session.run("python", "-c", program)
+        session.run("dfz", "plugins", "--check")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Source and wheel distributions of everything, in ``dist/``."""
+    session.install("build")
+    for project in (*ALL, "."):
+        session.run("python", "-m", "build", "--outdir", "dist", project)
+    for package in PACKAGES:
+        (wheel,) = sorted(Path("dist").glob(f"diffusability_{package}-*.whl"))[-1:]
+        names = zipfile.ZipFile(wheel).namelist()
+        if f"diffusability/{package}/py.typed" not in names or "diffusability/__init__.py" in names:
+            session.error(f"{wheel.name} lacks py.typed or breaks the namespace")

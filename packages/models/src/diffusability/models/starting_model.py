@@ -1,0 +1,37 @@
+"""The denoiser that training starts from: a fresh one, or what an earlier stage trained."""
+
+from diffusability.core.build import BuildContext
+from diffusability.core.errors import SpecError
+from diffusability.core.normalizer import LatentNormalizer
+from diffusability.core.saved_models import DiffusionModel, load_diffusion_model
+from diffusability.core.specs.components import DenoiserSpec
+from diffusability.core.specs.references import StageDenoiserSpec
+
+
+def starting_model(spec: DenoiserSpec, context: BuildContext) -> DiffusionModel:
+    """The denoiser of a spec, with the spec that rebuilds it without any earlier stage.
+
+    A fresh denoiser comes with the identity as its normaliser.
+
+    Raises:
+        SpecError: the context has no latent shape, or the earlier stage's model is for other latents or classes.
+    """
+    if context.latent_shape is None:
+        raise SpecError(f"denoiser {spec.kind!r} needs to know the shape of its latents, and the context has none")
+    if not isinstance(spec, StageDenoiserSpec):
+        return DiffusionModel(
+            denoiser=spec.build(context),
+            normalizer=LatentNormalizer.identity(context.latent_shape[0]),
+            latent_shape=context.latent_shape,
+            num_classes=context.num_classes,
+            spec=spec,
+        )
+    model = load_diffusion_model(context.stage_directory(spec.stage) / "model")
+    found = (model.latent_shape, model.num_classes)
+    wanted = (context.latent_shape, context.num_classes)
+    if found != wanted:
+        raise SpecError(
+            f"the denoiser of stage {spec.stage!r} is for latents of shape {found[0]!r} and {found[1]!r} classes;"
+            f" the data has shape {wanted[0]!r} and {wanted[1]!r} classes"
+        )
+    return model

@@ -1,0 +1,137 @@
+"""Every way to get a spec wrong that a user is likely to try, against the words that help."""
+
+import textwrap
+
+import pytest
+from PIL import Image
+
+from diffusability.core.errors import SpecError
+from diffusability.core.specs.check import check
+from diffusability.core.specs.plan import load_plan
+
+GOOD = """
+name: test
+data: {kind: sample-photos, resolution: 32}
+stages:
+  pretrain:
+    kind: train
+    objective: {kind: reconstruction, autoencoder: {kind: compact-kl, latent_channels: 4, spatial_factor: 4}}
+    regularizers: [{kind: kl}]
+    steps: 2
+  encode: {kind: encode, autoencoder: {kind: stage, stage: pretrain}, num_samples: 8}
+  dit:
+    kind: train
+    data: {kind: latents, stage: encode}
+    objective: {kind: flow-matching, denoiser: {kind: dit, size: Ti/2}}
+    steps: 2
+  generate:
+    kind: evaluate
+    denoiser: {kind: stage, stage: dit}
+    evaluators: [{kind: sliced-wasserstein}]
+"""
+
+
+def refusal(tmp_path, old, new, num_ranks=1):
+    assert old in GOOD
+    path = tmp_path / "spec.yaml"
+    path.write_text(GOOD.replace(old, textwrap.dedent(new)))
+    with pytest.raises(SpecError) as caught:
+        check(load_plan(path), num_ranks)
+    return str(caught.value)
+
+
+def test_the_good_spec_is_good(tmp_path):
+    """What the cases below are broken from."""
+    path = tmp_path / "spec.yaml"
+    path.write_text(GOOD)
+    check(load_plan(path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("steps: 2\n  encode", "stepz: 2\n  encode", ["unknown key 'stepz'", "did you mean 'steps'", "spec.yaml:9:5"]),
+        ("{kind: kl}", "{kind: kll}", ["unknown regularizer 'kll'", "did you mean 'kl'", "regularizers.0.kind"]),
+        ("{kind: kl}", "{weight: 1}", ["missing 'kind'", "stages.pretrain.regularizers.0.kind"]),
+        ("{kind: kl}", "{kind: kl, weihgt: 1}", ["unknown key 'weihgt'", "did you mean 'weight'"]),
+        ("{kind: kl}", "kl", ["expected a mapping with a 'kind'", "'kl'"]),
+        ("{kind: kl}", "{kind: kl, weight: -1}", ["greater than or equal to 0", "-1"]),
+        ("{kind: kl}", "{kind: kl, weight: .inf}", ["finite"]),
+        ("{kind: kl}", "{kind: kl, weight: heavy}", ["valid number", "'heavy'", "regularizers.0.weight"]),
+        ("{kind: kl}", "{kind: kl}, {kind: kl}", ["must differ in kind", "kl"]),
+        ("kind: encode", "kind: encoder", ["unknown stage kind 'encoder'", "did you mean 'encode'"]),
+        ("steps: 2\n  encode", "encode", []),
+        ("stage: pretrain}, num", "stage: dit}, num", ["later stage 'dit'"]),
+        ("stage: pretrain}, num", "stage: encode}, num", ["refers to itself"]),
+        ("stage: pretrain}, num", "stage: pretrian}, num", ["no stage 'pretrian'", "did you mean 'pretrain'"]),
+        (
+            "{kind: latents, stage: encode}",
+            "{kind: latents, stage: pretrain}",
+            ["kind 'train'", "expected kind encode"],
+        ),
+        ("denoiser: {kind: stage, stage: dit}", "denoiser: {kind: stage, stage: pretrain}", ["has no denoiser"]),
+        ("{kind: sliced-wasserstein}", "{kind: psnr}", ["'reconstruction'", "this stage lacks"]),
+        ("    data: {kind: latents, stage: encode}\n", "", ["trains on latents", "sample-photos"]),
+        ("resolution: 32", "resolution: 30", ["30x30", "spatial factor"]),
+        ("resolution: 32", "resolution: thirty", ["valid integer", "'thirty'"]),
+        ("resolution: 32", "resolution: 0", ["greater than 0"]),
+        ("resolution: 32", "resolution: 36", ["patch"]),
+        ("size: Ti/2", "size: Tiny/2", ["'Tiny/2'"]),
+        ("name: test", "name: ../test", ["folder name"]),
+        ("name: test", "nome: test", ["unknown key 'nome'", "did you mean 'name'"]),
+        ("data: {kind: sample-photos, resolution: 32}\n", "", ["has no data"]),
+        (
+            "{kind: sample-photos, resolution: 32}",
+            "{kind: image-folder, path: absent-folder, resolution: 32}",
+            ["'absent-folder' does not exist", "spec.yaml:3:1"],
+        ),
+        ("regularizers: [{kind: kl}]", "engine: {micro_batch_size: 5}", ["not divisible by engine.micro_batch_size 5"]),
+        ("steps: 2\n  generate", "regularizers: [{kind: kl}]\n    steps: 2\n  generate", ["needs 'posterior'"]),
+        (
+            "regularizers: [{kind: kl}]",
+            "regularizers: [{kind: scale-equivariance, factors: [16]}]",
+            ["16", "stages.pretrain.regularizers.0"],
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(tmp_path, old, new, words):
+    """One change of a good spec against the words that its message must have."""
+    message = refusal(tmp_path, old, new)
+    for word in [*words, "spec.yaml"]:
+        assert word in message
+
+
+def test_batch_must_divide_by_the_ranks(tmp_path):
+    """32 samples on 3 ranks."""
+    assert "batch_size 32 is not divisible by the 3 ranks" in refusal(tmp_path, "name: test", "name: test", num_ranks=3)
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    """An empty tree, one with other files, and a good one."""
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "notes.txt").write_text("no image")
+    data = f"{{kind: image-folder, path: '{tmp_path / 'deep'}', resolution: 32}}"
+    assert "holds no images" in refusal(tmp_path, "{kind: sample-photos, resolution: 32}", data)
+    Image.new("RGB", (40, 40)).save(tmp_path / "deep" / "er" / "x.JPG", format="jpeg")
+    path = tmp_path / "good.yaml"
+    path.write_text(GOOD.replace("{kind: sample-photos, resolution: 32}", data))
+    check(load_plan(path))
+
+
+def test_all_problems_are_told_at_once(tmp_path):
+    """Three mistakes in three places, three lines."""
+    path = tmp_path / "spec.yaml"
+    path.write_text(
+        GOOD.replace("{kind: kl}", "{kind: kll}").replace("num_samples: 8", "num_sample: 8").replace("Ti/2", "Ty/2")
+    )
+    with pytest.raises(SpecError) as caught:
+        load_plan(path)
+    assert len(caught.value.problems) == 3
+
+
+def test_a_variant_is_blamed_where_it_is_written(tmp_path):
+    """The place is in the variants section, not at what it replaces."""
+    path = tmp_path / "spec.yaml"
+    path.write_text(GOOD + "variants:\n  a: {}\n  b: {stages.pretrain.steps: -4}\n")
+    with pytest.raises(SpecError, match=r"got -4 at stages.pretrain.steps \(spec.yaml:21:7\)"):
+        load_plan(path)

@@ -1,0 +1,82 @@
+import ast
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("core", "models", "regularizers", "eval")
+
+#: Import names whose distribution is called otherwise.
+DISTRIBUTION_OF = {"PIL": "pillow", "yaml": "pyyaml"}
+
+#: Declared without an import: core reads the photographs inside their wheels.
+DATA_ONLY = {"core": {"scikit-image", "scikit-learn"}}
+
+
+def modules_of(package):
+    return sorted((ROOT / "packages" / package / "src").rglob("*.py"))
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def test_the_namespace_has_no_init():
+    """PEP 420: one __init__.py at the top would hide the other distributions."""
+    assert not list(ROOT.glob("packages/*/src/diffusability/__init__.py"))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_core_and_themselves(package):
+    """The import direction of the architecture, over every import statement."""
+    allowed = {package, "core"}
+    for path in modules_of(package):
+        for name in imports_of(path):
+            parts = name.split(".")
+            if parts[0] == "diffusability" and len(parts) > 1:
+                assert parts[1] in allowed, f"{path.relative_to(ROOT)} imports {name}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_dependencies_are_exactly_what_is_imported(package):
+    """Top-level imports against the package's own pyproject."""
+    project = tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text())["project"]
+    declared = {line.split(">")[0].split("=")[0].split("[")[0].strip() for line in project["dependencies"]}
+    used = set()
+    for path in modules_of(package):
+        for name in imports_of(path):
+            top = name.split(".")[0]
+            if top == "diffusability":
+                part = name.split(".")[1]
+                used |= {f"diffusability-{part}"} - {f"diffusability-{package}"}
+            elif top not in sys.stdlib_module_names:
+                used.add(DISTRIBUTION_OF.get(top, top).replace("_", "-"))
+    assert declared - DATA_ONLY.get(package, set()) == used
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from diffusability.core.cli import app",
+        "from diffusability.core.specs.check import check; from diffusability.core.specs.plan import load_plan, select;"
+        "from pathlib import Path; p = load_plan(Path('examples/quickstart.yaml')); check(p)",
+        "from diffusability.core.specs.schema import schema; schema()",
+        "from diffusability.core import plugins; plugins.installed()",
+    ],
+)
+def test_checking_needs_no_torch(code):
+    """A fresh interpreter after loading, checking or listing must not have imported torch or deepspeed."""
+    program = f"import sys\n{code}\nprint([name for name in ('torch', 'deepspeed') if name in sys.modules])"
+    environment = {**os.environ, "JAXTYPING_DISABLE": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, env=environment
+    )
+    assert result.stdout.strip().splitlines()[-1:] == ["[]"], result.stderr

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+
+from diffusability.core.errors import SpecError
+from diffusability.core.specs.check import check, estimate
+from diffusability.core.specs.plan import context_of, load_plan, select
+
+QUICKSTART = Path(__file__).resolve().parents[2] / "examples" / "quickstart.yaml"
+
+
+def planned(*overrides):
+    return load_plan(QUICKSTART, overrides)
+
+
+def test_equal_stages_are_shared_and_different_ones_are_not():
+    """The quickstart's two variants share exactly the pretraining."""
+    plan = planned()
+    shared = [stage.name for stage in plan.order if len(stage.variants) == 2]
+    assert shared == ["pretrain"]
+    assert len(plan.order) == 1 + 2 * 5
+    assert plan.stages["control"]["pretrain"].directory_name == plan.stages["se"]["pretrain"].directory_name
+
+
+def test_a_change_reaches_every_stage_that_depends_on_it():
+    """Digests before and after a change upstream: all stages downstream change, none upstream."""
+    before, after = planned().stages["se"], planned("stages.finetune.steps=7").stages["se"]
+    changed = [name for name in before if before[name].digest != after[name].digest]
+    assert changed == ["finetune", "measure", "encode", "dit", "generate"]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "matters"),
+    [
+        ("stages.pretrain.log_every=3", False),
+        ("stages.pretrain.checkpoint.every=7", False),
+        ("stages.pretrain.preview.every=7", False),
+        ("engine.zero_stage=1", False),
+        ("engine.micro_batch_size=8", False),
+        ("data.num_workers=2", False),
+        ("engine.precision=fp32", True),
+        ("seed=1", True),
+        ("data.flip=false", True),
+        ("stages.pretrain.optimizer.lr=2e-3", True),
+    ],
+)
+def test_identity_holds_what_can_change_a_result_and_nothing_else(assignment, matters):
+    """Logging, sharding and workers keep a finished stage; precision, seed, data and rates do not."""
+    before, after = planned().stages["se"]["pretrain"], planned(assignment).stages["se"]["pretrain"]
+    assert (before.digest != after.digest) == matters
+
+
+def test_shapes_are_known_without_building_anything():
+    """64 px at factor 4 with 16 channels, seen from the denoiser that is three stages away."""
+    stage = planned().stages["se"]["dit"]
+    assert context_of(stage).latent_shape == (16, 16, 16)
+    assert estimate(stage).num_parameters > 100_000
+
+
+def test_select_takes_variants_and_stops_after_a_stage():
+    """What would run, in order."""
+    plan = planned()
+    names = [(stage.name, stage.variants) for stage in select(plan, ["se"], "measure")]
+    assert names == [("pretrain", ("control", "se")), ("finetune", ("se",)), ("measure", ("se",))]
+    with pytest.raises(SpecError, match="did you mean 'measure'"):
+        select(plan, [], "mesure")
+    with pytest.raises(SpecError, match="no variant 'x'"):
+        select(plan, ["x"])
+
+
+def test_the_quickstart_passes_its_own_check():
+    """The example that the README runs, on one and two ranks."""
+    check(planned())
+    check(planned(), num_ranks=2)

@@ -1,0 +1,238 @@
+"""What is drawn: the lines of figures, held against the numbers they were made of."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.axes import Axes
+
+from diffusability.core.report.comparison import Comparison, compare
+from diffusability.core.report.curve_figures import curve_figures
+from diffusability.core.report.line_styles import RGB_DASHES, RGB_POOLED_DASHES, variant_style
+from diffusability.core.report.pictures import sample_rows
+from diffusability.core.report.results import Metric, MetricCurve, parse_metrics
+from diffusability.core.report.run_folder import Run, Stage
+from diffusability.core.report.training_figures import optimisation_figures, training_figures
+from diffusability.core.report.training_log import Series, is_wide, read_training_log, smooth
+
+
+def comparison_of(variants: dict[str, dict[str, Stage]]) -> Comparison:
+    """A comparison of the variants of one run."""
+    run = Run(directory=Path(), name="run", created="", command="", versions={}, variants=variants, spec=None, notes=[])
+    return compare([run])
+
+
+def stage(name: str, /, **curves: list[float]) -> Stage:
+    """An evaluated stage with curves over 0, 1, 2, ..."""
+    metrics = {
+        metric: Metric(
+            name=metric,
+            curve=MetricCurve(
+                x=np.arange(len(y), dtype=np.float64),
+                y=np.array(y),
+                y_std=np.full(len(y), 0.1),
+                x_label="index",
+                y_label="log amplitude",
+            ),
+        )
+        for metric, y in curves.items()
+    }
+    return Stage(name=name, kind="evaluate", status="done", metrics=metrics)
+
+
+def lines_of(axes: Axes) -> list[tuple[str, tuple[float, ...], list[float]]]:
+    """Colour, dashes in line widths, and ordinates of each line."""
+    return [
+        (str(line.get_color()), dashes_in_widths(line), np.asarray(line.get_ydata()).tolist())
+        for line in axes.get_lines()
+    ]
+
+
+def dashes_in_widths(line: object) -> tuple[float, ...]:
+    """The pattern that matplotlib was given, without its offset."""
+    pattern = line._unscaled_dash_pattern[1]  # type: ignore[attr-defined]
+    return tuple(pattern) if pattern else ()
+
+
+def test_spectra_of_all_variants_share_an_axis_with_rgb() -> None:
+    """One line per variant in its own style, RGB pooled dashed and RGB dotted in black, each with its own data."""
+    rgb = {"rgb_pooled_spectrum_curve": [0.0, -2.0, -4.0], "rgb_spectrum_curve": [0.0, -3.0, -5.0]}
+    comparison = comparison_of(
+        {
+            "vanilla": {"spectrum": stage("spectrum", latent_spectrum_curve=[0.0, -1.0, -2.0], **rgb)},
+            "se": {"spectrum": stage("spectrum", latent_spectrum_curve=[0.0, -1.5, -3.0], **rgb)},
+        }
+    )
+    (figure,) = curve_figures(comparison)
+    (axes,) = figure.figure.axes
+    assert lines_of(axes) == [
+        (variant_style(0).color, variant_style(0).dashes, [0.0, -1.0, -2.0]),
+        (variant_style(1).color, variant_style(1).dashes, [0.0, -1.5, -3.0]),
+        ("#000000", RGB_POOLED_DASHES, [0.0, -2.0, -4.0]),
+        ("#000000", RGB_DASHES, [0.0, -3.0, -5.0]),
+    ]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("index", "log amplitude")
+    (legend,) = figure.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "vanilla",
+        "se",
+        "RGB, pooled to latent size",
+        "RGB, own size",
+    ]
+
+
+def test_rgb_curves_that_differ_are_all_drawn() -> None:
+    """Variants with latents of other sizes pool RGB differently; neither curve may hide the other."""
+    comparison = comparison_of(
+        {
+            "f8": {"s": stage("s", latent_spectrum_curve=[0.0, -1.0], rgb_pooled_spectrum_curve=[0.0, -2.0])},
+            "f16": {"s": stage("s", latent_spectrum_curve=[0.0, -1.0], rgb_pooled_spectrum_curve=[0.0, -2.5])},
+        }
+    )
+    (figure,) = curve_figures(comparison)
+    labels = [text.get_text() for text in figure.figure.legends[0].get_texts()]
+    assert labels[2:] == ["RGB, pooled to latent size (f8: s)", "RGB, pooled to latent size (f16: s)"]
+    assert len({(color, str(y)) for color, _, y in lines_of(figure.figure.axes[0])[2:]}) == 2
+
+
+def test_every_unknown_curve_has_an_axis_of_its_own() -> None:
+    """Names that would be the same file stay two figures; the legend names every variant."""
+    curves = {"a/b_curve": [1.0, 2.0], "a b_curve": [2.0, 3.0], "spectrum": [3.0, 4.0]}
+    comparison = comparison_of({name: {"probe": stage("probe", **curves)} for name in ("one", "two", "three")})
+    figures = curve_figures(comparison)
+    assert len({figure.name for figure in figures}) == 3
+    assert [figure.title for figure in figures] == ["A/b", "A b", "Spectrum"]
+    assert all(len(figure.figure.axes[0].get_lines()) == 3 for figure in figures)
+
+
+def test_stages_on_one_axis_are_told_apart(tmp_path: Path) -> None:
+    """Before and after fine-tuning: the shared stage once, for all variants, with a marker of its own."""
+    before = attrs.evolve(stage("before", chop_off_curve=[1.0, 2.0]), directory=tmp_path / "before")
+    comparison = comparison_of(
+        {
+            name: {
+                "before": before,
+                "after": attrs.evolve(stage("after", chop_off_curve=[place, 3.0]), directory=tmp_path / name),
+            }
+            for place, name in enumerate(("vanilla", "se"))
+        }
+    )
+    (figure,) = curve_figures(comparison)
+    labels = [text.get_text() for text in figure.figure.legends[0].get_texts()]
+    assert labels == ["all variants: before", "vanilla: after", "se: after"]
+    markers = [line.get_marker() for line in figure.figure.axes[0].get_lines()]
+    assert markers[1] == markers[2] != markers[0]
+
+
+def test_line_styles_differ_in_color_and_in_dashes() -> None:
+    """Fifty-six variants differ; neighbours differ in both, so that a grayscale print can be read."""
+    styles = [variant_style(place) for place in range(56)]
+    assert len({(style.color, style.dashes) for style in styles}) == 56
+    for first, second in pairwise(styles):
+        assert first.color != second.color
+        assert first.dashes != second.dashes
+
+
+def write_log(path: Path, rows: list[object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_training_log_takes_the_last_line_of_a_step(tmp_path: Path) -> None:
+    """A resumed run logs steps again; lines of evaluation join the step; null is a gap; a cut line is counted."""
+    path = tmp_path / "dit-01234567" / "metrics.jsonl"
+    write_log(
+        path, [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 9.0}, {"step": 2, "loss": 2.0}, {"step": 3, "loss": None}]
+    )
+    with path.open("a") as file:
+        file.write('{"step": 2, "eval/psnr": 20.5}\n{"step": 4, "lo')
+    notes: list[str] = []
+    log = read_training_log(path, notes)
+    assert log["loss"].steps.tolist() == [1.0, 2.0, 3.0]
+    np.testing.assert_array_equal(log["loss"].values, [3.0, 2.0, np.nan])
+    assert (log["eval/psnr"].steps.tolist(), log["eval/psnr"].values.tolist()) == ([2.0], [20.5])
+    assert notes == ["dit-01234567/metrics.jsonl: 1 of 6 lines cannot be read"]
+
+
+def test_panels_are_the_loss_its_terms_and_evaluations() -> None:
+    """A term that equals the loss is left out; counters are; speed is a figure of its own."""
+    steps = np.arange(1.0, 31.0)
+
+    def log(**values: float) -> dict[str, Series]:
+        return {key.replace("__", "/"): Series(steps=steps, values=value / steps) for key, value in values.items()}
+
+    def trained(log: dict[str, Series]) -> dict[str, Stage]:
+        return {"dit": Stage(name="dit", kind="train", status="done", log=log)}
+
+    comparison = comparison_of(
+        {
+            "a": trained(log(loss=2.0, velocity=2.0, samples=1.0, lr=0.1)),
+            "b": trained(log(velocity=3.0, loss=3.0, aux=0.5, eval__psnr=9.0)),
+        }
+    )
+    losses, evaluated = training_figures(comparison)
+    assert [axes.get_title(loc="left") for axes in losses.figure.axes] == ["loss", "aux"]
+    assert [axes.get_title(loc="left") for axes in evaluated.figure.axes] == ["PSNR"]
+    assert [len(axes.get_lines()) for axes in losses.figure.axes] == [4, 2]
+    assert losses.figure.axes[0].get_yscale() == "log"
+    (optimisation,) = optimisation_figures(comparison)
+    assert [axes.get_title(loc="left") for axes in optimisation.figure.axes] == ["learning rate"]
+
+
+def test_smoothing_is_a_moving_average() -> None:
+    """Held against numpy's convolution where the window fits, and the plain mean of what is left at the end."""
+    values = np.random.default_rng(0).normal(size=50)
+    smoothed = smooth(values, 7)
+    np.testing.assert_allclose(smoothed[3:-3], np.convolve(values, np.ones(7) / 7, mode="valid"), rtol=1e-12)
+    np.testing.assert_allclose(smoothed[[0, 1]], [values[0], values[:3].mean()], rtol=1e-12)
+    np.testing.assert_allclose(smoothed[-1], values[-4:].mean(), rtol=1e-12)
+
+
+@given(st.floats(-1e6, 1e6), st.integers(1, 40), st.integers(1, 9), st.integers(0, 39))
+def test_smoothing_keeps_constants_and_gaps(value: float, count: int, half: int, gap: int) -> None:
+    """A constant stays exactly what it is, and NaN spreads to no neighbour."""
+    values = np.full(count, value)
+    values[gap % count] = np.nan
+    np.testing.assert_array_equal(smooth(values, 2 * half + 1), values)
+
+
+@pytest.mark.parametrize(
+    ("values", "wide"),
+    [([1.0, 2.0], False), ([1.0, 1000.0], True), ([0.0, 1000.0], False), ([-1.0, 50.0], False), ([np.nan, 3.0], False)],
+)
+def test_wide_positive_ranges_are_drawn_on_a_log_axis(values: list[float], wide: bool) -> None:
+    """A logarithm needs positive values, and pays when they differ by more than a factor of ten."""
+    assert is_wide(np.array(values)) is wide
+
+
+def test_curves_are_sorted_and_points_that_are_not_finite_become_gaps() -> None:
+    """``x`` in any order; infinity, null and text become NaN; a spread of another length is dropped."""
+    raw = {"x": [2, 0, 1], "y": [float("inf"), 5, None], "x_label": "share", "y_std": [0.1]}
+    metrics = parse_metrics({"c_curve": {"curve": raw}}, "here", [])
+    curve = metrics["c_curve"].curve
+    assert curve is not None
+    np.testing.assert_array_equal(curve.x, [0.0, 1.0, 2.0])
+    np.testing.assert_array_equal(curve.y, [5.0, np.nan, np.nan])
+    assert (curve.x_label, curve.y_label, curve.y_std) == ("share", "", None)
+
+
+def test_latest_sample_of_each_title_is_chosen(tmp_path: Path) -> None:
+    """Steps are compared as numbers: 1,000 comes after 999 although it sorts before it."""
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    for name in ("step-999", "step-1000", "step-0000010-classes", "best"):
+        (samples / f"{name}.png").touch()
+    trained = Stage(name="dit", kind="train", status="done", directory=tmp_path)
+    rows = sample_rows(comparison_of({"a": {"dit": trained}}))
+    chosen = {row.title: (row.pictures[0].path, row.pictures[0].note) for row in rows}
+    assert chosen == {
+        "": (samples / "step-1000.png", "step 1,000"),
+        "best": (samples / "best.png", ""),
+        "classes": (samples / "step-0000010-classes.png", "step 10"),
+    }
+    assert rows[0].title == "best"

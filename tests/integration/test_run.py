@@ -1,0 +1,195 @@
+"""The whole path, from photographs to samples and a report, through the real engine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tiny_runs import dfz, run_here, tiny_spec, write_spec
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One finished run with two variants that share nothing but their pretraining's name and settings."""
+    folder = tmp_path_factory.mktemp("run")
+    content = tiny_spec()
+    content["variants"] = {"a": {}, "b": {"stages.dit.optimizer.lr": 2.0e-3}}
+    return run_here(write_spec(folder, content), folder / "runs")
+
+
+def test_every_file_of_the_contract_is_there(finished):
+    """What the architecture promises that a run leaves behind."""
+    plan, folder = finished
+    for name in ("spec.yaml", "report.html", "report.md", "results.json", "run.json"):
+        if name != "spec.yaml":  # written by the command
+            assert (folder.root / name).stat().st_size > 0
+    for stage in plan.order:
+        directory = folder.stage(stage)
+        assert (directory / "resolved.yaml").is_file()
+        assert json.loads((directory / "done.json").read_text())["digest"] == stage.digest
+        if stage.spec.kind == "train":
+            assert (directory / "model" / "model.safetensors").is_file()
+            assert len((directory / "metrics.jsonl").read_text().splitlines()) >= stage.spec.steps
+            Image.open(directory / "samples" / f"step-{stage.spec.steps:06d}.png").verify()
+    measure = folder.stage(plan.stages["a"]["measure"])
+    assert {path.name for path in (measure / "figures").glob("*.png")} >= {"dct-spectrum.png", "chop-off.png"}
+
+
+def test_lines_of_metrics_have_the_promised_fields(finished):
+    """Names that users and trackers rely on."""
+    plan, folder = finished
+    path = folder.stage(plan.stages["a"]["pretrain"]) / "metrics.jsonl"
+    line = json.loads(path.read_text().splitlines()[-1])
+    promised = {"step", "samples", "loss", "reconstruction", "kl", "scale-equivariance", "lr", "grad_norm"}
+    assert promised | {"samples_per_s", "step_time_s"} <= set(line)
+    assert line["samples"] == 12 * 4
+    weighted = line["reconstruction"] + 1e-4 * line["kl"] + 0.25 * line["scale-equivariance"]
+    assert line["loss"] == pytest.approx(weighted, rel=1e-5)
+
+
+def test_results_hold_every_metric_of_every_variant(finished):
+    """The table's source, in its documented form."""
+    _, folder = finished
+    results = json.loads((folder.root / "results.json").read_text())
+    for variant in ("a", "b"):
+        psnr = results["variants"][variant]["measure"]["psnr"]
+        assert psnr["unit"] == "dB"
+        assert psnr["higher_is_better"] is True
+        assert psnr["num_samples"] == 16
+        curve = results["variants"][variant]["measure"]["latent_spectrum_curve"]["curve"]
+        assert len(curve["x"]) == len(curve["y"]) > 10
+        assert results["variants"][variant]["generate"]["sliced_wasserstein"]["value"] > 0
+
+
+def test_equal_stages_ran_once(finished):
+    """Two variants: one pretraining, one encoding, two denoisers."""
+    _, folder = finished
+    names = sorted(path.name.rpartition("-")[0] for path in (folder.root / "stages").iterdir())
+    assert names == ["dit", "dit", "encode", "generate", "generate", "measure", "pretrain"]
+
+
+def test_a_second_run_does_nothing_and_a_change_redoes_what_depends_on_it(finished, tmp_path):
+    """Modification times before and after; then a new seed of the sampler's stage only."""
+    plan, folder = finished
+    content = tiny_spec()
+    content["variants"] = {"a": {}, "b": {"stages.dit.optimizer.lr": 2.0e-3}}
+    before = {stage.directory_name: (folder.stage(stage) / "done.json").stat().st_mtime_ns for stage in plan.order}
+    run_here(write_spec(tmp_path, content), folder.root.parent)
+    after = {stage.directory_name: (folder.stage(stage) / "done.json").stat().st_mtime_ns for stage in plan.order}
+    assert before == after
+    changed, _ = run_here(write_spec(tmp_path, content), folder.root.parent, "stages.generate.sampler.steps=2")
+    redone = {stage.directory_name for stage in changed.order} - set(before)
+    assert {name.rpartition("-")[0] for name in redone} == {"generate"}
+
+
+def test_in_training_evaluation_is_logged(finished):
+    """Every third of six steps, on the averaged weights."""
+    plan, folder = finished
+    lines = (folder.stage(plan.stages["a"]["dit"]) / "metrics.jsonl").read_text().splitlines()
+    evaluated = [line for line in map(json.loads, lines) if "eval/sliced_wasserstein" in line]
+    assert [line["step"] for line in evaluated] == [3, 6]
+
+
+def test_unreadable_images_are_named_and_counted(tmp_path):
+    """A truncated JPEG and a text file called .png among good ones: the run goes on, and says so."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for index in range(20):
+        Image.effect_noise((48, 40), 40 + index).convert("RGB").save(images / f"{index:02d}.jpg")
+    whole = (images / "03.jpg").read_bytes()
+    (images / "03.jpg").write_bytes(whole[: len(whole) // 3])
+    (images / "text.png").write_text("no image")
+    content = tiny_spec()
+    content["data"] = {"kind": "image-folder", "path": str(images), "resolution": 32, "num_workers": 1}
+    content["data"] |= {"validation_share": 0.2, "max_unreadable_share": 0.5}
+    content["stages"] = {name: content["stages"][name] for name in ("pretrain", "encode")}
+    content["stages"]["encode"].pop("num_samples")
+    plan, folder = run_here(write_spec(tmp_path, content), tmp_path / "runs")
+    stage = folder.stage(plan.stages["default"]["pretrain"])
+    named = (stage / "unreadable.txt").read_text()
+    assert "03.jpg" in named
+    assert "text.png" in named
+    last = json.loads((stage / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["num_unreadable"] == 2
+    cache = json.loads((folder.stage(plan.stages["default"]["encode"]) / "latents" / "cache.json").read_text())
+    dataset = plan.stages["default"]["encode"].data.build(None, "train")
+    assert sum(cache["shard_sizes"]) == len(dataset) - 2
+
+
+def test_too_many_unreadable_images_stop_the_run(tmp_path):
+    """Half of the files are broken, a tenth is allowed."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for index in range(12):
+        Image.effect_noise((48, 40), 60).convert("RGB").save(images / f"good{index:02d}.png")
+        (images / f"bad{index:02d}.png").write_bytes(b"\x89PNG broken")
+    content = tiny_spec()
+    content["data"] = {"kind": "image-folder", "path": str(images), "resolution": 32, "num_workers": 0}
+    result = dfz("run", write_spec(tmp_path, content), "--runs", tmp_path / "runs", check_code=1)
+    assert "cannot be read, more than the share 0.1" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_bad_specs_write_nothing_and_exit_with_2(tmp_path):
+    """The command itself, over the kinds of mistakes: exit status, no traceback, no folder."""
+    good = tiny_spec()
+    cases = {
+        "not YAML": "a: [1",
+        "unknown key": {**good, "stagess": {}},
+        "missing data": {**good, "data": {"kind": "image-folder", "path": str(tmp_path / "absent")}},
+        "later stage": {**good, "stages": dict(reversed(good["stages"].items()))},
+    }
+    for name, content in cases.items():
+        path = tmp_path / "bad.yaml"
+        if isinstance(content, str):
+            path.write_text(content)
+        else:
+            path = write_spec(tmp_path, content)
+        result = dfz("run", path, "--runs", tmp_path / "runs", check_code=2)
+        assert result.stderr.startswith("error:"), name
+        assert "Traceback" not in result.stderr + result.stdout
+        assert not (tmp_path / "runs").exists()
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    """The same mistake with --debug."""
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    assert "Traceback" in dfz("--debug", "run", tmp_path / "bad.yaml", check_code=2).stderr
+
+
+def test_a_second_process_in_the_same_folder_is_refused(tmp_path):
+    """While one run trains, another is turned away with exit status 2; after a kill, the lock is free."""
+    content = tiny_spec()
+    content["stages"]["pretrain"]["steps"] = 100_000
+    path = write_spec(tmp_path, content)
+    command = [sys.executable, "-m", "diffusability.core.cli", "run", str(path), "--runs", str(tmp_path / "runs")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(tmp_path / "runs" / "tiny" / "run.json")
+        refused = dfz("run", path, "--runs", tmp_path / "runs", check_code=2)
+        assert f"pid {first.pid}" in refused.stderr
+    finally:
+        first.kill()
+        first.wait()
+    second = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    time.sleep(1)
+    second.send_signal(signal.SIGTERM)
+    _, errors = second.communicate(timeout=120)
+    assert second.returncode != 2, errors
+
+
+def wait_for(path, seconds=120):
+    """Waits until a file exists."""
+    for _ in range(seconds * 10):
+        if Path(path).exists():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{path} did not appear")

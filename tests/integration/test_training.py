@@ -1,0 +1,180 @@
+"""The engine against plain torch, against itself interrupted, and on one and two ranks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from tiny_runs import dfz, metrics, run_here, tiny_spec, write_spec
+
+from diffusability.core.engine import distributed
+from diffusability.core.engine.batches import BatchPlan, batches
+from diffusability.core.engine.stopping import StopRequest
+from diffusability.core.stages.surroundings import Surroundings
+from diffusability.core.stages.train import build_task, data_context
+
+pytestmark = pytest.mark.integration
+
+
+def plain_torch_losses(stage, folder):
+    """The losses of a training stage from a loop without DeepSpeed: AdamW, clipping, the schedule written out."""
+    spec = stage.spec
+    around = Surroundings(folder=folder, ranks=distributed.start(), console=Console(quiet=True), stop=StopRequest())
+    dataset, context = data_context(stage, around)
+    task = build_task(stage, context, dataset)
+    optimizer = torch.optim.AdamW(
+        task.parameters(), lr=spec.optimizer.lr, betas=spec.optimizer.betas, weight_decay=spec.optimizer.weight_decay
+    )
+    plan = BatchPlan(seed=stage.seed, batch_size=spec.batch_size, micro_batch_size=spec.batch_size, rank=0, num_ranks=1)
+    losses = []
+    for step, loaded in enumerate(batches(dataset, plan, 0, spec.steps)):
+        warmup = spec.learning_rate.warmup_steps
+        factor = 1.0
+        if step < warmup:
+            factor = (step + 1) / warmup
+        elif spec.learning_rate.decay == "cosine":
+            angle = torch.tensor(torch.pi * (step + 1 - warmup) / (spec.steps - warmup))
+            factor = 0.5 * (1 + float(torch.cos(angle)))
+        optimizer.param_groups[0]["lr"] = spec.optimizer.lr * factor
+        optimizer.zero_grad()
+        output = task(loaded.batch)
+        output.loss.backward()
+        torch.nn.utils.clip_grad_norm_(task.parameters(), spec.gradient_clip)
+        optimizer.step()
+        losses.append(output.loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1])
+@pytest.mark.parametrize("micro_batch_size", [4, 2])
+def test_training_equals_plain_torch(tmp_path, zero_stage, micro_batch_size):
+    """Losses of the autoencoder and of the denoiser, step by step, also with accumulation: within 1e-5 relative."""
+    settings = [f"engine.zero_stage={zero_stage}", f"engine.micro_batch_size={micro_batch_size}"]
+    plan, folder = run_here(write_spec(tmp_path, tiny_spec()), tmp_path / "runs", *settings, until="dit")
+    for name in ("pretrain", "dit"):
+        stage = plan.stages["default"][name]
+        logged = [line["loss"] for line in metrics(folder.root, name) if "loss" in line]
+        assert logged == pytest.approx(plain_torch_losses(stage, folder), rel=1e-5)
+
+
+def test_the_saved_model_is_the_average_of_the_weights(tmp_path):
+    """With an infinite half-life nearly the first weights, with a tiny one nearly the last."""
+    content = tiny_spec()
+    content["stages"] = {"pretrain": content["stages"]["pretrain"]}
+    weights = {}
+    for half_life in (1e-3, 1e9):
+        path = write_spec(tmp_path, content)
+        override = f"stages.pretrain.ema.half_life_steps={half_life}"
+        plan, folder = run_here(path, tmp_path / f"runs{half_life}", override)
+        stage = plan.stages["default"]["pretrain"]
+        weights[half_life] = load_file(folder.stage(stage) / "model" / "model.safetensors")["encoder.1.weight"]
+        around = Surroundings(folder=folder, ranks=distributed.start(), console=Console(quiet=True), stop=StopRequest())
+        dataset, context = data_context(stage, around)
+        initial = build_task(stage, context, dataset).objective.autoencoder.state_dict()["encoder.1.weight"]
+    torch.testing.assert_close(weights[1e9], initial, rtol=0, atol=1e-6)
+    assert (weights[1e-3] - initial).abs().max() > 1e-3
+
+
+def test_two_ranks_give_the_losses_of_one(tmp_path):
+    """The same global batch on one and on two processes, both ZeRO stages: within 1e-5 relative."""
+    content = tiny_spec()
+    content["stages"] = {name: content["stages"][name] for name in ("pretrain", "encode", "dit")}
+    path = write_spec(tmp_path, content)
+    dfz("run", path, "--runs", tmp_path / "one")
+    for zero_stage in (0, 1):
+        runs = tmp_path / f"two-{zero_stage}"
+        dfz("run", path, "--runs", runs, "--nproc", 2, "--set", f"engine.zero_stage={zero_stage}")
+        for stage in ("pretrain", "dit"):
+            one = [line["loss"] for line in metrics(tmp_path / "one" / "tiny", stage) if "loss" in line]
+            two = [line["loss"] for line in metrics(runs / "tiny", stage) if "loss" in line]
+            assert two == pytest.approx(one, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """A run of two training stages that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    dfz("run", write_spec(folder, slow_spec()), "--runs", folder / "runs")
+    return folder / "runs" / "tiny"
+
+
+def slow_spec():
+    """Training long enough to be killed in the middle."""
+    content = tiny_spec()
+    content["stages"] = {name: content["stages"][name] for name in ("pretrain", "encode", "dit")}
+    content["stages"]["pretrain"] |= {"steps": 60, "log_every": 4}
+    content["stages"]["dit"] |= {"steps": 30, "log_every": 4}
+    return content
+
+
+@pytest.mark.parametrize(
+    ("sent", "step"), [(signal.SIGKILL, 9), (signal.SIGKILL, 22), (signal.SIGTERM, 14), (signal.SIGINT, 31)]
+)
+def test_an_interrupted_run_continues_as_if_nothing_had_happened(tmp_path, uninterrupted, sent, step):
+    """Killed or asked to stop in the middle; then the same command: equal metrics and bit-equal weights."""
+    path = write_spec(tmp_path, slow_spec())
+    command = [sys.executable, "-m", "diffusability.core.cli", "run", str(path), "--runs", str(tmp_path / "runs")]
+    process = subprocess.Popen(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    reach_step(tmp_path / "runs" / "tiny", "pretrain", step)
+    process.send_signal(sent)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == (75 if sent != signal.SIGKILL else -signal.SIGKILL), output
+    if sent != signal.SIGKILL:
+        assert "the same command resumes" in output
+    resumed = dfz("run", path, "--runs", tmp_path / "runs")
+    assert "resumes after step" in resumed.stdout
+    for stage in ("pretrain", "dit"):
+        assert metrics(tmp_path / "runs" / "tiny", stage) == metrics(uninterrupted, stage)
+        (ours,) = (tmp_path / "runs" / "tiny").glob(f"stages/{stage}-*/model/model.safetensors")
+        (theirs,) = uninterrupted.glob(f"stages/{stage}-*/model/model.safetensors")
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def reach_step(run, stage, step):
+    """Waits until a stage has logged a step."""
+    for _ in range(1200):
+        for path in Path(run).glob(f"stages/{stage}-*/metrics.jsonl"):
+            whole = [line for line in path.read_text().splitlines() if line.endswith("}")]
+            if any(json.loads(line)["step"] >= step for line in whole):
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"step {step} was not reached")
+
+
+def test_a_truncated_checkpoint_is_named_and_skipped(tmp_path):
+    """The newest checkpoint loses bytes: the one before it is used, and training ends as it would have."""
+    content = tiny_spec()
+    content["stages"] = {"pretrain": content["stages"]["pretrain"]}
+    path = write_spec(tmp_path, content)
+    _, folder = run_here(path, tmp_path / "runs")
+    before = metrics(folder.root, "pretrain")
+    (stage,) = folder.root.glob("stages/pretrain-*")
+    (stage / "done.json").unlink()
+    newest = stage / "checkpoints" / "step-00000012"
+    (file,) = newest.glob("*model_states.pt")
+    file.write_bytes(file.read_bytes()[:1000])
+    result = dfz("run", path, "--runs", tmp_path / "runs")
+    assert "step-00000012 is not whole and was skipped" in result.stdout
+    assert "resumes after step 10" in result.stdout
+    assert metrics(folder.root, "pretrain") == before
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_term_and_step(tmp_path):
+    """A learning rate that must diverge: exit status 1, the step named, no traceback."""
+    content = tiny_spec()
+    content["stages"] = {"pretrain": content["stages"]["pretrain"]}
+    overrides = ["stages.pretrain.optimizer.lr=1e18", "stages.pretrain.gradient_clip=null"]
+    words = [word for override in overrides for word in ("--set", override)]
+    result = dfz("run", write_spec(tmp_path, content), "--runs", tmp_path / "runs", *words, check_code=1)
+    assert "at step" in result.stderr
+    assert "loss term" in result.stderr
+    assert "Traceback" not in result.stderr
