@@ -39,8 +39,8 @@ class BlockSpectrum:
             if self.num_blocks and len(blocks) != len(self._amplitude):
                 raise DataError(f"{self.name} have {len(blocks)} channels; expected {len(self._amplitude)} as before")
             self.num_blocks += blocks.shape[1]
-            self._amplitude = self._amplitude + blocks.abs().sum(1).cpu()
-            self._energy = self._energy + blocks.square().sum(1).cpu()
+            self._amplitude = self._amplitude + torch.linalg.vector_norm(blocks, 1, dim=1).cpu()
+            self._energy = self._energy + torch.linalg.vector_norm(blocks, 2, dim=1).square().cpu()
             self._dc = self._dc + blocks[:, :, 0, 0].sum(1).cpu()
 
     def _variance(self) -> Float[Tensor, " c"]:

@@ -15,7 +15,7 @@ DPI = 150
 
 #: Keyword arguments of ``Axes.plot`` for what every figure shows in the same way.
 LATENTS: dict[str, Any] = {"color": "#123f7a", "linestyle": "-", "linewidth": 2.0, "marker": "o"}
-RGB_POOLED: dict[str, Any] = {"color": "#d1661f", "linestyle": "--", "linewidth": 1.6, "marker": "s"}
+RGB_POOLED: dict[str, Any] = {"color": "#b9500f", "linestyle": "--", "linewidth": 1.6, "marker": "s"}
 RGB: dict[str, Any] = {"color": "#8f8f8f", "linestyle": "-.", "linewidth": 1.6, "marker": "^"}
 
 

@@ -26,11 +26,11 @@ def draw_spectrum(directory: Path, latents: Curve, rgb_pooled: Curve, rgb: Curve
         axes.fill_between(latents.x, below, above, color=LATENTS["color"], alpha=0.18, linewidth=0)
     axes.text(
         block_size**2 - 1,
-        0.98,
+        1.01,
         f"high frequencies, u + v ≥ {block_size}",
         transform=axes.get_xaxis_transform(),
         ha="right",
-        va="top",
+        va="bottom",
         fontsize="small",
     )
     axes.set_xlim(-0.5, block_size**2 - 0.5)

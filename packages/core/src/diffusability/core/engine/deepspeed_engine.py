@@ -1,6 +1,7 @@
 """Hands a task to DeepSpeed."""
 
 import logging
+import math
 import warnings
 from typing import Any
 
@@ -24,7 +25,8 @@ def deepspeed_config(spec: TrainStage, engine: EngineSpec, num_ranks: int) -> di
         "train_batch_size": spec.batch_size,
         "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": spec.batch_size // (micro * num_ranks),
-        "gradient_clipping": spec.gradient_clip or 0.0,
+        # Without sharding DeepSpeed clips but does not tell the norm: `clip_gradients` does both instead.
+        "gradient_clipping": (spec.gradient_clip or 0.0) if engine.zero_stage else 0.0,
         "zero_optimization": {"stage": engine.zero_stage},
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**62,
@@ -57,7 +59,15 @@ def initialize(task: TrainTask, spec: TrainStage, engine: EngineSpec, ranks: Ran
     return made
 
 
-def gradient_norm(engine: Any) -> float | None:
-    """The global gradient norm of the last step before clipping, where DeepSpeed computed one."""
-    norm = engine.get_global_grad_norm()
+def clip_gradients(engine: Any, largest_norm: float | None) -> float | None:
+    """Clips before the update of an engine without sharding, and returns the global norm before clipping."""
+    if engine.zero_optimization_stage() > 0 or not engine.is_gradient_accumulation_boundary():
+        return None
+    trainable = [parameter for parameter in engine.module.parameters() if parameter.requires_grad]
+    return float(torch.nn.utils.clip_grad_norm_(trainable, largest_norm or math.inf))
+
+
+def sharded_gradient_norm(engine: Any) -> float | None:
+    """The global norm before clipping that a sharding engine found in its last update."""
+    norm = engine.get_global_grad_norm() if engine.zero_optimization_stage() > 0 else None
     return None if norm is None else float(norm)

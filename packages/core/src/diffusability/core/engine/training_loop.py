@@ -11,7 +11,7 @@ import torch
 from diffusability.core.dataset import Dataset
 from diffusability.core.engine.batches import BatchPlan, LoadedBatch, batches, moved
 from diffusability.core.engine.checkpoints import Checkpoints
-from diffusability.core.engine.deepspeed_engine import gradient_norm, micro_batch_size
+from diffusability.core.engine.deepspeed_engine import clip_gradients, micro_batch_size, sharded_gradient_norm
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.engine.ema import ExponentialMovingAverage
 from diffusability.core.engine.learning_rate import learning_rate_factor
@@ -102,6 +102,7 @@ class TrainingLoop:
         rate = self.spec.optimizer.lr * learning_rate_factor(self.spec.learning_rate, step, self.spec.steps)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
+        norm = None
         for accumulation in range(self.engine.gradient_accumulation_steps()):
             waited = time.perf_counter()
             loaded = next(iterator)
@@ -113,8 +114,9 @@ class TrainingLoop:
             output: TaskOutput = self.engine(moved(loaded.batch, self.ranks.device))
             self._observe(output, step)
             self.engine.backward(output.loss)
+            norm = clip_gradients(self.engine, self.spec.gradient_clip)
             self.engine.step()
-        norm = gradient_norm(self.engine)
+        norm = norm if norm is not None else sharded_gradient_norm(self.engine)
         if norm is not None:
             self.means.add({"grad_norm": norm})
         if self.ema is not None:

@@ -22,7 +22,7 @@ from diffusability.core.report.report_figure import (
 from diffusability.core.report.training_log import Series, is_wide, smooth
 
 #: How training ran rather than what it reached.
-OPTIMISATION_KEYS = ("lr", "grad_norm", "samples_per_s", "step_time_s")
+OPTIMISATION_KEYS = ("lr", "grad_norm", "samples_per_s", "step_time_s", "data_wait_s")
 #: Counters, which say nothing as a curve.
 COUNTERS = ("samples", "epoch", "time", "seconds")
 EVALUATION_PREFIX = "eval/"
