@@ -133,5 +133,5 @@ def test_a_variant_is_blamed_where_it_is_written(tmp_path):
     """The place is in the variants section, not at what it replaces."""
     path = tmp_path / "spec.yaml"
     path.write_text(GOOD + "variants:\n  a: {}\n  b: {stages.pretrain.steps: -4}\n")
-    with pytest.raises(SpecError, match=r"got -4 at stages.pretrain.steps \(spec.yaml:21:7\)"):
+    with pytest.raises(SpecError, match=r"got -4 at stages.pretrain.steps \(spec.yaml:22:7\)"):
         load_plan(path)

@@ -31,6 +31,8 @@ def installed(tmp_path, monkeypatch):
 
     yield add
     plugins.refresh()
+    for name in [name for name in sys.modules if name.startswith("dfz_")]:
+        del sys.modules[name]
 
 
 def test_builtin_kinds_come_through_entry_points():

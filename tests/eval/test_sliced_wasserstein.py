@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import skimage.filters
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvalResult
 from diffusability.eval.patches import cut_patches, patch_corners, standardize_channels
 from diffusability.eval.specs import SlicedWassersteinSpec
+from diffusability.eval.wasserstein import random_directions
 
 Evaluate = Callable[..., dict[str, EvalResult]]
 Photographs = Callable[[int, int], Tensor]
@@ -89,6 +91,33 @@ def test_noise_is_further_away_than_other_crops_of_photographs(
     near = evaluate(spec_of(), images=images[:8], generated=images[8:])["sliced_wasserstein"].value
     far = evaluate(spec_of(), images=images[:8], generated=noise(8, 3, 32, 32))["sliced_wasserstein"].value
     assert 0 < 1.5 * near < far
+
+
+def test_the_distance_is_that_of_a_scipy_loop(photographs: Photographs, evaluate: Evaluate) -> None:
+    """Images of 16 pixels, which have one level: patches cut and standardised by numpy, scipy's distance along each
+    direction, in thousandths."""
+    images, generated = photographs(4, 16), blurred(photographs(4, 16), 1.0)
+
+    def descriptors(stack: Tensor) -> np.ndarray:
+        patches = np.array(
+            [
+                image[:, row : row + 7, column : column + 7].numpy()
+                for index, image in enumerate(stack)
+                for row, column in patch_corners(0, index, 32, 10, 10).tolist()
+            ],
+            dtype=np.float64,
+        )
+        patches = (patches - patches.mean((0, 2, 3), keepdims=True)) / patches.std((0, 2, 3), keepdims=True)
+        return patches.reshape(len(patches), -1)
+
+    real, other = descriptors(images), descriptors(generated)
+    distances = [
+        scipy.stats.wasserstein_distance(real @ direction, other @ direction)
+        for direction in random_directions(0, 64, 147).T.numpy()
+    ]
+    results = numbers(evaluate(spec_of(), images=images, generated=generated))
+    assert set(results) == {"sliced_wasserstein", "sliced_wasserstein_16"}
+    assert results["sliced_wasserstein"] == pytest.approx(1000 * np.mean(distances), rel=1e-5)
 
 
 def test_the_mean_is_over_levels(photographs: Photographs, evaluate: Evaluate) -> None:

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 from tiny_runs import dfz, run_here, tiny_spec, write_spec
 
+from diffusability.core.build import BuildContext
+
 pytestmark = pytest.mark.integration
 
 
@@ -119,7 +121,7 @@ def test_unreadable_images_are_named_and_counted(tmp_path):
     last = json.loads((stage / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["num_unreadable"] == 2
     cache = json.loads((folder.stage(plan.stages["default"]["encode"]) / "latents" / "cache.json").read_text())
-    dataset = plan.stages["default"]["encode"].data.build(None, "train")
+    dataset = plan.stages["default"]["encode"].data.build(BuildContext(), "train")
     assert sum(cache["shard_sizes"]) == len(dataset) - 2
 
 

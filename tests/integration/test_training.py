@@ -30,7 +30,11 @@ def plain_torch_losses(stage, folder):
     dataset, context = data_context(stage, around)
     task = build_task(stage, context, dataset)
     optimizer = torch.optim.AdamW(
-        task.parameters(), lr=spec.optimizer.lr, betas=spec.optimizer.betas, weight_decay=spec.optimizer.weight_decay
+        task.parameters(),
+        lr=spec.optimizer.lr,
+        betas=spec.optimizer.betas,
+        eps=spec.optimizer.eps,
+        weight_decay=spec.optimizer.weight_decay,
     )
     plan = BatchPlan(seed=stage.seed, batch_size=spec.batch_size, micro_batch_size=spec.batch_size, rank=0, num_ranks=1)
     losses = []

@@ -62,11 +62,11 @@ def test_decoding_equals_the_same_layers_in_plain_torch(noise: Callable[..., Ten
     inner = F.silu(F.conv2d(inner, w["1.spatial.weight"], w["1.spatial.bias"], padding=1))
     h = h + F.conv2d(inner, w["1.pointwise.weight"], w["1.pointwise.bias"])
     h = F.silu(F.group_norm(h, 1, w["2.weight"], w["2.bias"]))
-    pixels = F.conv2d(h, w["4.weight"], w["4.bias"], padding=1) + F.conv2d(z, w["latent_to_patch.weight"])
+    pixels = F.conv2d(h, w["4.weight"], w["4.bias"], padding=1) + F.conv2d(z, w["shortcut.to_patch.weight"])
     torch.testing.assert_close(autoencoder.decode(z), F.pixel_shuffle(pixels, 4), rtol=1e-4, atol=1e-5)
 
 
-def test_the_linear_path_maps_patches_and_nothing_else(noise: Callable[..., Tensor]) -> None:
+def test_the_patch_shortcut_maps_patches_and_nothing_else(noise: Callable[..., Tensor]) -> None:
     """With a silent deep path, the mean against an explicit product of each flattened patch with the matrix."""
     autoencoder = small(spatial_factor=8, latent_channels=5)
     with torch.no_grad():
@@ -75,11 +75,21 @@ def test_the_linear_path_maps_patches_and_nothing_else(noise: Callable[..., Tens
             layer.bias.zero_()
     images = noise(1, 3, 16, 24)
     mean = autoencoder.encode(images).mean
-    matrix = autoencoder.patch_to_latent.weight.flatten(1)
+    assert autoencoder.shortcut is not None
+    matrix = autoencoder.shortcut.to_latent.weight.flatten(1)
     for row in range(2):
         for column in range(3):
             patch = images[0, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
             torch.testing.assert_close(mean[0, :, row, column], matrix @ patch.flatten(), rtol=1e-4, atol=1e-5)
+
+
+def test_without_the_shortcut_the_deep_path_is_all(noise: Callable[..., Tensor]) -> None:
+    """Mean and reconstruction without a shortcut against the encoder and the decoder alone."""
+    autoencoder = small(spatial_factor=8, latent_channels=5, patch_shortcut=False)
+    images = noise(1, 3, 16, 24)
+    latents = autoencoder.encode(images).mean
+    torch.testing.assert_close(latents, autoencoder.encoder(images)[:, :5])
+    torch.testing.assert_close(autoencoder.decode(latents), autoencoder.decoder(latents))
 
 
 def test_log_variance_is_clamped(noise: Callable[..., Tensor]) -> None:

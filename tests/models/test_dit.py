@@ -24,7 +24,6 @@ def small(
         hidden_size=32,
         num_heads=2,
         mlp_size=64,
-        label_dropout=0.1,
     )
 
 

@@ -125,7 +125,7 @@ def test_dropped_labels_become_no_class() -> None:
 
 def test_labels_are_dropped_while_training_only(batch_of: Callable[..., Batch], noise: Callable[..., Tensor]) -> None:
     """Labels that reach the denoiser against the batch's own: a share of 0.3 in training, none in evaluation."""
-    objective = objective_of(denoiser={"kind": "dit", "size": "Ti/2", "label_dropout": 0.3})
+    objective = objective_of(label_dropout=0.3)
     seen: list[Tensor] = []
     objective.denoiser.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2]))
     batch = batch_of(noise(400, *SHAPE), torch.arange(400) % 5)

@@ -15,11 +15,11 @@ def built(spec: CompactKLSpec | DiTSpec, context: BuildContext) -> int:
         {"spatial_factor": 1, "latent_channels": 3},
         {"spatial_factor": 2, "width": 32, "blocks": 1},
         {"spatial_factor": 4, "latent_channels": 8},
-        {"spatial_factor": 16, "width": 48, "blocks": 2},
+        {"spatial_factor": 16, "width": 48, "blocks": 2, "patch_shortcut": False},
         {"spatial_factor": 32, "image_channels": 1, "width": 16, "blocks": 3},
     ],
 )
-def test_compact_kl_counts_in_closed_form_what_it_builds(settings: dict[str, int]) -> None:
+def test_compact_kl_counts_in_closed_form_what_it_builds(settings: dict[str, object]) -> None:
     """The closed form against the sum over the module's parameters."""
     spec = CompactKLSpec(**settings)
     assert spec.num_parameters(BuildContext()) == built(spec, BuildContext())

@@ -140,7 +140,7 @@ def test_the_preview_shows_input_reconstruction_and_half_size(
 ) -> None:
     """Titles and sizes, and values against [-1, 1] even when the decoder leaves it."""
     objective = objective_of()
-    objective.autoencoder.latent_to_patch.weight.mul_(50)
+    objective.autoencoder.shortcut.to_patch.weight.mul_(50)
     rows = objective.preview(batch_of(smooth_images(2, 16)), None, None)
     sizes = {title: tuple(row.shape) for title, row in rows.items()}
     assert sizes == {

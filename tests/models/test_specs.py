@@ -80,7 +80,7 @@ def test_the_sampler_takes_steps_and_guidance_from_its_spec() -> None:
         (DiTSpec, {"size": "S"}, "unknown DiT size 'S'"),
         (DiTSpec, {"size": "S/0"}, "unknown DiT size 'S/0'"),
         (DiTSpec, {"size": "S/2/2"}, "unknown DiT size 'S/2/2'"),
-        (DiTSpec, {"label_dropout": 1.0}, "less than 1"),
+        (FlowMatchingSpec, {"denoiser": {"kind": "dit"}, "label_dropout": 1.0}, "less than 1"),
         (ReconstructionSpec, {"autoencoder": {"kind": "compact-kl"}, "l1": 0}, "l1 and mse are both 0"),
         (ReconstructionSpec, {"autoencoder": {"kind": "compact-k"}}, "did you mean 'compact-kl'"),
         (

@@ -19,11 +19,7 @@ class Reconstruction(Objective):
 
     def __init__(self, autoencoder: Autoencoder | None) -> None:
         super().__init__()
-        self.model = autoencoder
-
-    @property
-    def autoencoder(self) -> Autoencoder | None:
-        return self.model
+        self.autoencoder = autoencoder
 
     def forward(self, batch: Batch) -> StepOutput:
         assert self.autoencoder is not None

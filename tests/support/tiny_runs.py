@@ -28,7 +28,7 @@ stages:
       kind: reconstruction
       autoencoder: {kind: compact-kl, latent_channels: 4, spatial_factor: 4, width: 16, blocks: 1}
     regularizers: [{kind: kl, weight: 1.0e-4}, {kind: scale-equivariance, factors: [2, 4]}]
-    optimizer: {lr: 3.0e-3}
+    optimizer: {lr: 1.0e-3, eps: 1.0e-6}  # with 1e-8, Adam's first steps turn rounding into signs
     learning_rate: {warmup_steps: 3, decay: cosine}
     batch_size: 4
     steps: 12
@@ -45,7 +45,7 @@ stages:
     kind: train
     data: {kind: latents, stage: encode}
     objective: {kind: flow-matching, denoiser: {kind: dit, size: Ti/4}}
-    optimizer: {lr: 1.0e-3}
+    optimizer: {lr: 1.0e-3, eps: 1.0e-6}
     batch_size: 4
     steps: 6
     log_every: 1

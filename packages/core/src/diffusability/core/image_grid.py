@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from beartype import beartype
+from jaxtyping import Float, jaxtyped
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -33,6 +34,7 @@ def _displayed(images: Float[Tensor, "b c *t h w"], side: int) -> list[Image.Ima
     ]
 
 
+@jaxtyped(typechecker=beartype)
 def save_rows(rows: Mapping[str, Float[Tensor, "b c *t h w"]], path: Path) -> None:
     """Writes one titled row of images for each entry; smaller images are enlarged to the largest's height."""
     side = max(images.shape[-2] for images in rows.values())
@@ -51,6 +53,7 @@ def save_rows(rows: Mapping[str, Float[Tensor, "b c *t h w"]], path: Path) -> No
     _write(sheet, path)
 
 
+@jaxtyped(typechecker=beartype)
 def save_grid(images: Float[Tensor, "b c *t h w"], path: Path) -> None:
     """Writes images as a sheet that is about as wide as high."""
     pictures = _displayed(images, images.shape[-2])

@@ -3,7 +3,8 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from beartype import beartype
+from jaxtyping import Float, jaxtyped
 from torch import Tensor, nn
 
 from diffusability.core.posterior import Posterior
@@ -20,6 +21,7 @@ class LatentNormalizer(nn.Module):
     mean: Tensor
     std: Tensor
 
+    @jaxtyped(typechecker=beartype)
     def __init__(self, mean: Float[Tensor, " c"], std: Float[Tensor, " c"]) -> None:
         super().__init__()
         if not bool((std > 0).all()):

@@ -72,7 +72,11 @@ class Objective(nn.Module, ABC):
     """
 
     provides: frozenset[str] = frozenset()
-    autoencoder: Autoencoder | None = None
+    autoencoder: Autoencoder | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.autoencoder = None  # not on the class: there it would hide a submodule of this name
 
     @abstractmethod
     def forward(self, batch: Batch) -> StepOutput:

@@ -65,26 +65,53 @@ def _decoder(info: AutoencoderInfo, stem_factor: int, num_levels: int, width: in
     return nn.Sequential(*layers, _norm(width), nn.SiLU(), pixels, nn.PixelShuffle(stem_factor))
 
 
+class PatchShortcut(nn.Module):
+    """Linear maps between a patch of ``spatial_factor`` by ``spatial_factor`` pixels and its latent."""
+
+    def __init__(self, info: AutoencoderInfo) -> None:
+        super().__init__()
+        self.spatial_factor = info.spatial_factor
+        patch = info.image_channels * info.spatial_factor**2
+        self.to_latent = nn.Conv2d(patch, info.latent_channels, 1, bias=False)
+        self.to_patch = nn.Conv2d(info.latent_channels, patch, 1, bias=False)
+
+    def encode(self, images: Images) -> Float[Tensor, "b latent_channels latent_h latent_w"]:
+        """The latent of each patch."""
+        latents: Tensor = self.to_latent(F.pixel_unshuffle(images, self.spatial_factor))
+        return latents
+
+    def decode(self, latents: Latents) -> Float[Tensor, "b image_channels image_h image_w"]:
+        """The patch of each latent."""
+        return F.pixel_shuffle(self.to_patch(latents), self.spatial_factor)
+
+
 class CompactKL(Autoencoder):
-    """A convolutional encoder and decoder around pixel-unshuffled images, beside a linear map of patches.
+    """A convolutional encoder and decoder around pixel-unshuffled images.
 
     The first layer works on images unshuffled by ``stem_factor``: convolutions at full resolution would take most of
-    the time. Mean and reconstruction are each the sum of the deep path and of a linear map between a patch of
-    ``spatial_factor`` by ``spatial_factor`` pixels and its latent, which is learned within the first hundred steps.
+    the time. With a patch shortcut, mean and reconstruction are each the sum of the deep path and of a linear map,
+    which is learned within the first hundred steps.
 
     Raises:
         ValueError: images are no ``b c h w``, or their channels or sides do not fit.
     """
 
-    def __init__(self, *, info: AutoencoderInfo, stem_factor: int, num_levels: int, width: int, blocks: int) -> None:
+    def __init__(
+        self,
+        *,
+        info: AutoencoderInfo,
+        stem_factor: int,
+        num_levels: int,
+        width: int,
+        blocks: int,
+        patch_shortcut: bool,
+    ) -> None:
         assert info.spatial_factor == stem_factor * 2 ** (num_levels - 1)
         super().__init__()
         self.info = info
         self.encoder = _encoder(info, stem_factor, num_levels, width, blocks)
         self.decoder = _decoder(info, stem_factor, num_levels, width, blocks)
-        patch = info.image_channels * info.spatial_factor**2
-        self.patch_to_latent = nn.Conv2d(patch, info.latent_channels, 1, bias=False)
-        self.latent_to_patch = nn.Conv2d(info.latent_channels, patch, 1, bias=False)
+        self.shortcut = PatchShortcut(info) if patch_shortcut else None
 
     def encode(self, images: Images) -> Posterior:
         """The posterior of images in [-1, 1]; its log variance is in [-30, 20]."""
@@ -93,8 +120,9 @@ class CompactKL(Autoencoder):
         self.info.latent_shape(tuple(images.shape[1:]))
         images = images.contiguous(memory_format=torch.channels_last)
         mean, logvar = self.encoder(images).to(images.dtype).chunk(2, dim=1)
-        linear = self.patch_to_latent(F.pixel_unshuffle(images, self.info.spatial_factor))
-        return Posterior(mean=mean + linear, logvar=logvar.clamp(*_LOGVAR_RANGE))
+        if self.shortcut is not None:
+            mean = mean + self.shortcut.encode(images)
+        return Posterior(mean=mean, logvar=logvar.clamp(*_LOGVAR_RANGE))
 
     def decode(self, latents: Latents) -> Float[Tensor, "b image_channels *t image_h image_w"]:
         """Images of raw latents of any height and width; not clamped."""
@@ -102,11 +130,11 @@ class CompactKL(Autoencoder):
             expected = f"(b, {self.info.latent_channels}, h, w)"
             raise ValueError(f"compact-kl decodes latents of shape {expected}, got {tuple(latents.shape)!r}")
         latents = latents.contiguous(memory_format=torch.channels_last)
-        linear = F.pixel_shuffle(self.latent_to_patch(latents), self.info.spatial_factor)
         deep: Tensor = self.decoder(latents)
-        return deep.to(latents.dtype) + linear
+        images = deep.to(latents.dtype)
+        return images if self.shortcut is None else images + self.shortcut.decode(latents)
 
     def decoder_tail(self) -> Iterable[nn.Module]:
-        """The last normalisation and convolution; the linear map is not among them."""
+        """The last normalisation and convolution; the patch shortcut is not among them."""
         norm, _, conv, _ = self.decoder[-4:]
         return norm, conv

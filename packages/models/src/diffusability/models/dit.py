@@ -18,7 +18,6 @@ class DiT(Denoiser):
 
     Attributes:
         latent_shape: shape ``(c, h, w)`` of the latents that it is built for.
-        label_dropout: share of labels that training replaces by "no class"; whoever trains it does so.
     """
 
     positions: Tensor
@@ -33,7 +32,6 @@ class DiT(Denoiser):
         hidden_size: int,
         num_heads: int,
         mlp_size: int,
-        label_dropout: float,
     ) -> None:
         channels, height, width = latent_shape
         assert height % patch_size == 0
@@ -41,7 +39,6 @@ class DiT(Denoiser):
         super().__init__()
         self.latent_shape = latent_shape
         self.num_classes = num_classes
-        self.label_dropout = label_dropout
         self.patch_size = patch_size
         self.patch_embedding = nn.Conv2d(channels, hidden_size, patch_size, stride=patch_size)
         positions = grid_positions(height // patch_size, width // patch_size, hidden_size)

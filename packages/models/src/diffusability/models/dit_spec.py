@@ -42,9 +42,6 @@ class DiTSpec(DenoiserSpec):
         "S/2", description="size and patch size: Ti, S, B, L or XL, a slash, latent pixels per patch side"
     )
     mlp_ratio: float = Field(4.0, ge=0.1, description="hidden units of an MLP over the width of a token")
-    label_dropout: float = Field(
-        0.1, ge=0, lt=1, description="share of labels that training replaces by 'no class', for guidance"
-    )
 
     @field_validator("size")
     @classmethod
@@ -123,5 +120,4 @@ class DiTSpec(DenoiserSpec):
             hidden_size=self.hidden_size,
             num_heads=self.num_heads,
             mlp_size=self.mlp_size,
-            label_dropout=self.label_dropout,
         )

@@ -64,12 +64,15 @@ class FlowMatching(Objective):
 
     provides = FlowMatchingSpec.provides
 
-    def __init__(self, *, model: DiffusionModel, draw_times: Callable[[BatchRandomness], Times]) -> None:
+    def __init__(
+        self, *, model: DiffusionModel, label_dropout: float, draw_times: Callable[[BatchRandomness], Times]
+    ) -> None:
         super().__init__()
         self.denoiser = model.denoiser
         self.normalizer = model.normalizer
         self.latent_shape = model.latent_shape
         self.denoiser_spec = model.spec
+        self.label_dropout = label_dropout
         self.draw_times = draw_times
 
     def use_normalizer(self, normalizer: LatentNormalizer) -> None:
@@ -85,12 +88,10 @@ class FlowMatching(Objective):
         no_class = self.denoiser.num_classes
         if batch.labels is None or no_class is None:
             return None
-        share: float = getattr(self.denoiser, "label_dropout", 0.0)
-        if not self.training or share == 0:
+        if not self.training or self.label_dropout == 0:
             return batch.labels
-        return drop_labels(
-            batch.labels, batch.randomness.uniform("label-dropout", batch.labels.device), share, no_class
-        )
+        uniform = batch.randomness.uniform("label-dropout", batch.labels.device)
+        return drop_labels(batch.labels, uniform, self.label_dropout, no_class)
 
     def forward(self, batch: Batch) -> StepOutput:
         """Noises raw latents after normalising them, and compares velocities.

@@ -18,8 +18,9 @@ def compact_kl_parameters(
     num_levels: int,
     width: int,
     blocks: int,
+    patch_shortcut: bool,
 ) -> int:
-    """Parameters of ``CompactKL``: encoder, decoder, and the two linear maps between patches and latents."""
+    """Parameters of ``CompactKL``: encoder, decoder, and the two maps of the patch shortcut."""
     norm = 2 * width
     block = norm + _conv(width, width, 3) + _conv(width, width, 1)
     pixels = image_channels * stem_factor**2
@@ -27,8 +28,8 @@ def compact_kl_parameters(
     encoder = _conv(pixels, width, 3) + body + _conv(width, 2 * latent_channels, 3)
     decoder = _conv(latent_channels, width, 3) + body + _conv(width, pixels, 3)
     resize = (num_levels - 1) * (_conv(width, width, 3) + _conv(width, 4 * width, 3))
-    linear = 2 * image_channels * spatial_factor**2 * latent_channels
-    return encoder + decoder + resize + linear
+    shortcut = 2 * image_channels * spatial_factor**2 * latent_channels if patch_shortcut else 0
+    return encoder + decoder + resize + shortcut
 
 
 def dit_parameters(

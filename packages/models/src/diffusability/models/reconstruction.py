@@ -60,7 +60,7 @@ class Reconstruction(Objective):
 
     def __init__(self, *, autoencoder: Autoencoder, l1: float, mse: float, freeze_decoder_tail: bool) -> None:
         super().__init__()
-        self.model = autoencoder
+        self.autoencoder: Autoencoder = autoencoder
         self.l1 = l1
         self.mse = mse
         if freeze_decoder_tail:
@@ -72,12 +72,6 @@ class Reconstruction(Objective):
                 )
             for module in tail:
                 module.requires_grad_(False)
-
-    # A property, since the base class's default None would hide a submodule of that name.
-    @property
-    def autoencoder(self) -> Autoencoder:  # type: ignore[override]
-        """The autoencoder in training."""
-        return self.model
 
     def forward(self, batch: Batch) -> StepOutput:
         """Encodes, samples, decodes and compares. Monitors: psnr (dB), latent_std, kl_per_dim (nats)."""

@@ -33,6 +33,9 @@ class CompactKLSpec(AutoencoderSpec):
     image_channels: PositiveInt = 3
     width: PositiveInt = Field(64, description="channels of every hidden layer, a multiple of 16")
     blocks: PositiveInt = Field(4, description="residual blocks per level of the encoder, and of the decoder")
+    patch_shortcut: bool = Field(
+        True, description="add linear maps between patches and latents: quick to learn, slower to change in fine-tuning"
+    )
 
     @field_validator("spatial_factor")
     @classmethod
@@ -74,6 +77,7 @@ class CompactKLSpec(AutoencoderSpec):
             num_levels=self.num_levels,
             width=self.width,
             blocks=self.blocks,
+            patch_shortcut=self.patch_shortcut,
         )
 
     def build(self, context: BuildContext) -> "Autoencoder":
@@ -85,6 +89,7 @@ class CompactKLSpec(AutoencoderSpec):
             num_levels=self.num_levels,
             width=self.width,
             blocks=self.blocks,
+            patch_shortcut=self.patch_shortcut,
         )
 
 
@@ -130,6 +135,9 @@ class FlowMatchingSpec(ObjectiveSpec):
     time_distribution: Literal["logit-normal", "uniform"] = "logit-normal"
     time_mean: float = Field(0.0, description="mean of logit(t), for logit-normal times")
     time_std: PositiveFloat = Field(1.0, description="standard deviation of logit(t), for logit-normal times")
+    label_dropout: float = Field(
+        0.1, ge=0, lt=1, description="share of labels replaced by 'no class' while training, for guidance"
+    )
 
     @model_validator(mode="after")
     def _logit_normal_only(self) -> "FlowMatchingSpec":
@@ -150,6 +158,7 @@ class FlowMatchingSpec(ObjectiveSpec):
         logit_normal = self.time_distribution == "logit-normal"
         return FlowMatching(
             model=starting_model(self.denoiser, context),
+            label_dropout=self.label_dropout,
             draw_times=partial(logit_normal_times, mean=self.time_mean, std=self.time_std)
             if logit_normal
             else uniform_times,

@@ -70,7 +70,7 @@ class ScaleEquivariance(Regularizer):
         """
         assert output.images is not None, "the objective provides images"
         assert output.latents is not None, "the objective provides latents"
-        autoencoder = getattr(task.objective, "autoencoder", None)
+        autoencoder = task.objective.autoencoder
         if autoencoder is None:
             raise TrainingError(
                 "regularizer 'scale-equivariance' needs an objective that trains an autoencoder;"

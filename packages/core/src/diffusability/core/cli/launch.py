@@ -2,6 +2,7 @@
 
 import os
 import sys
+import uuid
 
 from diffusability.core.errors import DiffusabilityError
 
@@ -18,24 +19,22 @@ def launch(num_ranks: int) -> None:
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_ranks)))
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import main as torchrun
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    words = sys.argv[1:]
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=num_ranks,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.2,
+    )
     try:
-        torchrun(
-            [
-                "--standalone",
-                f"--nproc-per-node={num_ranks}",
-                "--max-restarts=0",
-                "-m",
-                "diffusability.core.cli",
-                *words,
-            ]
-        )
+        elastic_launch(config, sys.executable)("-m", "diffusability.core.cli", *sys.argv[1:])
     except ChildFailedError as error:
-        _, failure = error.get_first_failure()
-        failed = RankFailed(
-            f"rank {failure.global_rank if hasattr(failure, 'global_rank') else ''} ended with an error"
-        )
+        rank, failure = error.get_first_failure()
+        failed = RankFailed(f"rank {rank} of {num_ranks} ended with status {failure.exitcode}; its message is above")
         failed.exit_code = failure.exitcode if failure.exitcode > 0 else 1
         raise failed from None

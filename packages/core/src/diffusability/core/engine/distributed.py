@@ -4,11 +4,13 @@ import datetime
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import attrs
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 #: Collective calls wait this long for a rank that evaluates or writes alone.
 TIMEOUT = datetime.timedelta(hours=12)
@@ -38,14 +40,13 @@ class Ranks:
         if self.size > 1:
             dist.barrier()
 
-    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Each value's mean over the ranks. All ranks must pass the same names."""
-        if self.size == 1 or not values:
-            return dict(values)
-        names = sorted(values)
-        tensor = torch.tensor([values[name] for name in names], dtype=torch.float64, device=self.device)
-        dist.all_reduce(tensor)
-        return dict(zip(names, (tensor / self.size).tolist(), strict=True))
+    def gathered(self, value: T) -> list[T]:
+        """Every rank's value, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
     def any(self, flag: bool) -> bool:
         """True on all ranks when it is true on one."""

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,15 @@ class RunningMeans:
             total, count = self.sums.get(name, (0.0, 0))
             self.sums[name] = (total + value, count + 1)
 
-    def means(self) -> dict[str, float]:
-        """The means so far."""
-        return {name: total / count for name, (total, count) in self.sums.items()}
+    @staticmethod
+    def means(parts: Iterable["RunningMeans"]) -> dict[str, float]:
+        """The means over several ranks. Not every rank has seen every name: monitors may depend on the samples."""
+        sums: dict[str, tuple[float, int]] = {}
+        for part in parts:
+            for name, (total, count) in part.sums.items():
+                before = sums.get(name, (0.0, 0))
+                sums[name] = (before[0] + total, before[1] + count)
+        return {name: total / count for name, (total, count) in sums.items()}
 
     def reset(self) -> None:
         """Forgets everything."""

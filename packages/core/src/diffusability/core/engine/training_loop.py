@@ -157,7 +157,7 @@ class TrainingLoop:
         self.checkpoints.save(self.engine, done, state, self.ema.state_dict() if self.ema is not None else None)
 
     def _log(self, done: int, progress: StageProgress) -> None:
-        means = self.ranks.mean(self.means.means())
+        means = RunningMeans.means(self.ranks.gathered(self.means))
         steps = max(1, self._timed_steps)
         busy = max(self._busy_s, 1e-9)
         metrics = {
