@@ -34,7 +34,7 @@ def schema() -> tuple[dict[str, Any], list[str]]:
         definitions[reference[family].rpartition("/")[2]] = {
             "title": family.__name__,
             "description": f"One of the installed kinds of {family.noun}.",
-            "oneOf": [{"$ref": reference[member]} for member in members],
+            **({"oneOf": [{"$ref": reference[member]} for member in members]} if members else {"not": {}}),
         }
         for member in members:
             required = definitions[reference[member].rpartition("/")[2]].setdefault("required", [])
