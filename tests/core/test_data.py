@@ -61,9 +61,7 @@ def test_crops_come_from_their_own_region(split, monkeypatch):
     dataset.images = tuple(masks)
     for index in range(40):
         for source in (None, generator(index)):
-            # The bicubic filter may reach half a source pixel beyond the border.
-            assert dataset.load(index, source).data.median() == 1
-            assert dataset.load(index, source).data.mean() > 0.97
+            assert dataset.load(index, source).data.min() == 1
 
 
 def test_an_example_depends_on_index_and_generator_alone():

@@ -1,5 +1,6 @@
 """Decodes image files and crops them to squares in [-1, 1]."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +43,16 @@ def to_tensor(image: Image.Image) -> Float[Tensor, "3 h w"]:
 
 
 def cropped(image: Image.Image, box: Box, resolution: int) -> Float[Tensor, "3 h w"]:
-    """The part of an image inside ``box`` (left, top, right, bottom), resized with antialiased bicubic filtering."""
-    if tuple(box) == (0, 0, *image.size) and image.size == (resolution, resolution):
-        return to_tensor(image)
-    return to_tensor(image.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box))
+    """The part of an image inside ``box`` (left, top, right, bottom), resized with antialiased bicubic filtering.
+
+    No pixel that lies wholly outside the box has any influence.
+    """
+    left, top = math.floor(box[0]), math.floor(box[1])
+    part = image.crop((left, top, math.ceil(box[2]), math.ceil(box[3])))
+    inner = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+    if inner == (0, 0, resolution, resolution):
+        return to_tensor(part)
+    return to_tensor(part.resize((resolution, resolution), Image.Resampling.BICUBIC, box=inner))
 
 
 def uniform(generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:

@@ -85,5 +85,5 @@ class SamplePhotos(Dataset):
         smallest = min(self.spec.resolution, largest)
         side = smallest * (largest / smallest) ** uniform(generator)
         x, y = uniform(generator, left, right - side), uniform(generator, top, bottom - side)
-        data = cropped(image, (x, y, x + side, y + side), self.spec.resolution)
+        data = cropped(image, (x, y, min(x + side, right), min(y + side, bottom)), self.spec.resolution)
         return Example(data=mirrored(data, generator) if flips else data)
