@@ -22,7 +22,9 @@ from diffusability.core.report.report_figure import (
 from diffusability.core.report.training_log import Series, is_wide, smooth
 
 #: How training ran rather than what it reached.
-OPTIMISATION_KEYS = ("lr", "grad_norm", "samples_per_s", "step_time_s", "data_wait_s")
+OPTIMISATION_KEYS = ("lr", "grad_norm", "samples_per_s", "step_time_s", "data_wait_s", "memory_bytes")
+#: Gradient norms of groups of modules, where they are logged.
+GROUP_NORM_PREFIX = "grad_norm/"
 #: Counters, which say nothing as a curve.
 COUNTERS = ("samples", "epoch", "time", "seconds")
 EVALUATION_PREFIX = "eval/"
@@ -44,7 +46,9 @@ LOSSES = PanelGroup(
     name="training",
     title="Losses of {stage}",
     caption="Smoothed over 5% of the logged steps; the faint lines are the values as logged.",
-    wants=lambda key: key not in (*OPTIMISATION_KEYS, *COUNTERS) and not key.startswith(EVALUATION_PREFIX),
+    wants=lambda key: (
+        key not in (*OPTIMISATION_KEYS, *COUNTERS) and not key.startswith((EVALUATION_PREFIX, GROUP_NORM_PREFIX))
+    ),
 )
 EVALUATIONS = PanelGroup(
     name="evaluated",
@@ -53,7 +57,10 @@ EVALUATIONS = PanelGroup(
     wants=lambda key: key.startswith(EVALUATION_PREFIX),
 )
 OPTIMISATION = PanelGroup(
-    name="optimisation", title="Optimisation of {stage}", caption="", wants=lambda key: key in OPTIMISATION_KEYS
+    name="optimisation",
+    title="Optimisation of {stage}",
+    caption="",
+    wants=lambda key: key in OPTIMISATION_KEYS or key.startswith(GROUP_NORM_PREFIX),
 )
 
 
