@@ -10,7 +10,7 @@ PACKAGES = ("core", "models", "regularizers", "eval")
 #: The tested torch and torchvision; the packages declare ranges.
 CONSTRAINTS = ("-c", "constraints.txt")
 ALL = tuple(f"./packages/{package}" for package in PACKAGES)
-TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "jsonschema")
+TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "jsonschema", "tensorboard", "wandb")
 LINTER = ("ruff==0.17.6",)
 TYPE_CHECKER = ("mypy==2.4.1", "types-PyYAML")
 

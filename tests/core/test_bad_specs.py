@@ -86,6 +86,12 @@ def test_the_good_spec_is_good(tmp_path):
             ["'absent-folder' does not exist", "spec.yaml:3:1"],
         ),
         ("regularizers: [{kind: kl}]", "engine: {micro_batch_size: 5}", ["not divisible by engine.micro_batch_size 5"]),
+        (
+            "regularizers: [{kind: kl}]",
+            "engine: {deepspeed: {zero_optimization: {stage: 2}}}",
+            ["'zero_optimization.stage' is set by engine.zero_stage", "stages.pretrain.engine.deepspeed"],
+        ),
+        ("regularizers: [{kind: kl}]", "engine: {deepspeed: {train_batch_size: 2}}", ["is set by batch_size"]),
         ("steps: 2\n  generate", "regularizers: [{kind: kl}]\n    steps: 2\n  generate", ["needs 'posterior'"]),
         (
             "regularizers: [{kind: kl}]",

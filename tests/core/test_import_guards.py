@@ -16,6 +16,9 @@ DISTRIBUTION_OF = {"PIL": "pillow", "yaml": "pyyaml"}
 #: Declared without an import: core reads the photographs inside their wheels.
 DATA_ONLY = {"core": {"scikit-image", "scikit-learn"}}
 
+#: Extras that another library imports for us: torch.utils.tensorboard does.
+THROUGH_OTHERS = {"core": {"tensorboard"}}
+
 
 def modules_of(package):
     return sorted((ROOT / "packages" / package / "src").rglob("*.py"))
@@ -49,7 +52,9 @@ def test_packages_import_only_core_and_themselves(package):
 def test_dependencies_are_exactly_what_is_imported(package):
     """Top-level imports against the package's own pyproject."""
     project = tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text())["project"]
-    declared = {line.split(">")[0].split("=")[0].split("[")[0].strip() for line in project["dependencies"]}
+    extras = [line for lines in project.get("optional-dependencies", {}).values() for line in lines]
+    lines = [*project["dependencies"], *extras]
+    declared = {line.split(">")[0].split("=")[0].split("[")[0].strip() for line in lines}
     used = set()
     for path in modules_of(package):
         for name in imports_of(path):
@@ -59,7 +64,19 @@ def test_dependencies_are_exactly_what_is_imported(package):
                 used |= {f"diffusability-{part}"} - {f"diffusability-{package}"}
             elif top not in sys.stdlib_module_names:
                 used.add(DISTRIBUTION_OF.get(top, top).replace("_", "-"))
-    assert declared - DATA_ONLY.get(package, set()) == used
+    assert declared - DATA_ONLY.get(package, set()) - THROUGH_OTHERS.get(package, set()) == used
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_optional_libraries_are_imported_only_inside_functions(package):
+    """Without an extra every module still imports: no statement at the top of a module names its library."""
+    project = tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text())["project"]
+    extras = {line.split(">")[0] for lines in project.get("optional-dependencies", {}).values() for line in lines}
+    for path in modules_of(package):
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            assert not extras & {name.split(".")[0] for name in names}, path
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from tiny_runs import dfz, metrics, run_here, tiny_spec, write_spec
 
 from diffusability.core.engine import distributed
 from diffusability.core.engine.batches import BatchPlan, batches
+from diffusability.core.engine.deepspeed_engine import deepspeed_config
 from diffusability.core.engine.stopping import StopRequest
+from diffusability.core.specs.plan import load_plan
 from diffusability.core.stages.surroundings import Surroundings
 from diffusability.core.stages.train import build_task, data_context
 
@@ -56,7 +59,7 @@ def plain_torch_losses(stage, folder):
     return losses
 
 
-@pytest.mark.parametrize("zero_stage", [0, 1])
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
 @pytest.mark.parametrize("micro_batch_size", [4, 2])
 def test_training_equals_plain_torch(tmp_path, zero_stage, micro_batch_size):
     """Losses of the autoencoder and of the denoiser, step by step, also with accumulation: within 1e-5 relative."""
@@ -87,18 +90,25 @@ def test_the_saved_model_is_the_average_of_the_weights(tmp_path):
 
 
 def test_two_ranks_give_the_losses_of_one(tmp_path):
-    """The same global batch on one and on two processes, both ZeRO stages: within 1e-5 relative."""
+    """The same global batch on one and on two processes, at every ZeRO stage: losses within 1e-5 relative, and the
+    averaged weights too, which at stage 3 are gathered from shards."""
     content = tiny_spec()
     content["stages"] = {name: content["stages"][name] for name in ("pretrain", "encode", "dit")}
     path = write_spec(tmp_path, content)
     dfz("run", path, "--runs", tmp_path / "one")
-    for zero_stage in (0, 1):
+    for zero_stage in (0, 1, 2, 3):
         runs = tmp_path / f"two-{zero_stage}"
         dfz("run", path, "--runs", runs, "--nproc", 2, "--set", f"engine.zero_stage={zero_stage}")
         for stage in ("pretrain", "dit"):
             one = [line["loss"] for line in metrics(tmp_path / "one" / "tiny", stage) if "loss" in line]
             two = [line["loss"] for line in metrics(runs / "tiny", stage) if "loss" in line]
             assert two == pytest.approx(one, rel=1e-5)
+            ours, theirs = (
+                load_file(next((folder / "tiny").glob(f"stages/{stage}-*/model/*.safetensors")))
+                for folder in (runs, tmp_path / "one")
+            )
+            for name, value in theirs.items():
+                torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +180,56 @@ def test_a_truncated_checkpoint_is_named_and_skipped(tmp_path):
     assert "step-00000012 is not whole and was skipped" in result.stdout
     assert "resumes after step 10" in result.stdout
     assert metrics(folder.root, "pretrain") == before
+
+
+@pytest.mark.parametrize(("wrote", "now"), [((2, 0), (1, 0)), ((2, 1), (1, 1)), ((1, 2), (2, 1)), ((2, 3), (1, 3))])
+def test_training_continues_on_another_number_of_ranks_or_stage(tmp_path, wrote, now):
+    """Written by so many ranks at one ZeRO stage, continued by others at another: losses of an undisturbed run."""
+    content = tiny_spec()
+    content["stages"] = {"pretrain": content["stages"]["pretrain"]}
+    path = write_spec(tmp_path, content)
+
+    def run(layout):
+        setting = ("--set", f"engine.zero_stage={layout[1]}")
+        return dfz("run", path, "--runs", tmp_path / "runs", "--nproc", layout[0], *setting)
+
+    run(wrote)
+    before = metrics(tmp_path / "runs" / "tiny", "pretrain")
+    (stage,) = tmp_path.glob("runs/tiny/stages/pretrain-*")
+    (stage / "done.json").unlink()
+    shutil.rmtree(stage / "checkpoints" / "step-00000012")
+    result = run(now)
+    assert "resumes after step 10" in result.stdout
+    assert ("converted for" in result.stdout) == (wrote[1] > 0)
+    after = metrics(tmp_path / "runs" / "tiny", "pretrain")
+    assert [line["loss"] for line in after] == pytest.approx([line["loss"] for line in before], rel=1e-5)
+    assert sorted(folder.name for folder in (stage / "checkpoints").iterdir()) == ["step-00000010", "step-00000012"]
+
+
+@pytest.mark.parametrize(("wrote", "now"), [(0, 1), (2, 3)])
+def test_checkpoints_that_cannot_be_converted_are_refused(tmp_path, wrote, now):
+    """DeepSpeed has no such conversion: a sentence that says what to do, not a wrong continuation."""
+    content = tiny_spec()
+    content["stages"] = {"pretrain": content["stages"]["pretrain"]}
+    path = write_spec(tmp_path, content)
+    run_here(path, tmp_path / "runs", f"engine.zero_stage={wrote}")
+    (stage,) = tmp_path.glob("runs/tiny/stages/pretrain-*")
+    (stage / "done.json").unlink()
+    result = dfz("run", path, "--runs", tmp_path / "runs", "--set", f"engine.zero_stage={now}", check_code=1)
+    assert f"run it with engine.zero_stage {wrote}" in " ".join(result.stderr.split())
+    assert (stage / "checkpoints" / "step-00000012").is_dir()
+
+
+def test_further_deepspeed_settings_are_passed_on(tmp_path):
+    """A setting that DeepSpeed knows and a spec does not; it arrives beside our own."""
+    content = tiny_spec()
+    content["engine"]["deepspeed"] = {"zero_optimization": {"reduce_bucket_size": 12345}, "wall_clock_breakdown": False}
+    plan = load_plan(write_spec(tmp_path, content), ["engine.zero_stage=2"])
+    stage = plan.stages["default"]["pretrain"]
+    config = deepspeed_config(stage.spec, stage.engine, num_ranks=2)
+    assert config["zero_optimization"] == {"reduce_bucket_size": 12345, "stage": 2}
+    assert config["train_micro_batch_size_per_gpu"] == 2
+    assert config["wall_clock_breakdown"] is False
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_term_and_step(tmp_path):

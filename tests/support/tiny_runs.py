@@ -14,8 +14,8 @@ from diffusability.core.specs.plan import load_plan, select
 from diffusability.core.stages.run_folder import RunFolder
 from diffusability.core.stages.runner import run
 
-#: Fields of a line of metrics that measure time.
-TIMINGS = ("samples_per_s", "step_time_s", "data_wait_s")
+#: Fields of a line of metrics that measure time or memory.
+TIMINGS = ("samples_per_s", "step_time_s", "data_wait_s", "memory_bytes")
 
 TINY = """
 name: tiny

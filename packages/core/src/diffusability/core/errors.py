@@ -66,6 +66,10 @@ class TrainingError(DiffusabilityError):
     """Training cannot go on, for example because the loss is not finite."""
 
 
+class RankLostError(DiffusabilityError):
+    """Another rank has ended, so that this one cannot go on; that rank says why."""
+
+
 class StoppedOnRequest(DiffusabilityError):
     """The run was asked to stop and has saved; the same command resumes it."""
 

@@ -34,7 +34,7 @@ class Batch:
     randomness: BatchRandomness
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True, eq=False, slots=False)  # ZeRO-3's hooks read vars() of what a module returns
 class StepOutput:
     """What one forward pass computed. Fields that an objective does not provide are None.
 

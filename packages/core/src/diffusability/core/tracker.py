@@ -16,5 +16,8 @@ class Tracker(ABC):
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics."""
 
+    def log_image(self, step: int, name: str, path: Path) -> None:  # noqa: B027 - many trackers keep numbers only
+        """A grid of images was written to that file."""
+
     def finish(self) -> None:  # noqa: B027 - most trackers have nothing to finish
         """The stage has ended or stopped."""

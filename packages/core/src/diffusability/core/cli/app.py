@@ -1,14 +1,13 @@
 """The commands and their options; what they do is in modules of their own."""
 
 import sys
-import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from diffusability.core import plugins
+from diffusability.core.cli.error_messages import show_bug, show_error
 from diffusability.core.errors import DiffusabilityError
 
 app = typer.Typer(
@@ -44,11 +43,14 @@ def run(
     overrides: Overrides = None,
     nproc: NumRanks = 1,
     runs: RunsFolder = Path("runs"),
+    profile: Annotated[
+        int, typer.Option("--profile", metavar="N", min=0, help="trace N steps of each training stage that runs")
+    ] = 0,
 ) -> None:
     """Run a spec. Finished stages are kept, an interrupted one resumes, a changed one is redone."""
     from diffusability.core.cli.run_command import run_spec
 
-    run_spec(spec, variant or [], until, overrides or [], nproc, runs)
+    run_spec(spec, variant or [], until, overrides or [], nproc, runs, profile)
 
 
 @app.command()
@@ -110,12 +112,10 @@ def main() -> None:
     try:
         app()
     except DiffusabilityError as error:
-        if debug:
-            traceback.print_exc()
-        label = "stopped" if error.exit_code == 75 else "error"
-        for line in str(error).splitlines():
-            Console(stderr=True, soft_wrap=True).print(f"[bold red]{label}:[/bold red]", end=" ")
-            Console(stderr=True, soft_wrap=True).print(line, markup=False, highlight=False)
+        show_error(error, debug)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - shown with its traceback, as Python would, but on one rank only
+        show_bug(error)
+        sys.exit(1)

@@ -5,6 +5,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from diffusability.core.engine.distributed import Ranks
 from diffusability.core.errors import CheckpointError
 
 MANIFEST = "manifest.json"
+#: What a ZeRO stage shards in a checkpoint; DeepSpeed converts between stages that shard the same.
+_EXCHANGEABLE = {0: "nothing", 1: "optimizer", 2: "optimizer", 3: "weights"}
 _NAME = re.compile(r"step-(\d{8})")
 
 
@@ -59,7 +63,7 @@ class Checkpoints:
             CheckpointError: there is no room, or the folder cannot be written. Earlier checkpoints are untouched.
         """
         final = self.path(step)
-        if final.is_dir():
+        if final.is_dir():  # `newest` has put aside what is not whole
             return
         working = self.directory / ".writing"
         failure: OSError | RuntimeError | None = None
@@ -78,32 +82,92 @@ class Checkpoints:
                 shutil.rmtree(working, ignore_errors=True)
             raise CheckpointError(_save_failure(final, failure)) from failure
         if self.ranks.is_main:
-            _write_manifest(working / final.name)
+            layout = {"num_ranks": self.ranks.size, "zero_stage": engine.zero_optimization_stage()}
+            _write_manifest(working / final.name, layout)
             os.replace(working / final.name, final)
             shutil.rmtree(working, ignore_errors=True)
             for old in self.steps()[: -self.keep]:
                 shutil.rmtree(self.path(old))
         self.ranks.barrier()
 
-    def restore(self, engine: Any) -> tuple[Restored | None, list[str]]:
-        """Loads the newest whole checkpoint into the engine.
+    def newest(self) -> tuple[int | None, list[str]]:
+        """Step of the newest whole checkpoint, if there is one, and a sentence about each that is not whole.
 
-        Returns:
-            What it held (None when there is no whole one), and a sentence about each that was skipped.
+        Those are put aside under another name, so that they neither count nor stand in the way. All ranks must call it.
         """
-        skipped = []
-        for step in reversed(self.steps()):
-            fault = _fault(self.path(step))
-            if fault is not None:
+        found: int | None = None
+        skipped: list[str] = []
+        if self.ranks.is_main:
+            for step in reversed(self.steps()):
+                fault = _fault(self.path(step))
+                if fault is None:
+                    found = step
+                    break
                 skipped.append(f"checkpoint {self.path(step).name} is not whole and was skipped: {fault}")
-                continue
-            path, state = engine.load_checkpoint(str(self.directory), tag=self.path(step).name)
-            if path is None:
-                raise CheckpointError(f"DeepSpeed could not load checkpoint {str(self.path(step))!r}")
-            averages_file = self.path(step) / "ema.safetensors"
-            averages = load_file(averages_file, device=str(self.ranks.device)) if averages_file.is_file() else None
-            return Restored(step=step, state=state["diffusability"], averages=averages), skipped
-        return None, skipped
+                aside = self.directory / f"damaged-{self.path(step).name}"
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(self.path(step), aside)
+        return self.ranks.gathered((found, skipped))[0]
+
+    def is_foreign(self, step: int, zero_stage: int) -> bool:
+        """True when a checkpoint must be converted to fit this number of ranks at this ZeRO stage.
+
+        Without sharding, any number of ranks can load it.
+
+        Raises:
+            CheckpointError: it was written at a stage that DeepSpeed cannot convert to this one.
+        """
+        manifest = _manifest(self.path(step))
+        wrote, now = (manifest["num_ranks"], manifest["zero_stage"]), (self.ranks.size, zero_stage)
+        if wrote == now or wrote[1] == now[1] == 0:
+            return False
+        if _EXCHANGEABLE[wrote[1]] != _EXCHANGEABLE[now[1]]:
+            raise CheckpointError(
+                f"checkpoint {str(self.path(step))!r} was written at ZeRO stage {wrote[1]}, and cannot be continued at"
+                f" stage {now[1]}: only stages 1 and 2 can be exchanged; run it with engine.zero_stage {wrote[1]}, on"
+                " any number of ranks, or remove the stage's checkpoints to train it anew"
+            )
+        return True
+
+    def restore(self, engine: Any, step: int, converted: bool) -> Restored:
+        """Loads a whole checkpoint into the engine, by way of DeepSpeed's universal format when ``converted``.
+
+        An engine that is to load a converted one must have been initialised for that.
+        """
+        directory = self.directory / ".universal" if converted else self.directory
+        if converted and self.ranks.is_main:
+            shutil.rmtree(directory, ignore_errors=True)
+            convert_to_universal(self.path(step), directory / self.path(step).name)
+        self.ranks.barrier()
+        path, state = engine.load_checkpoint(str(directory), tag=self.path(step).name)
+        if path is None:
+            raise CheckpointError(f"DeepSpeed could not load checkpoint {str(self.path(step))!r}")
+        self.ranks.barrier()
+        if converted and self.ranks.is_main:
+            shutil.rmtree(directory)
+        averages_file = self.path(step) / "ema.safetensors"
+        averages = load_file(averages_file, device=str(self.ranks.device)) if averages_file.is_file() else None
+        return Restored(step=step, state=state["diffusability"], averages=averages)
+
+
+def convert_to_universal(source: Path, target: Path) -> None:
+    """Converts a sharded checkpoint so that any number of ranks at any sharded stage can load it.
+
+    Raises:
+        CheckpointError: DeepSpeed's converter failed; with the last line that it printed.
+    """
+    target.mkdir(parents=True)
+    words = ["--input_folder", str(source), "--output_folder", str(target), "--inject_missing_state"]
+    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise CheckpointError(f"checkpoint {str(source)!r} could not be converted for this number of ranks: {last}")
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+    return content
 
 
 def _save_failure(final: Path, failure: Exception | None) -> str:
@@ -119,18 +183,18 @@ def _save_failure(final: Path, failure: Exception | None) -> str:
     )
 
 
-def _write_manifest(folder: Path) -> None:
+def _write_manifest(folder: Path, layout: dict[str, int]) -> None:
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
     for name in sizes:
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
-    (folder / MANIFEST).write_text(json.dumps({"torch": torch.__version__, "bytes": sizes}, indent=2) + "\n")
+    (folder / MANIFEST).write_text(json.dumps({"torch": torch.__version__, **layout, "bytes": sizes}, indent=2) + "\n")
 
 
 def _fault(folder: Path) -> str | None:
     """What is wrong with a checkpoint on disk, or None."""
     try:
-        sizes = json.loads((folder / MANIFEST).read_text())["bytes"]
+        sizes = _manifest(folder)["bytes"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"its {MANIFEST} cannot be read ({type(error).__name__})"
     for name, size in sizes.items():

@@ -21,7 +21,7 @@ def micro_batch_size(spec: TrainStage, engine: EngineSpec, num_ranks: int) -> in
 def deepspeed_config(spec: TrainStage, engine: EngineSpec, num_ranks: int) -> dict[str, Any]:
     """DeepSpeed's configuration of a training stage."""
     micro = micro_batch_size(spec, engine, num_ranks)
-    return {
+    own: dict[str, Any] = {
         "train_batch_size": spec.batch_size,
         "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": spec.batch_size // (micro * num_ranks),
@@ -31,10 +31,18 @@ def deepspeed_config(spec: TrainStage, engine: EngineSpec, num_ranks: int) -> di
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**62,
     }
+    further = dict(engine.deepspeed)
+    zero = {**further.pop("zero_optimization", {}), **own.pop("zero_optimization")}
+    return {**own, **further, "zero_optimization": zero}
 
 
-def initialize(task: TrainTask, spec: TrainStage, engine: EngineSpec, ranks: Ranks) -> Any:
-    """A DeepSpeed engine around the task's trainable parameters, with AdamW."""
+def initialize(
+    task: TrainTask, spec: TrainStage, engine: EngineSpec, ranks: Ranks, load_universal: bool = False
+) -> Any:
+    """A DeepSpeed engine around the task's trainable parameters, with AdamW.
+
+    ``load_universal`` prepares it to load a converted checkpoint.
+    """
     import deepspeed
 
     trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
@@ -53,7 +61,7 @@ def initialize(task: TrainTask, spec: TrainStage, engine: EngineSpec, ranks: Ran
             model=task.to(ranks.device),
             optimizer=optimizer,
             model_parameters=trainable,
-            config=deepspeed_config(spec, engine, ranks.size),
+            config=deepspeed_config(spec, engine, ranks.size) | {"checkpoint": {"load_universal": load_universal}},
             dist_init_required=False,
         )
     return made

@@ -4,16 +4,34 @@ import datetime
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import attrs
 import torch
 import torch.distributed as dist
 
+from diffusability.core.engine.launched import LaunchedRank, launched_rank
+from diffusability.core.errors import DiffusabilityError, RankLostError
+
 T = TypeVar("T")
 
 #: Collective calls wait this long for a rank that evaluates or writes alone.
 TIMEOUT = datetime.timedelta(hours=12)
+
+#: Starting waits this long for the other ranks.
+JOIN_TIMEOUT = datetime.timedelta(minutes=10)
+
+#: What torch's backends say, in lower case, when a rank that they talk to is gone.
+_LOST = (
+    "connection closed",
+    "connection reset",
+    "connection refused",
+    "broken pipe",
+    "remote process exited",
+    "communicator was aborted",
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -57,50 +75,105 @@ class Ranks:
         return bool(tensor.item())
 
 
-def ranks_from_environment() -> tuple[int, int, int]:
-    """Rank, size and local rank as the launcher set them; one process when there was none."""
-    environment = os.environ
-    if "RANK" in environment and "WORLD_SIZE" in environment:
-        return int(environment["RANK"]), int(environment["WORLD_SIZE"]), int(environment.get("LOCAL_RANK", "0"))
-    if "SLURM_PROCID" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1:
-        rank, size = int(environment["SLURM_PROCID"]), int(environment["SLURM_NTASKS"])
-        return rank, size, int(environment.get("SLURM_LOCALID", "0"))
-    return 0, 1, 0
-
-
 def start() -> Ranks:
-    """Joins the other ranks and prepares DeepSpeed. Safe to call more than once."""
-    rank, size, local_rank = ranks_from_environment()
-    os.environ["LOCAL_RANK"] = str(local_rank)
+    """Joins the other ranks and prepares DeepSpeed. Safe to call more than once.
+
+    Raises:
+        DiffusabilityError: this rank has no GPU of its own on a host with GPUs, or the others cannot be reached.
+    """
+    launched = launched_rank() or LaunchedRank(
+        rank=0, size=1, local_rank=0, address="127.0.0.1", port=0, launcher="nobody"
+    )
+    os.environ["LOCAL_RANK"] = str(launched.local_rank)
     has_gpu = torch.cuda.is_available()
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if has_gpu else "cpu")
-    device = torch.device("cuda", local_rank) if has_gpu else torch.device("cpu")
+    device = _own_gpu(launched) if has_gpu else torch.device("cpu")
     if has_gpu:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        backend = "nccl" if has_gpu else "gloo"
-        if size == 1:
-            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
-        else:
-            os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-            os.environ.setdefault("MASTER_PORT", "29500")
-            dist.init_process_group(backend, rank=rank, world_size=size, timeout=TIMEOUT)
-    _start_deepspeed(size)
-    return Ranks(rank=rank, size=size, device=device)
+        _join(launched, "nccl" if has_gpu else "gloo")
+    _start_deepspeed()
+    return Ranks(rank=launched.rank, size=launched.size, device=device)
 
 
-def _start_deepspeed(size: int) -> None:
+def _own_gpu(launched: LaunchedRank) -> torch.device:
+    count = torch.cuda.device_count()
+    if launched.local_rank < count:
+        return torch.device("cuda", launched.local_rank)
+    if count == 1 and launched.launcher == "srun":  # each task sees its own GPU only
+        return torch.device("cuda", 0)
+    raise DiffusabilityError(
+        f"local rank {launched.local_rank} has no GPU: {count} can be seen on this host; start at most {count} ranks"
+    )
+
+
+def _join(launched: LaunchedRank, backend: str) -> None:
+    if launched.size == 1:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+        return
+    os.environ |= {
+        "RANK": str(launched.rank),
+        "WORLD_SIZE": str(launched.size),
+        "MASTER_ADDR": launched.address,
+        "MASTER_PORT": str(launched.port),
+    }
+    where = f"{launched.address}:{launched.port}"
+    try:
+        store, _, _ = next(dist.rendezvous("env://", timeout=JOIN_TIMEOUT))  # type: ignore[attr-defined]
+        dist.init_process_group(
+            backend,
+            store=dist.PrefixStore("ranks", store),  # type: ignore[attr-defined]
+            rank=launched.rank,
+            world_size=launched.size,
+            timeout=TIMEOUT,
+        )
+    except RuntimeError as error:
+        first_line = str(error).partition("\n")[0]
+        raise DiffusabilityError(
+            f"rank {launched.rank} of {launched.size} could not meet the others at {where}: {first_line}; are all ranks"
+            " started, and can they reach that address (MASTER_ADDR, MASTER_PORT)?"
+        ) from error
+
+
+def _start_deepspeed() -> None:
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    # It calls collectives by names that torch is about to drop; nothing that a user could do about.
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import deepspeed
         from deepspeed.utils import logger
 
         logger.setLevel(logging.ERROR)
-        if size == 1:
-            # Its shared-memory reduction between local ranks is compiled at first use; one rank needs none.
-            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        # Its shared-memory reduction serves inference only, and is compiled at first use under a lock file, for which
+        # every later run waits in vain when a process is killed meanwhile.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed(verbose=False)
+
+
+@contextmanager
+def naming_lost_ranks(ranks: Ranks) -> Iterator[None]:
+    """Turns the failure of a collective call, after another rank has ended, into a RankLostError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if ranks.size > 1 and any(sign in str(error).lower() for sign in _LOST):
+            cause = " ".join(str(error).partition(". ")[0].split())[:200]
+            raise RankLostError(
+                f"rank {ranks.rank} cannot go on, because another rank has ended ({cause}); the same command resumes"
+                " from the last checkpoint"
+            ) from error
+        raise
+
+
+def is_first(event: str) -> bool:
+    """True for the first rank that asks about an event, and for all that cannot find out."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return True
+    try:
+        return bool(dist.distributed_c10d._get_default_store().add(f"first/{event}", 1) == 1)
+    except RuntimeError:  # the rank that kept the count has ended
+        return True
 
 
 def stop() -> None:

@@ -3,16 +3,19 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffusability.core.tracker import Tracker
+
 
 class MetricsLog:
-    """Appends lines of metrics; not-finite numbers become null."""
+    """Appends lines of metrics, in which not-finite numbers become null, and tells the trackers of each."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, trackers: Sequence[Tracker] = ()) -> None:
         self.path = path
+        self.trackers = trackers
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """The lines so far; a last line that a kill cut short is left out."""
@@ -34,10 +37,17 @@ class MetricsLog:
             os.replace(partial, self.path)
 
     def write(self, metrics: Mapping[str, float]) -> None:
-        """Appends one line."""
+        """Appends one line, which has a ``step``."""
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         with self.path.open("a") as file:
             file.write(json.dumps(finite) + "\n")
+        for tracker in self.trackers:
+            tracker.log(int(metrics["step"]), metrics)
+
+    def show(self, step: int, name: str, path: Path) -> None:
+        """Tells the trackers of a grid of images."""
+        for tracker in self.trackers:
+            tracker.log_image(step, name, path)
 
 
 class RunningMeans:

@@ -5,11 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from diffusability.core.engine.distributed import Ranks
 from diffusability.core.errors import StoppedOnRequest
+
+#: Signals that ask to save and end. SLURM announces the end of a job's time with SIGUSR1 (``--signal=USR1@120``).
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopRequest:
-    """Remembers that SIGTERM or SIGINT has come. A second SIGINT interrupts at once."""
+    """Remembers that SIGTERM, SIGINT or SIGUSR1 has come. A second SIGINT interrupts at once."""
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
@@ -19,13 +23,16 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handles the signals for the time of a ``with`` block."""
-        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        """Handles the signals for the time of a ``with`` block.
+
+        Once one has come, SIGTERM and SIGUSR1 stay ignored: the process is about to end, with a status of its own.
+        """
+        previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         try:
             yield
         finally:
             for number, handler in previous.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_IGN if self and number != signal.SIGINT else handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.signal_name is not None and number == signal.SIGINT:
@@ -36,3 +43,9 @@ class StopRequest:
         """Raises StoppedOnRequest once a signal has come; ``saved`` says what was kept."""
         if self:
             raise StoppedOnRequest(f"stopped on {self.signal_name}; {saved}; the same command resumes")
+
+    def raise_together(self, ranks: Ranks, saved: str) -> None:
+        """Raises StoppedOnRequest on all ranks once a signal has come to one; all ranks must call it."""
+        if ranks.any(bool(self)):
+            self.signal_name = self.signal_name or "a signal on another rank"
+            self.raise_if_requested(saved)

@@ -14,7 +14,7 @@ from diffusability.core.shapes import Scalar
 from diffusability.core.specs.components import RegularizerSpec
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True, eq=False, slots=False)  # ZeRO-3's hooks read vars() of what a module returns
 class TaskOutput:
     """What one forward pass of a task returns.
 

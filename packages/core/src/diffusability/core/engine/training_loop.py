@@ -16,6 +16,7 @@ from diffusability.core.engine.distributed import Ranks
 from diffusability.core.engine.ema import ExponentialMovingAverage
 from diffusability.core.engine.learning_rate import learning_rate_factor
 from diffusability.core.engine.metrics_log import MetricsLog, RunningMeans
+from diffusability.core.engine.resources import gradient_norms, peak_memory_bytes
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.engine.task import TaskOutput
 from diffusability.core.errors import TrainingError
@@ -23,7 +24,6 @@ from diffusability.core.progress import StageProgress
 from diffusability.core.seeds import derived_seed
 from diffusability.core.specs.stages import TrainStage
 from diffusability.core.specs.training import EngineSpec
-from diffusability.core.tracker import Tracker
 
 #: Called with the number of finished steps.
 StepHook = Callable[[int], None]
@@ -43,8 +43,7 @@ class TrainingLoop:
         ranks: this process among the others.
         ema: average of the weights, if one is kept.
         checkpoints: where to save.
-        log: the metrics file.
-        trackers: further receivers of metrics.
+        log: the metrics file, and the trackers.
         stop: whether the run was asked to stop.
         on_unreadable: told of files that could not be read; returns how many there are by now.
         hooks: called after every step.
@@ -60,7 +59,6 @@ class TrainingLoop:
     ema: ExponentialMovingAverage | None
     checkpoints: Checkpoints
     log: MetricsLog
-    trackers: Sequence[Tracker]
     stop: StopRequest
     on_unreadable: Callable[[Sequence[str]], int]
     hooks: Sequence[StepHook] = ()
@@ -69,6 +67,7 @@ class TrainingLoop:
     _busy_s: float = 0.0
     _timed_steps: int = 0
     _num_unreadable: int = 0
+    _gradient_norms: dict[str, float] = attrs.field(factory=dict)
 
     def run(self, first_step: int, progress: StageProgress) -> None:
         """Trains from ``first_step`` to the last step of the stage.
@@ -114,6 +113,8 @@ class TrainingLoop:
             output: TaskOutput = self.engine(moved(loaded.batch, self.ranks.device))
             self._observe(output, step)
             self.engine.backward(output.loss)
+            if self._logs_gradient_norms(step + 1) and self.engine.is_gradient_accumulation_boundary():
+                self._gradient_norms = gradient_norms(self.engine)
             norm = clip_gradients(self.engine, self.spec.gradient_clip)
             self.engine.step()
         norm = norm if norm is not None else sharded_gradient_norm(self.engine)
@@ -138,7 +139,7 @@ class TrainingLoop:
 
     def _after(self, done: int, progress: StageProgress) -> None:
         """Everything that follows a step: the log, the hooks, the checkpoint, and stopping."""
-        if done % self.spec.log_every == 0 or done == self.spec.steps:
+        if self._is_logged(done):
             self._log(done, progress)
         else:
             progress.update(done)
@@ -151,13 +152,21 @@ class TrainingLoop:
             self.stop.signal_name = self.stop.signal_name or "a signal on another rank"
             self.stop.raise_if_requested(f"saved at step {done}")
 
+    def _is_logged(self, done: int) -> bool:
+        return done % self.spec.log_every == 0 or done == self.spec.steps
+
+    def _logs_gradient_norms(self, done: int) -> bool:
+        return self.spec.log_gradient_norms and self._is_logged(done)
+
     def save(self, done: int) -> None:
         """Writes a checkpoint after ``done`` steps."""
         state = {"diffusability": {"means": self.means.sums}}
-        self.checkpoints.save(self.engine, done, state, self.ema.state_dict() if self.ema is not None else None)
+        averages = self.ema.gathered(self.engine.module, self.ranks) if self.ema is not None else None
+        self.checkpoints.save(self.engine, done, state, averages)
 
     def _log(self, done: int, progress: StageProgress) -> None:
-        means = RunningMeans.means(self.ranks.gathered(self.means))
+        parts = self.ranks.gathered((self.means, peak_memory_bytes(self.ranks.device)))
+        means = RunningMeans.means(part for part, _ in parts)
         steps = max(1, self._timed_steps)
         busy = max(self._busy_s, 1e-9)
         metrics = {
@@ -168,13 +177,13 @@ class TrainingLoop:
             "samples_per_s": steps * self.spec.batch_size / busy,
             "step_time_s": busy / steps,
             "data_wait_s": self._data_wait_s / steps,
+            "memory_bytes": max(memory for _, memory in parts),
+            **self._gradient_norms,
         }
         if self._num_unreadable:
             metrics["num_unreadable"] = self._num_unreadable
         if self.ranks.is_main:
             self.log.write(metrics)
-            for tracker in self.trackers:
-                tracker.log(done, metrics)
         progress.update(done, f"loss {means['loss']:.4g}  {metrics['samples_per_s']:.0f} samples/s")
         self.means.reset()
         self._busy_s, self._data_wait_s, self._timed_steps = 0.0, 0.0, 0

@@ -179,12 +179,16 @@ def estimate(stage: PlannedStage, num_ranks: int = 1) -> TrainingEstimate:
     count = spec.objective.num_parameters(context_of(stage))
     if count is None:
         return TrainingEstimate(num_parameters=None, state_bytes_per_rank=None)
-    moments = 8 * count
-    if stage.engine.zero_stage >= 1:
+    zero = stage.engine.zero_stage
+    weights, gradients, moments = 4 * count, 4 * count, 8 * count
+    average = 4 * count if spec.ema is not None else 0
+    if zero >= 1:
         moments = (moments + 4 * count) // num_ranks  # the sharded optimizer keeps its own copy of its weights
-    return TrainingEstimate(
-        num_parameters=count, state_bytes_per_rank=8 * count + moments + (4 * count if spec.ema is not None else 0)
-    )
+    if zero >= 2:
+        gradients //= num_ranks
+    if zero >= 3:
+        weights, average = weights // num_ranks, average // num_ranks
+    return TrainingEstimate(num_parameters=count, state_bytes_per_rank=weights + gradients + moments + average)
 
 
 def _listed(names: frozenset[str]) -> str:

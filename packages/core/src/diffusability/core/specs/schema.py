@@ -34,7 +34,7 @@ def schema() -> tuple[dict[str, Any], list[str]]:
         definitions[reference[family].rpartition("/")[2]] = {
             "title": family.__name__,
             "description": f"One of the installed kinds of {family.noun}.",
-            **({"oneOf": [{"$ref": reference[member]} for member in members]} if members else {"not": {}}),
+            **_one_of([reference[member] for member in members]),
         }
         for member in members:
             required = definitions[reference[member].rpartition("/")[2]].setdefault("required", [])
@@ -47,3 +47,8 @@ def schema() -> tuple[dict[str, Any], list[str]]:
         "additionalProperties": {"type": ["object", "null"]},
     }
     return {"$schema": DIALECT, **run, "title": "diffusability spec", "$defs": definitions}, broken
+
+
+def _one_of(references: list[str]) -> dict[str, Any]:
+    """One of these definitions; nothing at all when there are none."""
+    return {"oneOf": [{"$ref": reference} for reference in references]} if references else {"not": {}}

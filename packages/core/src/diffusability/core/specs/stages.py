@@ -57,6 +57,9 @@ class TrainStage(StageSpec):
     gradient_clip: PositiveFloat | None = Field(1.0, description="largest global gradient norm; null for no clipping")
     ema: EMASpec | None = None
     log_every: Annotated[PositiveInt, Incidental()] = 10
+    log_gradient_norms: Annotated[bool, Incidental()] = Field(
+        False, description="also log the gradient norm of each part of the model, before clipping"
+    )
     checkpoint: Annotated[CheckpointSpec, Incidental()] = CheckpointSpec()
     preview: Annotated[PreviewSpec | None, Incidental()] = PreviewSpec()
     evaluate: InTrainingEvaluationSpec | None = None

@@ -33,6 +33,7 @@ def run_encode(stage: PlannedStage, around: Surroundings, directory: Path) -> No
 
     Raises:
         DataError: no image could be read, or too many could not.
+        StoppedOnRequest: on all ranks, when a signal asked one of them for it.
     """
     spec = stage.spec
     assert isinstance(spec, EncodeStage)
@@ -49,11 +50,12 @@ def run_encode(stage: PlannedStage, around: Surroundings, directory: Path) -> No
         done = 0
         for shard in own:
             if not is_whole(cache, shard):
-                around.stop.raise_if_requested("the shards that are finished are kept")
+                if around.stop:
+                    break
                 _encode_shard(stage, spec, around, autoencoder, dataset, cache, shard, shards[shard], unreadable)
             done += len(shards[shard])
             progress.update(done)
-    around.ranks.barrier()
+    around.stop.raise_together(around.ranks, "the shards that are finished are kept")
     if around.ranks.is_main:
         _write_index(stage, spec, autoencoder, dataset, cache, len(shards))
 

@@ -1,7 +1,6 @@
 """What a person sees while a stage trains: image grids, and metrics of the weights that would be saved."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -10,11 +9,9 @@ import torch
 
 from diffusability.core.dataset import Dataset
 from diffusability.core.engine.batches import moved, stacked
-from diffusability.core.engine.ema import ExponentialMovingAverage
 from diffusability.core.engine.metrics_log import MetricsLog
-from diffusability.core.engine.task import TrainTask
 from diffusability.core.image_grid import save_rows
-from diffusability.core.objective import Batch
+from diffusability.core.objective import Batch, Objective
 from diffusability.core.randomness import BatchRandomness
 from diffusability.core.shapes import Images, Latents
 from diffusability.core.specs.components import Split
@@ -30,6 +27,7 @@ from diffusability.core.stages.evaluate import (
     scalar_values,
 )
 from diffusability.core.stages.evaluation_data import fixed_order
+from diffusability.core.stages.inference_copy import InferenceCopy
 from diffusability.core.stages.surroundings import Surroundings, build_sampler
 
 _EVALUATION_BATCH = 64
@@ -42,18 +40,16 @@ class Previews:
     Attributes:
         stage: the training stage.
         around: its run.
-        task: what is trained.
+        shown: what is trained, with the weights that would be saved.
         dataset: what it is trained on.
-        ema: the averaged weights, which are shown when there are any.
         log: where metrics go.
         directory: folder of the stage.
     """
 
     stage: PlannedStage
     around: Surroundings
-    task: TrainTask
+    shown: InferenceCopy
     dataset: Dataset
-    ema: ExponentialMovingAverage | None
     log: MetricsLog
     directory: Path
 
@@ -61,31 +57,24 @@ class Previews:
         """Draws and evaluates when it is time to."""
         spec = self.stage.spec
         assert isinstance(spec, TrainStage)
-        last = done == spec.steps
-        if self.around.ranks.is_main:
-            if spec.preview is not None and (last or done % spec.preview.every == 0):
-                with self._shown_weights():
-                    self._draw(spec.preview, done)
-            if spec.evaluate is not None and (last or done % spec.evaluate.every == 0):
-                with self._shown_weights():
-                    self._evaluate(spec.evaluate, done)
-
-    @contextmanager
-    def _shown_weights(self) -> Iterator[None]:
-        """Evaluation mode, with the averaged weights where there are any; training mode again afterwards."""
-        applied = self.ema.applied(self.task) if self.ema is not None else nullcontext()
-        self.task.eval()
-        try:
-            with applied, torch.no_grad():
-                yield
-        finally:
-            self.task.train()
+        draws = spec.preview is not None and _is_due(done, spec.preview.every, spec.steps)
+        evaluates = spec.evaluate is not None and _is_due(done, spec.evaluate.every, spec.steps)
+        if not draws and not evaluates:
+            return
+        objective = self.shown.refreshed()
+        if objective is None:
+            return
+        with torch.no_grad():
+            if draws and spec.preview is not None:
+                self._draw(objective, spec.preview, done)
+            if evaluates and spec.evaluate is not None:
+                self._evaluate(objective, spec.evaluate, done)
 
     @cached_property
     def _decode(self) -> Callable[[Latents], Images] | None:
         return self.around.decoder(self.stage) if self.stage.data.holds == "latents" else None
 
-    def _draw(self, spec: PreviewSpec, done: int) -> None:
+    def _draw(self, objective: Objective, spec: PreviewSpec, done: int) -> None:
         context = self.around.context(self.stage)
         dataset = self.dataset
         if self.stage.data.holds == "images":
@@ -95,11 +84,13 @@ class Previews:
         randomness = BatchRandomness(seed=self.stage.seed, step=0, positions=range(len(examples)))
         batch = moved(Batch(data=data, labels=labels, randomness=randomness), self.around.ranks.device)
         sampler = build_sampler(spec.sampler, context) if self._decode is not None else None
-        rows = self.task.objective.preview(batch, sampler, self._decode)
+        rows = objective.preview(batch, sampler, self._decode)
         if rows:
-            save_rows(rows, self.directory / "samples" / f"step-{done:06d}.png")
+            path = self.directory / "samples" / f"step-{done:06d}.png"
+            save_rows(rows, path)
+            self.log.show(done, "samples", path)
 
-    def _evaluate(self, spec: InTrainingEvaluationSpec, done: int) -> None:
+    def _evaluate(self, objective: Objective, spec: InTrainingEvaluationSpec, done: int) -> None:
         count = max(evaluator.num_samples for evaluator in spec.evaluators)
         context = self.around.context(self.stage)
         data_stage = self.stage if self._decode is None else _encode_stage(self.stage)
@@ -113,12 +104,12 @@ class Previews:
             lambda done: None,
         )
         if self._decode is None:
-            assert self.task.objective.autoencoder is not None
-            batches = autoencoder_batches(self.task.objective.autoencoder, images)
+            assert objective.autoencoder is not None
+            batches = autoencoder_batches(objective.autoencoder, images)
         else:
             sampler = build_sampler(spec.sampler, context)
             generated = samples_of(
-                self.task.objective.diffusion_model(),
+                objective.diffusion_model(),
                 sampler,
                 self._decode,
                 self.stage.seed,
@@ -130,6 +121,10 @@ class Previews:
         results, _ = evaluate(spec.evaluators, lambda evaluator: evaluator.build(context), batches)
         metrics = {f"eval/{metric}": value for metric, value in scalar_values(results).items()}
         self.log.write({"step": done, **metrics})
+
+
+def _is_due(done: int, every: int, last: int) -> bool:
+    return done % every == 0 or done == last
 
 
 def _encode_stage(stage: PlannedStage) -> PlannedStage:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from diffusability.core.engine import distributed
 from diffusability.core.engine.stopping import StopRequest
+from diffusability.core.errors import StoppedOnRequest
 from diffusability.core.report import build_report
 from diffusability.core.specs.plan import Plan, PlannedStage
 from diffusability.core.stages.encode import run_encode
@@ -23,7 +24,14 @@ RUNNERS: dict[str, Callable[[PlannedStage, Surroundings, Path], None]] = {
 }
 
 
-def run(plan: Plan, stages: Sequence[PlannedStage], folder: RunFolder, console: Console, command: str) -> None:
+def run(
+    plan: Plan,
+    stages: Sequence[PlannedStage],
+    folder: RunFolder,
+    console: Console,
+    command: str,
+    profile_steps: int = 0,
+) -> None:
     """Runs the stages that are not done yet, on the ranks that were started, and rebuilds the report.
 
     The caller holds the folder's lock. An error or a stop leaves everything that is finished in place, and the report
@@ -32,19 +40,29 @@ def run(plan: Plan, stages: Sequence[PlannedStage], folder: RunFolder, console: 
     ranks = distributed.start()
     stop = StopRequest()
     around = Surroundings(
-        folder=folder, ranks=ranks, console=console if ranks.is_main else Console(quiet=True), stop=stop
+        folder=folder,
+        ranks=ranks,
+        console=console if ranks.is_main else Console(quiet=True),
+        stop=stop,
+        profile_steps=profile_steps,
     )
     status: dict[str, str] = {}
-    with stop.listening():
+    stopped: StoppedOnRequest | None = None
+    with stop.listening(), distributed.naming_lost_ranks(ranks):
         try:
             for number, stage in enumerate(stages, 1):
                 _run_stage(plan, stage, around, status, command, f"[{number}/{len(stages)}]")
+        except StoppedOnRequest as request:
+            stopped = request
         finally:
             if ranks.is_main:
                 folder.write_results(plan)
                 folder.write_overview(plan, command, status)
                 build_report([folder.root])
-    console.print(f"report: {folder.root / 'report.html'}", highlight=False, soft_wrap=True)
+        ranks.barrier()  # a launcher ends the others when the first one ends: not while that one is still writing
+    if stopped is not None:
+        raise stopped
+    around.console.print(f"report: {folder.root / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _run_stage(
@@ -52,7 +70,7 @@ def _run_stage(
 ) -> None:
     label = f"{number} {stage.name} ({', '.join(stage.variants)})"
     done = around.folder.is_done(stage)
-    around.ranks.barrier()
+    around.stop.raise_together(around.ranks, f"everything before stage {stage.name!r} is kept")
     if done:
         around.console.print(f"{label}: done before", markup=False, highlight=False)
         return
@@ -64,13 +82,23 @@ def _run_stage(
         around.folder.write_overview(plan, command, status)
     started = time.monotonic()
     try:
-        RUNNERS[stage.spec.kind](stage, around, directory)
-    except BaseException:
-        status[stage.directory_name] = "stopped" if around.stop else "failed"
+        _run_or_stop_together(stage, around, directory)
+    except BaseException as error:
+        status[stage.directory_name] = "stopped" if isinstance(error, StoppedOnRequest) else "failed"
         raise
-    around.ranks.barrier()
     del status[stage.directory_name]
     if around.ranks.is_main:
         around.folder.finish(stage, time.monotonic() - started, around.ranks.size)
         around.folder.write_results(plan)
         around.folder.write_overview(plan, command, status)
+
+
+def _run_or_stop_together(stage: PlannedStage, around: Surroundings, directory: Path) -> None:
+    """Runs a stage on all ranks. An evaluation is stopped on the first rank: the others, which wait here, follow."""
+    request: StoppedOnRequest | None = None
+    try:
+        RUNNERS[stage.spec.kind](stage, around, directory)
+    except StoppedOnRequest as error:
+        request = error
+    if around.ranks.any(request is not None):
+        raise request or StoppedOnRequest("stopped with the first rank; the same command resumes")

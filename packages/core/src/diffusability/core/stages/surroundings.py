@@ -30,12 +30,14 @@ class Surroundings:
         ranks: this process among the others.
         console: where to speak; quiet on all ranks but the first.
         stop: whether the run was asked to stop.
+        profile_steps: steps of each training stage to trace; 0 for none.
     """
 
     folder: RunFolder
     ranks: Ranks
     console: Console
     stop: StopRequest
+    profile_steps: int = 0
 
     def context(self, stage: PlannedStage) -> BuildContext:
         """The build context of a stage, able to find the folders of the stages it uses."""

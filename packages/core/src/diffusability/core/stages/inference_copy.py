@@ -1,0 +1,64 @@
+"""A copy of what is trained, for looking at it and saving it without touching the engine."""
+
+from functools import cached_property
+
+import attrs
+from torch import nn
+
+from diffusability.core.build import BuildContext
+from diffusability.core.dataset import Dataset
+from diffusability.core.engine.distributed import Ranks
+from diffusability.core.engine.ema import ExponentialMovingAverage
+from diffusability.core.engine.sharded_weights import gathered, local_values
+from diffusability.core.engine.task import TrainTask
+from diffusability.core.objective import Objective
+from diffusability.core.specs.plan import PlannedStage
+from diffusability.core.stages.task_of_stage import build_task
+
+
+@attrs.define(kw_only=True, eq=False, slots=False)
+class InferenceCopy:
+    """The objective in training, whole, on the first rank, with the weights that would be saved.
+
+    ZeRO-3 lets a module run only on all ranks at once, and an average must not be put into weights that train. So the
+    first rank keeps a second module, and the weights (the averaged ones where there are any) are gathered into it.
+
+    Attributes:
+        stage: the training stage.
+        context: what the task was built with.
+        dataset: what it trains on.
+        task: the module in training.
+        ema: the averages, if they are kept.
+        ranks: this process among the others.
+    """
+
+    stage: PlannedStage
+    context: BuildContext
+    dataset: Dataset
+    task: TrainTask
+    ema: ExponentialMovingAverage | None
+    ranks: Ranks
+
+    @cached_property
+    def _copy(self) -> TrainTask:
+        return build_task(self.stage, self.context, self.dataset).to(self.ranks.device).eval().requires_grad_(False)
+
+    def refreshed(self) -> Objective | None:
+        """The copy with the present weights, in eval mode, on the first rank; None on the others.
+
+        All ranks must call it.
+        """
+        if self.ema is not None:
+            weights = self.ema.gathered(self.task, self.ranks)
+        else:
+            weights = gathered(self.task, local_values(self.task), self.ranks)
+        if not self.ranks.is_main:
+            return None
+        buffers = dict(_persistent_buffers(self.task))
+        self._copy.load_state_dict(weights | buffers)
+        return self._copy.objective
+
+
+def _persistent_buffers(module: nn.Module) -> dict[str, object]:
+    parameters = {name for name, _ in module.named_parameters()}
+    return {name: value for name, value in module.state_dict().items() if name not in parameters}

@@ -1,0 +1,1 @@
+"""Trackers of experiments. Their libraries are optional extras of this distribution."""

@@ -1,0 +1,58 @@
+"""Specs of the trackers of the core. Free of torch, and of the libraries that they name."""
+
+import importlib.util
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from diffusability.core.build import BuildContext
+from diffusability.core.specs.components import TrackerSpec
+
+if TYPE_CHECKING:
+    from diffusability.core.tracker import Tracker
+
+
+def require(library: str) -> None:
+    """Looks whether an optional library is installed, without importing it.
+
+    Raises:
+        ValueError: it is not; names the extra that brings it.
+    """
+    if importlib.util.find_spec(library) is None:
+        raise ValueError(
+            f"tracker {library!r} needs the library {library!r}, which is not installed;"
+            f" pip install 'diffusability-core[{library}]'"
+        )
+
+
+class TensorBoardSpec(TrackerSpec):
+    """Curves and image grids as event files in ``tensorboard/`` below the stage's folder."""
+
+    kind: Literal["tensorboard"] = "tensorboard"
+
+    def check_inputs(self) -> None:
+        require("tensorboard")
+
+    def build(self, context: BuildContext) -> "Tracker":
+        from diffusability.core.trackers.tensorboard import TensorBoardTracker
+
+        return TensorBoardTracker()
+
+
+class WandbSpec(TrackerSpec):
+    """Curves and image grids in Weights & Biases; an interrupted stage continues its own run there."""
+
+    kind: Literal["wandb"] = "wandb"
+    project: str = Field("diffusability", min_length=1)
+    entity: str | None = Field(None, description="user or team; default: the one of the login")
+    mode: Literal["online", "offline", "disabled"] = "online"
+    name: str | None = Field(None, description="default: the stage's name")
+    tags: tuple[str, ...] = ()
+
+    def check_inputs(self) -> None:
+        require("wandb")
+
+    def build(self, context: BuildContext) -> "Tracker":
+        from diffusability.core.trackers.wandb import WandbTracker
+
+        return WandbTracker(self)
