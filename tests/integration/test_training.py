@@ -232,6 +232,39 @@ def test_further_deepspeed_settings_are_passed_on(tmp_path):
     assert config["wall_clock_breakdown"] is False
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 9 MiB; skips where one cannot be mounted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    options = ["-t", "tmpfs", "-o", "size=9m", "tmpfs", str(disk)]
+    if mount is None or subprocess.run([mount, *options], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_named_and_spoils_no_checkpoint(tmp_path, small_disk):
+    """A real one: exit status 1, one sentence, and what was saved before can be resumed once there is room."""
+    content = tiny_spec()
+    content["stages"] = {"pretrain": content["stages"]["pretrain"]}
+    content["stages"]["pretrain"] |= {"checkpoint": {"every": 2, "keep": 5}, "preview": None}
+    content["stages"]["pretrain"]["objective"]["autoencoder"]["width"] = 64
+    path = write_spec(tmp_path, content)
+    result = dfz("run", path, "--runs", small_disk, check_code=1)
+    assert "the disk is full" in result.stderr
+    assert "earlier ones are intact" in result.stderr
+    assert "Traceback" not in result.stderr
+    (checkpoints,) = small_disk.glob("tiny/stages/pretrain-*/checkpoints")
+    kept = sorted(folder.name for folder in checkpoints.iterdir())
+    assert kept
+    assert all(name.startswith("step-") for name in kept)
+    shutil.copytree(small_disk / "tiny", tmp_path / "roomy" / "tiny")
+    resumed = dfz("run", path, "--runs", tmp_path / "roomy")
+    assert f"resumes after step {int(kept[-1][5:])}" in resumed.stdout
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_term_and_step(tmp_path):
     """A learning rate that must diverge: exit status 1, the step named, no traceback."""
     content = tiny_spec()

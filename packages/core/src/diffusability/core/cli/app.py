@@ -1,5 +1,6 @@
 """The commands and their options; what they do is in modules of their own."""
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -116,6 +117,13 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            show_bug(error)
+        else:
+            full = DiffusabilityError(f"the disk is full: {error}; what is finished is kept")
+            show_error(full.with_traceback(error.__traceback__), debug)
+        sys.exit(1)
     except Exception as error:  # noqa: BLE001 - shown with its traceback, as Python would, but on one rank only
         show_bug(error)
         sys.exit(1)

@@ -7,11 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -66,25 +68,29 @@ class Checkpoints:
         if final.is_dir():  # `newest` has put aside what is not whole
             return
         working = self.directory / ".writing"
-        failure: OSError | RuntimeError | None = None
+        layout = {"num_ranks": self.ranks.size, "zero_stage": engine.zero_optimization_stage()}
         if self.ranks.is_main:
             shutil.rmtree(working, ignore_errors=True)
             working.mkdir(parents=True)
         self.ranks.barrier()
-        try:
+
+        def write() -> None:
             engine.save_checkpoint(str(working), tag=final.name, client_state=state, save_latest=False)
             if averages is not None and self.ranks.is_main:
                 save_file(averages, working / final.name / "ema.safetensors")
-        except (OSError, RuntimeError) as error:
-            failure = error
+
+        def publish() -> None:
+            _write_manifest(working / final.name, layout)
+            os.replace(working / final.name, final)
+
+        failure = _failure_of(write)
+        if not self.ranks.any(failure is not None):
+            failure = _failure_of(publish) if self.ranks.is_main else None
         if self.ranks.any(failure is not None):
             if self.ranks.is_main:
                 shutil.rmtree(working, ignore_errors=True)
             raise CheckpointError(_save_failure(final, failure)) from failure
         if self.ranks.is_main:
-            layout = {"num_ranks": self.ranks.size, "zero_stage": engine.zero_optimization_stage()}
-            _write_manifest(working / final.name, layout)
-            os.replace(working / final.name, final)
             shutil.rmtree(working, ignore_errors=True)
             for old in self.steps()[: -self.keep]:
                 shutil.rmtree(self.path(old))
@@ -170,13 +176,19 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return content
 
 
+def _failure_of(write: Callable[[], None]) -> Exception | None:
+    """What went wrong while writing, or None. Libraries wrap a full disk in errors of their own."""
+    try:
+        write()
+    except (OSError, RuntimeError, SafetensorError) as error:
+        return error
+    return None
+
+
 def _save_failure(final: Path, failure: Exception | None) -> str:
-    if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT):
+    reason = f"{type(failure).__name__}: {failure}" if failure is not None else "another rank failed to write its part"
+    if "no space left" in reason.lower() or (isinstance(failure, OSError) and failure.errno == errno.EDQUOT):
         reason = "the disk is full"
-    elif failure is not None:
-        reason = f"{type(failure).__name__}: {failure}"
-    else:
-        reason = "another rank failed to write its part"
     free = shutil.disk_usage(final.parent if final.parent.is_dir() else Path.cwd()).free
     return (
         f"checkpoint {final.name} could not be written: {reason} ({free / 2**30:.1f} GiB free); earlier ones are intact"

@@ -54,15 +54,25 @@ def run(
                 _run_stage(plan, stage, around, status, command, f"[{number}/{len(stages)}]")
         except StoppedOnRequest as request:
             stopped = request
-        finally:
-            if ranks.is_main:
-                folder.write_results(plan)
-                folder.write_overview(plan, command, status)
-                build_report([folder.root])
+        except BaseException:
+            try:
+                _report(plan, around, status, command)
+            except OSError as error:  # must not take the place of what went wrong before
+                console.print(f"the report could not be written either: {error}", style="yellow", markup=False)
+            raise
+        _report(plan, around, status, command)
         ranks.barrier()  # a launcher ends the others when the first one ends: not while that one is still writing
     if stopped is not None:
         raise stopped
     around.console.print(f"report: {folder.root / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _report(plan: Plan, around: Surroundings, status: dict[str, str], command: str) -> None:
+    """Gathers at the top of the run's folder what its stages have left, on the first rank."""
+    if around.ranks.is_main:
+        around.folder.write_results(plan)
+        around.folder.write_overview(plan, command, status)
+        build_report([around.folder.root])
 
 
 def _run_stage(
