@@ -1,9 +1,10 @@
 """The commands and their options; what they do is in modules of their own."""
 
 import errno
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -110,20 +111,37 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if debug:  # accepted before and after the command's name
         sys.argv = [sys.argv[0], *(word for word in sys.argv[1:] if word != "--debug")]
+    _leave(_exit_code_of_command(debug))
+
+
+def _exit_code_of_command(debug: bool) -> int:
     try:
         app()
+    except SystemExit as ended:  # how typer ends every command
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except DiffusabilityError as error:
         show_error(error, debug)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             show_bug(error)
         else:
             full = DiffusabilityError(f"the disk is full: {error}; what is finished is kept")
             show_error(full.with_traceback(error.__traceback__), debug)
-        sys.exit(1)
+        return 1
     except Exception as error:  # noqa: BLE001 - shown with its traceback, as Python would, but on one rank only
         show_bug(error)
-        sys.exit(1)
+        return 1
+    return 0
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process; one of several ranks without tearing down threads of gloo, which now and then abort then."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_initialized() and distributed.get_world_size() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
