@@ -20,3 +20,11 @@ class FeatureExtractor(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Images) -> Float[Tensor, "b d"]:
         """Features of images in [-1, 1]."""
+
+    def feature_map(self, images: Images) -> Float[Tensor, "b d h w"]:
+        """Features by place, before they are pooled, of images in [-1, 1].
+
+        Raises:
+            TypeError: this extractor gives one vector per image only.
+        """
+        raise TypeError(f"{type(self).__name__} gives one feature vector per image, not a map")
