@@ -20,9 +20,17 @@ nox.options.error_on_external_run = True
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests on the installed packages, shapes checked at every call; arguments go to pytest."""
+    """The tests but the slow ones, on the installed packages, shapes checked at every call; arguments go to pytest."""
     session.install(*CONSTRAINTS, *ALL, *TEST_TOOLS)
-    arguments = session.posargs or ["-n", "auto", "--dist", "loadgroup"]
+    arguments = session.posargs or ["-n", "auto", "--dist", "loadgroup", "-m", "not slow"]
+    session.run("python", "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """The slow tests: long series of interrupted runs and whole recipes; arguments go to pytest."""
+    session.install(*CONSTRAINTS, *ALL, *TEST_TOOLS)
+    arguments = session.posargs or ["-m", "slow"]
     session.run("python", "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
 
 
