@@ -35,7 +35,7 @@ class Reconstruction(Objective):
             reconstruction=reconstruction,
         )
 
-    def reconstruction_loss(self, images: Tensor, reconstruction: Tensor) -> Tensor:
+    def reconstruction_loss(self, images: Tensor, reconstruction: Tensor, perceptual: bool = True) -> Tensor:
         return F.l1_loss(reconstruction, images)
 
     def save(self, directory: Path) -> None:

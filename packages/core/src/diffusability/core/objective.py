@@ -82,8 +82,11 @@ class Objective(nn.Module, ABC):
     def forward(self, batch: Batch) -> StepOutput:
         """Computes the losses of one (micro) batch; a loss is a mean over the batch."""
 
-    def reconstruction_loss(self, images: Images, reconstruction: Images) -> Scalar:
-        """The distance between images that this objective minimises, for regularizers that compare images."""
+    def reconstruction_loss(self, images: Images, reconstruction: Images, perceptual: bool = True) -> Scalar:
+        """The distance between images that this objective minimises, for regularizers that compare images.
+
+        Without ``perceptual`` the terms that a perceptual network computes are left out.
+        """
         raise TypeError(f"{type(self).__name__} has no reconstruction loss")
 
     def preview(

@@ -93,7 +93,7 @@ class Reconstruction(Objective):
             },
         )
 
-    def reconstruction_loss(self, images: Images, reconstruction: Images) -> Scalar:
+    def reconstruction_loss(self, images: Images, reconstruction: Images, perceptual: bool = True) -> Scalar:
         """The weighted sum of mean absolute and mean squared error."""
         return image_distance(images, reconstruction, self.l1, self.mse)
 
