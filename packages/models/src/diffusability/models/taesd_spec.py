@@ -1,0 +1,60 @@
+"""The kind ``taesd``. Free of torch."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, PositiveInt
+
+from diffusability.core.build import AutoencoderInfo, BuildContext
+from diffusability.core.errors import CheckpointError
+from diffusability.core.specs.components import AutoencoderSpec
+from diffusability.models.weight_files import check_weight_file
+
+if TYPE_CHECKING:
+    from diffusability.core.autoencoder import Autoencoder
+
+_BLOCKS = 10
+_POOLED_BLOCKS = 3
+_LEVELS = 3
+
+
+class TaesdSpec(AutoencoderSpec):
+    """A Tiny AutoEncoder (TAESD, TAESDXL, TAESD3, TAEF1, TAEF2): small, deterministic, f8; weights from two files."""
+
+    kind: Literal["taesd"] = "taesd"
+    latent_channels: PositiveInt = Field(4, description="4: TAESD, TAESDXL; 16: TAESD3, TAEF1; 32: TAEF2")
+    pooled_mid_blocks: bool = Field(
+        False, description="pooled, group-normalised blocks at the lowest resolution, as TAEF2 has them"
+    )
+    width: PositiveInt = Field(64, description="channels of every hidden layer; 64 in everything that is published")
+    encoder: Path | None = Field(None, description="the encoder's weights, .safetensors or .pth; default: random ones")
+    decoder: Path | None = Field(None, description="the decoder's weights, .safetensors or .pth; default: random ones")
+
+    def check_inputs(self) -> None:
+        for path in (self.encoder, self.decoder):
+            if path is not None:
+                try:
+                    check_weight_file(path)
+                except CheckpointError as error:
+                    raise ValueError(str(error)) from None
+
+    def info(self, context: BuildContext) -> AutoencoderInfo:
+        return AutoencoderInfo(latent_channels=self.latent_channels, spatial_factor=8)
+
+    def num_parameters(self, context: BuildContext) -> int:
+        width, square = self.width, self.width**2
+        block = 3 * (9 * square + width)
+        pool = 2 * 4 * square + 2 * 4 * width
+        half = _BLOCKS * block + _LEVELS * 9 * square + self.pooled_mid_blocks * _POOLED_BLOCKS * pool
+        ends = 9 * width * (3 + self.latent_channels)
+        return 2 * (half + ends + width) + self.latent_channels + 3
+
+    def build(self, context: BuildContext) -> "Autoencoder":
+        from diffusability.models.taesd import Taesd, load_half
+
+        autoencoder = Taesd(info=self.info(context), width=self.width, pooled_mid_blocks=self.pooled_mid_blocks)
+        for half, path in ((autoencoder.encoder, self.encoder), (autoencoder.decoder, self.decoder)):
+            if path is not None:
+                load_half(half, path, self.latent_channels)
+        autoencoder.spec = self.model_copy(update={"encoder": None, "decoder": None})  # rebuilt without these files
+        return autoencoder

@@ -1,0 +1,97 @@
+"""Files of weights: safetensors, or torch files that hold nothing but tensors. A pickle of anything else is refused."""
+
+import json
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffusability.core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
+_SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Names, shapes and types of the tensors of a safetensors file, by its first bytes. Needs no torch.
+
+    Raises:
+        CheckpointError: the file is no safetensors file, or shorter than its header says: a download that was cut off.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise CheckpointError(
+                f"{str(path)!r} is no whole safetensors file: it has {size:,} bytes, less than a header"
+            )
+        try:
+            header: dict[str, Any] = json.loads(file.read(length))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{str(path)!r} is not a safetensors file: {error}") from None
+    header.pop("__metadata__", None)
+    expected = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    if size != expected:
+        raise CheckpointError(
+            f"{str(path)!r} is cut short or damaged: it has {size:,} of {expected:,} bytes; download it again"
+        )
+    return header
+
+
+def check_weight_file(path: Path) -> None:
+    """Looks whether a file of weights is there, of a known format, and whole. Needs no torch.
+
+    Raises:
+        ValueError: it is missing or of another format.
+        CheckpointError: it is cut short.
+    """
+    if path.suffix not in _SUFFIXES:
+        raise ValueError(f"{str(path)!r} is of no known format; expected one of {', '.join(_SUFFIXES)}")
+    if not path.is_file():
+        raise ValueError(f"there is no file {str(path)!r}; expected weights in one of {', '.join(_SUFFIXES)}")
+    if path.suffix == ".safetensors":
+        read_header(path)
+
+
+def read_weight_file(path: Path) -> "dict[str, Tensor]":
+    """The tensors of a file, on the CPU, in float32 where they are floating-point.
+
+    Raises:
+        CheckpointError: the file is missing, cut short, or a pickle of more than tensors.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {str(path)!r}; expected weights in one of {', '.join(_SUFFIXES)}")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        read_header(path)
+        tensors: Mapping[str, Tensor] = load_file(path)
+    elif path.suffix in TORCH_SUFFIXES:
+        tensors = _read_torch_file(path)
+    else:
+        raise CheckpointError(f"{str(path)!r} is of no known format; expected one of {', '.join(_SUFFIXES)}")
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def _read_torch_file(path: Path) -> "Mapping[str, Tensor]":
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"{str(path)!r} is refused: a pickle may run code when loaded, and this one holds more than weights"
+            f" ({reason}); expected a state dict, best as .safetensors"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(f"{str(path)!r} cannot be read, it may be cut short: {error}") from None
+    if not isinstance(content, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
+        raise CheckpointError(f"{str(path)!r} holds a {type(content).__name__}; expected a state dict of tensors")
+    return content
