@@ -36,6 +36,10 @@ def test_compact_kl_is_small_by_default() -> None:
         ({"size": "Ti/2"}, (4, 8, 8), None),
         ({"size": "Ti/1", "mlp_ratio": 2.5}, (16, 4, 6), 10),
         ({"size": "S/4"}, (8, 16, 16), 1000),
+        ({"size": "Ti/2", "norm": "rms", "activation": "swiglu", "qk_norm": True}, (4, 8, 8), 3),
+        ({"size": "Ti/2", "learn_sigma": True, "self_conditioning": True, "mlp_ratio": 1.0}, (4, 8, 8), 3),
+        ({"size": "Ti/2", "temporal_patch_size": 2, "positions": "rope", "activation": "swiglu"}, (4, 4, 8, 4), None),
+        ({"size": "Ti/2", "class_conditional": False}, (4, 3, 8, 8), 10),
     ],
 )
 def test_dit_counts_in_closed_form_what_it_builds(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from diffusability.core.randomness import BatchRandomness
     from diffusability.core.regularizer import Regularizer
     from diffusability.core.sampler import Sampler
-    from diffusability.core.shapes import Images, Labels, Latents, Scalar, Times
+    from diffusability.core.shapes import Images, Labels, Latents, Predictions, Scalar, Times
     from diffusability.core.specs.base import Incidental, Spec, StageReference
     from diffusability.core.specs.components import (
         AnyAutoencoder,
@@ -65,7 +65,7 @@ _HOMES = {
     "randomness": ("BatchRandomness",),
     "regularizer": ("Regularizer",),
     "sampler": ("Sampler",),
-    "shapes": ("Images", "Labels", "Latents", "Scalar", "Times"),
+    "shapes": ("Images", "Labels", "Latents", "Predictions", "Scalar", "Times"),
     "specs.base": ("Incidental", "Spec", "StageReference"),
     "specs.components": (
         "AnyAutoencoder",

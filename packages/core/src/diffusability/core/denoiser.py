@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import nn
 
-from diffusability.core.shapes import Labels, Latents, Times
+from diffusability.core.shapes import Labels, Latents, Predictions, Times
 
 
 class Denoiser(nn.Module, ABC):
@@ -13,10 +13,21 @@ class Denoiser(nn.Module, ABC):
     Attributes:
         num_classes: number of class labels; None for an unconditional model. The label ``num_classes`` stands for
             "no class", as classifier-free guidance needs it.
+        learn_sigma: whether the prediction has twice the latents' channels; the second half is for objectives that
+            learn a variance (``prediction.chunk(2, dim=1)``).
+        self_conditioning: whether ``forward`` takes an earlier estimate of the clean latents.
     """
 
     num_classes: int | None = None
+    learn_sigma: bool = False
+    self_conditioning: bool = False
 
     @abstractmethod
-    def forward(self, latents: Latents, time: Times, labels: Labels | None) -> Latents:
-        """The prediction, of the latents' shape. Time runs from data at 0 to noise at 1."""
+    def forward(
+        self, latents: Latents, time: Times, labels: Labels | None, previous_estimate: Latents | None = None
+    ) -> Predictions:
+        """The prediction, of the latents' shape, or of twice their channels with ``learn_sigma``.
+
+        Time runs from data at 0 to noise at 1. ``previous_estimate`` is an estimate of the clean normalised latents,
+        for self-conditioning denoisers only; None stands for zeros (Chen et al. 2022, "Analog Bits", section 3.2).
+        """

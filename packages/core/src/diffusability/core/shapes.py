@@ -8,8 +8,10 @@ from torch import Tensor
 
 Images = Float[Tensor, "b c *t h w"]
 Latents = Float[Tensor, "b c *t h w"]
+#: What a denoiser makes of latents: as many channels, or twice as many.
+Predictions = Float[Tensor, "b outputs *t h w"]
 Labels = Int[Tensor, " b"]
 Times = Float[Tensor, " b"]
 Scalar = Float[Tensor, ""]
 
-__all__ = ["Images", "Labels", "Latents", "Scalar", "Times"]
+__all__ = ["Images", "Labels", "Latents", "Predictions", "Scalar", "Times"]

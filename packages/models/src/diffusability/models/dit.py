@@ -3,51 +3,58 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from diffusability.core.denoiser import Denoiser
-from diffusability.core.shapes import Labels, Latents, Times
-from diffusability.models.dit_blocks import DiTBlock, FinalLayer, TimeEmbedding
-from diffusability.models.positions import grid_positions
+from diffusability.core.errors import DataError
+from diffusability.core.shapes import Labels, Latents, Predictions, Times
+from diffusability.models.dit_architecture import DiTArchitecture
+from diffusability.models.dit_blocks import DiTBlock, FinalLayer, RotaryTable, TimeEmbedding
+from diffusability.models.patches import from_patches, to_patches
+from diffusability.models.positions import grid_positions, rotary_table
 
 
 class DiT(Denoiser):
-    """Predicts the velocity of noisy normalised image latents (Peebles & Xie 2023, with adaLN-Zero).
+    """Maps noisy normalised latents of images or clips to a prediction (Peebles & Xie 2023, with adaLN-Zero).
 
-    Source: "Scalable Diffusion Models with Transformers", ICCV 2023. Differences: it predicts no variance, so that it
-    has as many output channels as the latents, and time is continuous in [0, 1].
+    Source: "Scalable Diffusion Models with Transformers", ICCV 2023. Time is continuous in [0, 1], and embedded at
+    1000 t. The modulation of all blocks is computed by one matrix product.
 
     Attributes:
-        latent_shape: shape ``(c, h, w)`` of the latents that it is built for.
+        architecture: what it was built from.
     """
 
-    positions: Tensor
+    positions: Tensor | None
+    cosines: Tensor | None
+    sines: Tensor | None
 
-    def __init__(
-        self,
-        *,
-        latent_shape: tuple[int, int, int],
-        num_classes: int | None,
-        patch_size: int,
-        depth: int,
-        hidden_size: int,
-        num_heads: int,
-        mlp_size: int,
-    ) -> None:
-        channels, height, width = latent_shape
-        assert height % patch_size == 0
-        assert width % patch_size == 0
+    def __init__(self, architecture: DiTArchitecture) -> None:
         super().__init__()
-        self.latent_shape = latent_shape
-        self.num_classes = num_classes
-        self.patch_size = patch_size
-        self.patch_embedding = nn.Conv2d(channels, hidden_size, patch_size, stride=patch_size)
-        positions = grid_positions(height // patch_size, width // patch_size, hidden_size)
-        self.register_buffer("positions", positions, persistent=False)
-        self.time_embedding = TimeEmbedding(hidden_size)
-        self.label_embedding = None if num_classes is None else nn.Embedding(num_classes + 1, hidden_size)
-        self.blocks = nn.ModuleList(DiTBlock(hidden_size, num_heads, mlp_size) for _ in range(depth))
-        self.final = FinalLayer(hidden_size, channels * patch_size**2)
+        size, depth = architecture.hidden_size, architecture.depth
+        self.architecture = architecture
+        self.num_classes = architecture.num_classes
+        self.learn_sigma = architecture.learn_sigma
+        self.self_conditioning = architecture.self_conditioning
+        self.checkpoints_activations = False
+        self.patch_embedding = nn.Linear(architecture.in_channels * architecture.patch_volume, size)
+        self._register_positions()
+        self.time_embedding = TimeEmbedding(size, architecture.time_frequencies)
+        self.label_embedding = None if self.num_classes is None else nn.Embedding(self.num_classes + 1, size)
+        self.modulation = nn.Linear(size, (6 * depth + 2) * size)
+        self.blocks = nn.ModuleList(DiTBlock(architecture) for _ in range(depth))
+        self.final = FinalLayer(architecture)
         self._initialize()
+
+    def _register_positions(self) -> None:
+        grid, size = self.architecture.grid, self.architecture.hidden_size
+        positions, cosines, sines = None, None, None
+        if self.architecture.positions == "rope":
+            cosines, sines = rotary_table(grid, size // self.architecture.num_heads)
+        else:
+            positions = grid_positions(grid, size)
+        self.register_buffer("positions", positions, persistent=False)
+        self.register_buffer("cosines", cosines, persistent=False)
+        self.register_buffer("sines", sines, persistent=False)
 
     @torch.no_grad()
     def _initialize(self) -> None:
@@ -55,42 +62,86 @@ class DiT(Denoiser):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        nn.init.xavier_uniform_(self.patch_embedding.weight.flatten(1))
-        assert self.patch_embedding.bias is not None
-        nn.init.zeros_(self.patch_embedding.bias)
         for linear in (self.time_embedding.first, self.time_embedding.second):
             nn.init.normal_(linear.weight, std=0.02)
         if self.label_embedding is not None:
             nn.init.normal_(self.label_embedding.weight, std=0.02)
-        for modulated in (*self.blocks, self.final):
-            nn.init.zeros_(modulated.modulation[-1].weight)
+        nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.final.linear.weight)
 
-    def forward(self, latents: Latents, time: Times, labels: Labels | None) -> Latents:
+    def checkpoint_activations(self, enabled: bool = True) -> None:
+        """Keeps only each block's input while training, and computes the rest again for the backward pass."""
+        self.checkpoints_activations = enabled
+
+    def compile_blocks(self) -> None:
+        """Compiles one block for all: equal blocks share their code, so that depth costs no compile time."""
+        for block in self.blocks:
+            block.compile()
+
+    def forward(
+        self, latents: Latents, time: Times, labels: Labels | None, previous_estimate: Latents | None = None
+    ) -> Predictions:
         """The prediction. Without labels, a conditional model predicts for "no class".
 
         Raises:
-            ValueError: the latents have another shape than it is built for, or an unconditional model gets labels.
+            DataError: the latents have another shape than it is built for, an unconditional model gets labels, or
+                labels on the CPU are out of range.
+            ValueError: a model without self-conditioning gets an earlier estimate.
         """
-        if tuple(latents.shape[1:]) != self.latent_shape:
-            raise ValueError(
-                f"this DiT is built for latents of shape {self.latent_shape!r}, got {tuple(latents.shape[1:])!r}"
+        tokens = self.patch_embedding(to_patches(self._inputs(latents, previous_estimate), self.architecture.patch))
+        if self.positions is not None:
+            tokens = tokens + self.positions
+        condition = F.silu(self.time_embedding(time) + self._embed(labels, len(latents)))
+        modulation = self.modulation(condition).unflatten(1, (-1, self.architecture.hidden_size))
+        *for_blocks, for_final = modulation.split([6] * len(self.blocks) + [2], dim=1)
+        for block, for_block in zip(self.blocks, for_blocks, strict=True):
+            tokens = self._through(block, tokens, for_block)
+        patches = self.final(tokens, for_final)
+        return from_patches(patches, self.architecture.grid, self.architecture.patch).to(latents.dtype)
+
+    def _through(self, block: nn.Module, tokens: Tensor, modulation: Tensor) -> Tensor:
+        rotary = self._rotary
+        if self.checkpoints_activations and torch.is_grad_enabled():
+            kept: Tensor = checkpoint(block, tokens, modulation, rotary, use_reentrant=False)
+            return kept
+        passed: Tensor = block(tokens, modulation, rotary)
+        return passed
+
+    @property
+    def _rotary(self) -> RotaryTable | None:
+        return None if self.cosines is None or self.sines is None else (self.cosines, self.sines)
+
+    def _inputs(self, latents: Latents, previous_estimate: Latents | None) -> Tensor:
+        if tuple(latents.shape[1:]) != self.architecture.latent_shape:
+            raise DataError(
+                f"this DiT is built for latents of shape {self.architecture.latent_shape!r},"
+                f" got {tuple(latents.shape[1:])!r}"
             )
-        features = self.patch_embedding(latents)
-        tokens = features.flatten(2).transpose(1, 2) + self.positions
-        condition = self.time_embedding(time) + self._embed(labels, len(latents))
-        for block in self.blocks:
-            tokens = block(tokens, condition)
-        patches = self.final(tokens, condition).transpose(1, 2).unflatten(2, features.shape[2:])
-        return F.pixel_shuffle(patches, self.patch_size).to(latents.dtype)
+        if self.self_conditioning:
+            estimate = torch.zeros_like(latents) if previous_estimate is None else previous_estimate
+            return torch.cat([latents, estimate], dim=1)
+        if previous_estimate is not None:
+            raise ValueError("this DiT takes no earlier estimate: it was built with self_conditioning False")
+        return latents
 
     def _embed(self, labels: Labels | None, batch_size: int) -> Tensor | float:
         if self.label_embedding is None:
             if labels is not None:
-                raise ValueError("this DiT is unconditional (num_classes is None), and labels were given")
+                raise DataError("this DiT is unconditional (num_classes is None), and labels were given")
             return 0.0
         assert self.num_classes is not None
         if labels is None:
             labels = torch.full((batch_size,), self.num_classes, device=self.label_embedding.weight.device)
+        elif labels.device.type == "cpu" and not torch.compiler.is_compiling():  # on accelerators it would wait
+            self._check_range(labels, self.num_classes)
         embedded: Tensor = self.label_embedding(labels)
         return embedded
+
+    @staticmethod
+    def _check_range(labels: Labels, num_classes: int) -> None:
+        outside = labels[(labels < 0) | (labels > num_classes)]
+        if len(outside):
+            raise DataError(
+                f"label {int(outside[0])!r} is out of range for a DiT of {num_classes} classes; expected 0 to"
+                f" {num_classes - 1}, or {num_classes} for 'no class'"
+            )

@@ -1,13 +1,25 @@
 """The parts of a diffusion transformer (Peebles & Xie 2023, figure 3)."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffusability.models.positions import time_frequencies
+from diffusability.models.dit_architecture import FREQUENCY_SIZE, DiTArchitecture, Norm, TimeFrequencies
+from diffusability.models.positions import rotate, time_frequencies
 
 Tokens = Float[Tensor, "b n d"]
 Condition = Float[Tensor, "b d"]
+RotaryTable = tuple[Float[Tensor, "n e"], Float[Tensor, "n e"]]
+
+EPSILON = 1e-6
+
+
+def normalization(kind: Norm, size: int) -> nn.Module:
+    """LayerNorm or RMSNorm without weights: the condition shifts and scales."""
+    if kind == "rms":
+        return nn.RMSNorm(size, eps=EPSILON, elementwise_affine=False)
+    return nn.LayerNorm(size, eps=EPSILON, elementwise_affine=False)
 
 
 def modulate(tokens: Tokens, shift: Condition, scale: Condition) -> Tokens:
@@ -16,59 +28,101 @@ def modulate(tokens: Tokens, shift: Condition, scale: Condition) -> Tokens:
 
 
 class TimeEmbedding(nn.Module):
-    """An MLP on sinusoids of the time in [0, 1]."""
+    """An MLP on sinusoids of the time in [0, 1], at 1000 t.
 
-    def __init__(self, hidden_size: int, frequency_size: int = 256) -> None:
+    The original spaces the exponents of the wavelength by 1/128, from 0 to 127/128; diffusers' DiT by 1/127, up to 1.
+    """
+
+    def __init__(self, hidden_size: int, frequencies: TimeFrequencies = "dit") -> None:
         super().__init__()
-        self.frequency_size = frequency_size
-        self.first = nn.Linear(frequency_size, hidden_size)
+        self.last_exponent = 1.0 if frequencies == "diffusers" else None
+        self.first = nn.Linear(FREQUENCY_SIZE, hidden_size)
         self.second = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, time: Float[Tensor, " b"]) -> Condition:
         """The embedding of each sample's time."""
-        frequencies = time_frequencies(time, self.frequency_size).to(self.first.weight.dtype)
-        embedding: Tensor = self.second(F.silu(self.first(frequencies)))
+        frequencies = time_frequencies(time, FREQUENCY_SIZE, last_exponent=self.last_exponent)
+        embedding: Tensor = self.second(F.silu(self.first(frequencies.to(self.first.weight.dtype))))
         return embedding
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over all tokens."""
+    """Multi-head self-attention over all tokens, with rotary positions and normalised queries and keys where asked."""
 
-    def __init__(self, hidden_size: int, num_heads: int) -> None:
+    def __init__(self, hidden_size: int, num_heads: int, qk_norm: bool = False) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.projection = nn.Linear(hidden_size, hidden_size)
+        head_size = hidden_size // num_heads
+        self.query_scale = nn.Parameter(torch.ones(head_size)) if qk_norm else None
+        self.key_scale = nn.Parameter(torch.ones(head_size)) if qk_norm else None
 
-    def forward(self, tokens: Tokens) -> Tokens:
+    def forward(self, tokens: Tokens, rotary: RotaryTable | None = None) -> Tokens:
         """Each token's mix of all tokens."""
-        queries, keys, values = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        queries, keys, values = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        if self.query_scale is not None and self.key_scale is not None:
+            queries = F.rms_norm(queries, self.query_scale.shape, self.query_scale.to(queries.dtype), EPSILON)
+            keys = F.rms_norm(keys, self.key_scale.shape, self.key_scale.to(keys.dtype), EPSILON)
+        if rotary is not None:
+            queries, keys = rotate(queries, *rotary), rotate(keys, *rotary)
         mixed = F.scaled_dot_product_attention(queries, keys, values)
         projected: Tensor = self.projection(mixed.transpose(1, 2).flatten(2))
         return projected
 
 
+class GELUMLP(nn.Module):
+    """Two linear maps around GELU, by its tanh approximation."""
+
+    def __init__(self, hidden_size: int, mlp_size: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(hidden_size, mlp_size)
+        self.second = nn.Linear(mlp_size, hidden_size)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """Tokens, each mapped alone."""
+        mapped: Tensor = self.second(F.gelu(self.first(tokens), approximate="tanh"))
+        return mapped
+
+
+class SwiGLUMLP(nn.Module):
+    """``W3 (silu(W1 x) * W2 x)``, with W1 and W2 in one matrix (Shazeer 2020, equation 6)."""
+
+    def __init__(self, hidden_size: int, mlp_size: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(hidden_size, 2 * mlp_size)
+        self.second = nn.Linear(mlp_size, hidden_size)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """Tokens, each mapped alone."""
+        gate, value = self.first(tokens).chunk(2, dim=-1)
+        mapped: Tensor = self.second(F.silu(gate) * value)
+        return mapped
+
+
 class DiTBlock(nn.Module):
     """Attention and an MLP, each shifted, scaled and gated by the condition: adaLN-Zero.
 
-    Zero-initialised modulation, which ``DiT`` sees to, makes it the identity when untrained.
+    Its modulation comes from outside, where that of all blocks is computed at once. With a modulation of zero it is
+    the identity.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, mlp_size: int) -> None:
+    def __init__(self, architecture: DiTArchitecture) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
-        self.attention = Attention(hidden_size, num_heads)
-        self.mlp = nn.Sequential(
-            nn.Linear(hidden_size, mlp_size), nn.GELU(approximate="tanh"), nn.Linear(mlp_size, hidden_size)
-        )
-        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
+        size = architecture.hidden_size
+        self.norm = normalization(architecture.norm, size)
+        self.attention = Attention(size, architecture.num_heads, architecture.qk_norm)
+        mlp = SwiGLUMLP if architecture.activation == "swiglu" else GELUMLP
+        self.mlp = mlp(size, architecture.mlp_size)
 
-    def forward(self, tokens: Tokens, condition: Condition) -> Tokens:
-        """Tokens of the same shape."""
-        modulation: Tensor = self.modulation(condition)
-        attention_shift, attention_scale, attention_gate, mlp_shift, mlp_scale, mlp_gate = modulation.chunk(6, dim=-1)
-        attended: Tensor = self.attention(modulate(self.norm(tokens), attention_shift, attention_scale))
-        tokens = tokens + attention_gate[:, None] * attended
+    def forward(self, tokens: Tokens, modulation: Float[Tensor, "b 6 d"], rotary: RotaryTable | None = None) -> Tokens:
+        """Tokens of the same shape.
+
+        The modulation holds shift, scale and gate of the attention, then those of the MLP.
+        """
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation.unbind(1)
+        attended: Tensor = self.attention(modulate(self.norm(tokens), shift, scale), rotary)
+        tokens = tokens + gate[:, None] * attended
         transformed: Tensor = self.mlp(modulate(self.norm(tokens), mlp_shift, mlp_scale))
         return tokens + mlp_gate[:, None] * transformed
 
@@ -76,14 +130,13 @@ class DiTBlock(nn.Module):
 class FinalLayer(nn.Module):
     """Maps each token to the values of its patch; ``DiT`` initialises it to zero."""
 
-    def __init__(self, hidden_size: int, outputs: int) -> None:
+    def __init__(self, architecture: DiTArchitecture) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
-        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size))
-        self.linear = nn.Linear(hidden_size, outputs)
+        self.norm = normalization(architecture.norm, architecture.hidden_size)
+        self.linear = nn.Linear(architecture.hidden_size, architecture.out_channels * architecture.patch_volume)
 
-    def forward(self, tokens: Tokens, condition: Condition) -> Float[Tensor, "b n outputs"]:
-        """The patch of each token, flat."""
-        shift, scale = self.modulation(condition).chunk(2, dim=-1)
+    def forward(self, tokens: Tokens, modulation: Float[Tensor, "b 2 d"]) -> Float[Tensor, "b n outputs"]:
+        """The patch of each token, flat. The modulation holds shift and scale."""
+        shift, scale = modulation.unbind(1)
         patches: Tensor = self.linear(modulate(self.norm(tokens), shift, scale))
         return patches

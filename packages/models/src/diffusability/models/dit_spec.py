@@ -3,45 +3,53 @@
 import re
 from typing import TYPE_CHECKING, Literal
 
-import attrs
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveInt, field_validator
 
 from diffusability.core.build import BuildContext
 from diffusability.core.errors import SpecError
 from diffusability.core.specs.components import DenoiserSpec
+from diffusability.models.dit_architecture import (
+    DIT_SIZES,
+    Activation,
+    DiTArchitecture,
+    DiTSize,
+    Norm,
+    Positions,
+    TimeFrequencies,
+    cut_into_patches,
+    swiglu_size,
+)
 from diffusability.models.parameter_counts import dit_parameters
 
 if TYPE_CHECKING:
     from diffusability.core.denoiser import Denoiser
 
-
-@attrs.frozen
-class DiTSize:
-    """Depth and width behind the name of a DiT."""
-
-    depth: int
-    hidden_size: int
-    num_heads: int
-
-
-#: S to XL as in Peebles & Xie (2023), table 1; Ti is for tests and laptops.
-DIT_SIZES = {
-    "Ti": DiTSize(6, 192, 3),
-    "S": DiTSize(12, 384, 6),
-    "B": DiTSize(12, 768, 12),
-    "L": DiTSize(24, 1024, 16),
-    "XL": DiTSize(28, 1152, 16),
-}
+__all__ = ["DIT_SIZES", "DiTSize", "DiTSpec"]
 
 
 class DiTSpec(DenoiserSpec):
-    """A diffusion transformer on image latents (Peebles & Xie 2023), with adaLN-Zero conditioning."""
+    """A diffusion transformer on latents of images or clips (Peebles & Xie 2023), with adaLN-Zero conditioning."""
 
     kind: Literal["dit"] = "dit"
     size: str = Field(
         "S/2", description="size and patch size: Ti, S, B, L or XL, a slash, latent pixels per patch side"
     )
+    temporal_patch_size: PositiveInt = Field(1, description="latent frames per patch, for clips")
     mlp_ratio: float = Field(4.0, ge=0.1, description="hidden units of an MLP over the width of a token")
+    class_conditional: bool = Field(True, description="use the data's class labels; false: ignore them")
+    positions: Positions = Field(
+        "sin-cos", description="sin-cos: sinusoids added to the tokens; rope: rotated queries and keys; 3-D for clips"
+    )
+    norm: Norm = Field("layer", description="layer: LayerNorm; rms: RMSNorm")
+    activation: Activation = Field("gelu", description="gelu: tanh approximation; swiglu: 2/3 of the hidden units")
+    qk_norm: bool = Field(False, description="RMS-normalise each head's queries and keys")
+    learn_sigma: bool = Field(False, description="twice as many output channels, for objectives that learn a variance")
+    self_conditioning: bool = Field(
+        False, description="further input channels for an earlier estimate (Chen et al. 2022)"
+    )
+    time_frequencies: TimeFrequencies = Field(
+        "dit", description="spacing of the time's sinusoids: as in the original DiT, or as in diffusers' DiT"
+    )
 
     @field_validator("size")
     @classmethod
@@ -81,43 +89,37 @@ class DiTSpec(DenoiserSpec):
     @property
     def mlp_size(self) -> int:
         """Hidden units of a block's MLP."""
-        return int(self.hidden_size * self.mlp_ratio)
+        plain = int(self.hidden_size * self.mlp_ratio)
+        return swiglu_size(plain) if self.activation == "swiglu" else plain
 
-    def check_latents(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """The latent shape, if it is a ``(c, h, w)`` that can be cut into patches. Raises ValueError if not."""
-        if len(shape) != 3:
-            raise ValueError(f"DiT {self.size!r} works on image latents of shape (c, h, w), got {shape!r}")
-        channels, height, width = shape
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f"latents of {height}x{width} cannot be cut into patches of {self.patch_size}x{self.patch_size}"
-                f" (DiT {self.size!r}); expected sides divisible by {self.patch_size}"
-            )
-        return channels, height, width
+    def architecture(self, latent_shape: tuple[int, ...], num_classes: int | None) -> DiTArchitecture:
+        """What is built for latents of a shape. Raises ValueError when they cannot be cut into patches."""
+        return DiTArchitecture(
+            latent_shape=cut_into_patches(self.size, latent_shape, self.patch_size, self.temporal_patch_size),
+            num_classes=num_classes if self.class_conditional else None,
+            depth=self.depth,
+            hidden_size=self.hidden_size,
+            num_heads=self.num_heads,
+            mlp_size=self.mlp_size,
+            patch_size=self.patch_size,
+            temporal_patch_size=self.temporal_patch_size,
+            positions=self.positions,
+            norm=self.norm,
+            activation=self.activation,
+            qk_norm=self.qk_norm,
+            learn_sigma=self.learn_sigma,
+            self_conditioning=self.self_conditioning,
+            time_frequencies=self.time_frequencies,
+        )
 
     def num_parameters(self, context: BuildContext) -> int | None:
         if context.latent_shape is None:
             return None
-        return dit_parameters(
-            latent_channels=self.check_latents(context.latent_shape)[0],
-            num_classes=context.num_classes,
-            patch_size=self.patch_size,
-            depth=self.depth,
-            hidden_size=self.hidden_size,
-            mlp_size=self.mlp_size,
-        )
+        return dit_parameters(self.architecture(context.latent_shape, context.num_classes))
 
     def build(self, context: BuildContext) -> "Denoiser":
         from diffusability.models.dit import DiT
 
         if context.latent_shape is None:
             raise SpecError(f"DiT {self.size!r} needs to know the shape of its latents, and the context has none")
-        return DiT(
-            latent_shape=self.check_latents(context.latent_shape),
-            num_classes=context.num_classes,
-            patch_size=self.patch_size,
-            depth=self.depth,
-            hidden_size=self.hidden_size,
-            num_heads=self.num_heads,
-            mlp_size=self.mlp_size,
-        )
+        return DiT(self.architecture(context.latent_shape, context.num_classes))

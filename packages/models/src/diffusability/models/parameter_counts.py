@@ -1,5 +1,7 @@
 """Parameter counts in closed form, so that checking a spec needs no torch."""
 
+from diffusability.models.dit_architecture import FREQUENCY_SIZE, DiTArchitecture
+
 
 def _linear(inputs: int, outputs: int) -> int:
     return inputs * outputs + outputs
@@ -32,27 +34,17 @@ def compact_kl_parameters(
     return encoder + decoder + resize + shortcut
 
 
-def dit_parameters(
-    *,
-    latent_channels: int,
-    num_classes: int | None,
-    patch_size: int,
-    depth: int,
-    hidden_size: int,
-    mlp_size: int,
-    frequency_size: int = 256,
-) -> int:
+def dit_parameters(architecture: DiTArchitecture) -> int:
     """Parameters of ``DiT``. The positions are fixed and do not count."""
-    patch = latent_channels * patch_size**2
-    block = (
-        _linear(hidden_size, 3 * hidden_size)
-        + _linear(hidden_size, hidden_size)
-        + _linear(hidden_size, mlp_size)
-        + _linear(mlp_size, hidden_size)
-        + _linear(hidden_size, 6 * hidden_size)
-    )
-    embeddings = _linear(patch, hidden_size) + _linear(frequency_size, hidden_size) + _linear(hidden_size, hidden_size)
-    if num_classes is not None:
-        embeddings += (num_classes + 1) * hidden_size
-    final = _linear(hidden_size, 2 * hidden_size) + _linear(hidden_size, patch)
-    return embeddings + depth * block + final
+    size = architecture.hidden_size
+    first = (2 if architecture.activation == "swiglu" else 1) * architecture.mlp_size
+    block = _linear(size, 3 * size) + _linear(size, size) + _linear(size, first) + _linear(architecture.mlp_size, size)
+    if architecture.qk_norm:
+        block += 2 * (size // architecture.num_heads)
+    modulation = _linear(size, (6 * architecture.depth + 2) * size)
+    embeddings = _linear(architecture.in_channels * architecture.patch_volume, size)
+    embeddings += _linear(FREQUENCY_SIZE, size) + _linear(size, size)
+    if architecture.num_classes is not None:
+        embeddings += (architecture.num_classes + 1) * size
+    final = _linear(size, architecture.out_channels * architecture.patch_volume)
+    return embeddings + modulation + architecture.depth * block + final

@@ -19,16 +19,18 @@ def starting_model(spec: DenoiserSpec, context: BuildContext) -> DiffusionModel:
     if context.latent_shape is None:
         raise SpecError(f"denoiser {spec.kind!r} needs to know the shape of its latents, and the context has none")
     if not isinstance(spec, StageDenoiserSpec):
+        denoiser = spec.build(context)
         return DiffusionModel(
-            denoiser=spec.build(context),
+            denoiser=denoiser,
             normalizer=LatentNormalizer.identity(context.latent_shape[0]),
             latent_shape=context.latent_shape,
-            num_classes=context.num_classes,
+            num_classes=denoiser.num_classes,
             spec=spec,
         )
     model = load_diffusion_model(context.stage_directory(spec.stage) / "model")
     found = (model.latent_shape, model.num_classes)
-    wanted = (context.latent_shape, context.num_classes)
+    ignores_classes = getattr(model.spec, "class_conditional", True) is False
+    wanted = (context.latent_shape, None if ignores_classes else context.num_classes)
     if found != wanted:
         raise SpecError(
             f"the denoiser of stage {spec.stage!r} is for latents of shape {found[0]!r} and {found[1]!r} classes;"

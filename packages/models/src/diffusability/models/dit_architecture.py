@@ -1,0 +1,140 @@
+"""What defines a diffusion transformer's parameters and function. Free of torch."""
+
+from typing import Literal
+
+import attrs
+
+
+@attrs.frozen
+class DiTSize:
+    """Depth and width behind the name of a DiT."""
+
+    depth: int
+    hidden_size: int
+    num_heads: int
+
+
+#: S to XL as in Peebles & Xie (2023), table 1; Ti is for tests and laptops.
+DIT_SIZES = {
+    "Ti": DiTSize(6, 192, 3),
+    "S": DiTSize(12, 384, 6),
+    "B": DiTSize(12, 768, 12),
+    "L": DiTSize(24, 1024, 16),
+    "XL": DiTSize(28, 1152, 16),
+}
+
+Positions = Literal["sin-cos", "rope"]
+Norm = Literal["layer", "rms"]
+Activation = Literal["gelu", "swiglu"]
+TimeFrequencies = Literal["dit", "diffusers"]
+
+#: Sinusoids that a time is embedded in.
+FREQUENCY_SIZE = 256
+
+
+def swiglu_size(mlp_size: int) -> int:
+    """Hidden units of a SwiGLU MLP with about as many weights as a plain one (Shazeer 2020): 2/3, in whole eights."""
+    return max(8, round(mlp_size * 2 / 3 / 8) * 8)
+
+
+@attrs.frozen(kw_only=True)
+class DiTArchitecture:
+    """All that two DiTs must share to load each other's weights, and to compute the same.
+
+    Attributes:
+        latent_shape: shape ``(c, h, w)`` or ``(c, t, h, w)`` of one sample.
+        num_classes: class labels; None for an unconditional model.
+        depth: transformer blocks.
+        hidden_size: width of a token.
+        num_heads: attention heads.
+        mlp_size: hidden units of a block's MLP.
+        patch_size: latent pixels per patch side.
+        temporal_patch_size: latent frames per patch; 1 for images.
+        positions: sinusoids added to the tokens, or rotations of queries and keys.
+        norm: LayerNorm or RMSNorm, without weights of their own.
+        activation: GELU (tanh) or SwiGLU.
+        qk_norm: whether each head's queries and keys are RMS-normalised.
+        learn_sigma: whether the prediction has twice the latents' channels.
+        self_conditioning: whether the input also has the channels of an earlier estimate.
+        time_frequencies: spacing of the time's sinusoids, as in the original or as in diffusers' DiT.
+    """
+
+    latent_shape: tuple[int, ...]
+    num_classes: int | None
+    depth: int
+    hidden_size: int
+    num_heads: int
+    mlp_size: int
+    patch_size: int
+    temporal_patch_size: int = 1
+    positions: Positions = "sin-cos"
+    norm: Norm = "layer"
+    activation: Activation = "gelu"
+    qk_norm: bool = False
+    learn_sigma: bool = False
+    self_conditioning: bool = False
+    time_frequencies: TimeFrequencies = "dit"
+
+    @property
+    def patch(self) -> tuple[int, ...]:
+        """Size of a patch along each axis of a latent but the channels."""
+        temporal = (self.temporal_patch_size,) if len(self.latent_shape) == 4 else ()
+        return (*temporal, self.patch_size, self.patch_size)
+
+    @property
+    def patch_volume(self) -> int:
+        """Latent pixels of a patch."""
+        return self.patch_size**2 * (self.temporal_patch_size if len(self.latent_shape) == 4 else 1)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Patches along each axis."""
+        return tuple(length // size for length, size in zip(self.latent_shape[1:], self.patch, strict=True))
+
+    @property
+    def in_channels(self) -> int:
+        """Channels that are cut into patches."""
+        return self.latent_shape[0] * (2 if self.self_conditioning else 1)
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the prediction."""
+        return self.latent_shape[0] * (2 if self.learn_sigma else 1)
+
+    @property
+    def is_original(self) -> bool:
+        """True for the function and the parameters of Peebles & Xie (2023), for square image latents."""
+        return (
+            len(self.latent_shape) == 3
+            and self.latent_shape[1] == self.latent_shape[2]
+            and self.num_classes is not None
+            and (self.positions, self.norm, self.activation) == ("sin-cos", "layer", "gelu")
+            and not self.qk_norm
+            and not self.self_conditioning
+        )
+
+
+def cut_into_patches(
+    name: str, shape: tuple[int, ...], patch_size: int, temporal_patch_size: int = 1
+) -> tuple[int, ...]:
+    """The latent shape, if it is a ``(c, *t, h, w)`` of whole patches. Raises ValueError if not."""
+    if len(shape) not in {3, 4}:
+        raise ValueError(f"DiT {name!r} works on latents of shape (c, h, w) or (c, t, h, w), got {shape!r}")
+    height, width = shape[-2:]
+    if height % patch_size or width % patch_size:
+        raise ValueError(
+            f"latents of {height}x{width} cannot be cut into patches of {patch_size}x{patch_size}"
+            f" (DiT {name!r}); expected sides divisible by {patch_size}"
+        )
+    frames = shape[1] if len(shape) == 4 else None
+    if frames is None and temporal_patch_size != 1:
+        raise ValueError(
+            f"temporal_patch_size is {temporal_patch_size!r}, and the latents have shape {shape!r}, without frames;"
+            " expected 1"
+        )
+    if frames is not None and frames % temporal_patch_size:
+        raise ValueError(
+            f"clips of {frames} latent frames cannot be cut into patches of {temporal_patch_size} frames"
+            f" (DiT {name!r}); expected a number of frames divisible by temporal_patch_size {temporal_patch_size}"
+        )
+    return shape
