@@ -10,6 +10,8 @@ PACKAGES = ("core", "models", "regularizers", "eval")
 #: The tested torch and torchvision; the packages declare ranges.
 CONSTRAINTS = ("-c", "constraints.txt")
 ALL = tuple(f"./packages/{package}" for package in PACKAGES)
+#: The packages with the extras of the core that tests use.
+TESTED = ("./packages/core[lpips,st-lpips]", *ALL[1:])
 TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "jsonschema", "tensorboard", "wandb")
 LINTER = ("ruff==0.17.6",)
 TYPE_CHECKER = ("mypy==2.4.1", "types-PyYAML")
@@ -21,7 +23,7 @@ nox.options.error_on_external_run = True
 @nox.session
 def tests(session: nox.Session) -> None:
     """The tests but the slow ones, on the installed packages, shapes checked at every call; arguments go to pytest."""
-    session.install(*CONSTRAINTS, *ALL, *TEST_TOOLS)
+    session.install(*CONSTRAINTS, *TESTED, *TEST_TOOLS)
     arguments = session.posargs or ["-n", "auto", "--dist", "loadgroup", "-m", "not slow"]
     session.run("python", "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
 
@@ -29,7 +31,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def slow(session: nox.Session) -> None:
     """The slow tests: long series of interrupted runs and whole recipes; arguments go to pytest."""
-    session.install(*CONSTRAINTS, *ALL, *TEST_TOOLS)
+    session.install(*CONSTRAINTS, *TESTED, *TEST_TOOLS)
     arguments = session.posargs or ["-m", "slow"]
     session.run("python", "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
 

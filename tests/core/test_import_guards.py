@@ -13,8 +13,8 @@ PACKAGES = ("core", "models", "regularizers", "eval")
 #: Import names whose distribution is called otherwise.
 DISTRIBUTION_OF = {"PIL": "pillow", "yaml": "pyyaml"}
 
-#: Declared without an import: core reads the photographs inside their wheels.
-DATA_ONLY = {"core": {"scikit-image", "scikit-learn"}}
+#: Declared without an import: core reads the photographs and perceptual weights inside their wheels.
+DATA_ONLY = {"core": {"scikit-image", "scikit-learn", "lpips", "stlpips-pytorch"}}
 
 #: Extras that another library imports for us: torch.utils.tensorboard does.
 THROUGH_OTHERS = {"core": {"tensorboard"}}
