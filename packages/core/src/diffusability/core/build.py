@@ -21,12 +21,14 @@ class AutoencoderInfo:
         spatial_factor: image pixels per latent pixel along height and width.
         temporal_factor: frames per latent frame; 1 for images.
         image_channels: channels of the images.
+        takes_clips: True for an autoencoder of clips ``c t h w``; an image is then a clip of one frame.
     """
 
     latent_channels: int
     spatial_factor: int
     temporal_factor: int = 1
     image_channels: int = 3
+    takes_clips: bool = False
 
     def latent_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape ``(c, h, w)`` or ``(c, t, h, w)`` of the latents of one image or clip of that shape.
@@ -34,7 +36,8 @@ class AutoencoderInfo:
         A clip of ``1 + n * temporal_factor`` frames gives ``1 + n`` latent frames (causal autoencoders).
 
         Raises:
-            ValueError: the factor does not divide the image's sides, or the channels differ.
+            ValueError: the factor does not divide the image's sides, the channels differ, the number of frames is none
+                of these, or an image is given where a clip is expected.
         """
         channels, *frames, height, width = image_shape
         if channels != self.image_channels:
@@ -44,6 +47,15 @@ class AutoencoderInfo:
                 f"an image of {height}x{width} pixels is not divisible by the autoencoder's spatial factor"
                 f" {self.spatial_factor}"
             )
+        if self.takes_clips and not frames:
+            raise ValueError(f"the autoencoder takes clips (c, t, h, w), got an image of shape {image_shape!r}")
+        for count in frames:
+            if (count - 1) % self.temporal_factor:
+                shorter = count - (count - 1) % self.temporal_factor
+                raise ValueError(
+                    f"a clip of {count} frames does not fit the autoencoder, which takes 1 + n *"
+                    f" {self.temporal_factor}: {shorter} or {shorter + self.temporal_factor}"
+                )
         latent_frames = [1 + (count - 1) // self.temporal_factor for count in frames]
         return (self.latent_channels, *latent_frames, height // self.spatial_factor, width // self.spatial_factor)
 

@@ -97,7 +97,7 @@ class Taesd(Autoencoder):
         self.info.latent_shape(tuple(images.shape[1:]))
         return Posterior(mean=self.encoder(images.add(1).div(2)).to(images.dtype))
 
-    def decode(self, latents: Latents) -> Float[Tensor, "b image_channels *t image_h image_w"]:
+    def decode(self, latents: Latents) -> Float[Tensor, "b image_channels *image_t image_h image_w"]:
         """Images of latents of any height and width, nominally in [-1, 1]; not clamped."""
         if latents.ndim != 4 or latents.shape[1] != self.info.latent_channels:
             expected = f"(b, {self.info.latent_channels}, h, w)"
