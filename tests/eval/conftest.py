@@ -90,7 +90,7 @@ def evaluate() -> Callable[..., dict[str, EvalResult]]:
         start = 0
         for size in sizes or [total]:
             parts = {name: _part(value, start, start + size) for name, value in fields.items()}
-            evaluator.update(EvaluationBatch(autoencoder=autoencoder, **parts))
+            evaluator.update(EvaluationBatch(indices=range(start, start + size), autoencoder=autoencoder, **parts))
             start += size
         assert start == total
         return {result.metric: result for result in evaluator.compute()}

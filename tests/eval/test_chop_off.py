@@ -186,7 +186,9 @@ def test_figures_are_written(
     for size in sizes:
         images = photographs(size, 32)
         latents = autoencoder.encode(images).mode()
-        evaluator.update(EvaluationBatch(images=images, latents=latents, autoencoder=autoencoder))
+        evaluator.update(
+            EvaluationBatch(indices=range(len(images)), images=images, latents=latents, autoencoder=autoencoder)
+        )
     paths = evaluator.draw(tmp_path)
     names = ["chop-off", "chop-off-pictures"][:figures]
     assert [path.name for path in paths] == [f"{name}.{suffix}" for name in names for suffix in ("png", "svg")]

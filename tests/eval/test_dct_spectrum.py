@@ -214,9 +214,9 @@ def test_batches_that_do_not_belong_together_are_an_error(noise: Noise) -> None:
     """Latents of another number of channels, or that need other blocks, than before."""
     for shape, message in (((1, 5, 8, 8), "5 channels; expected 4"), ((1, 4, 4, 4), "need blocks of 4")):
         evaluator = DCTSpectrumSpec().build(BuildContext())
-        evaluator.update(EvaluationBatch(images=noise(1, 3, 16, 16), latents=noise(1, 4, 8, 8)))
+        evaluator.update(EvaluationBatch(indices=[0], images=noise(1, 3, 16, 16), latents=noise(1, 4, 8, 8)))
         with pytest.raises(DataError, match=message):
-            evaluator.update(EvaluationBatch(images=noise(1, 3, 16, 16), latents=noise(*shape)))
+            evaluator.update(EvaluationBatch(indices=[0], images=noise(1, 3, 16, 16), latents=noise(*shape)))
 
 
 def test_nothing_to_measure_is_an_error(noise: Noise, evaluate: Evaluate) -> None:
@@ -230,7 +230,7 @@ def test_nothing_to_measure_is_an_error(noise: Noise, evaluate: Evaluate) -> Non
 def test_the_figure_is_written(photographs: Photographs, noise: Noise, tmp_path: Path) -> None:
     """PNG and SVG by their first bytes; drawing twice gives the same bytes."""
     evaluator = DCTSpectrumSpec().build(BuildContext())
-    evaluator.update(EvaluationBatch(images=photographs(2, 32), latents=noise(2, 4, 16, 16)))
+    evaluator.update(EvaluationBatch(indices=[0, 1], images=photographs(2, 32), latents=noise(2, 4, 16, 16)))
     paths = evaluator.draw(tmp_path / "figures")
     assert [path.name for path in paths] == ["dct-spectrum.png", "dct-spectrum.svg"]
     assert paths[0].read_bytes().startswith(b"\x89PNG")

@@ -176,7 +176,7 @@ def test_a_killed_rank_ends_the_command_with_a_sentence(tmp_path):
 
 
 def test_a_stop_during_an_evaluation_reaches_all_ranks(tmp_path):
-    """Only the first rank evaluates: all end with status 75 nevertheless."""
+    """A signal to the launcher in the middle of an evaluation on two ranks: all end with status 75, said once."""
     content = tiny_spec()
     content["stages"] = {name: content["stages"][name] for name in ("pretrain", "measure")}
     content["stages"]["pretrain"] = small_spec(steps=2)["stages"]["pretrain"]

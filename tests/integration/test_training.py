@@ -91,9 +91,10 @@ def test_the_saved_model_is_the_average_of_the_weights(tmp_path):
 
 def test_two_ranks_give_the_losses_of_one(tmp_path):
     """The same global batch on one and on two processes, at every ZeRO stage: losses within 1e-5 relative, and the
-    averaged weights too, which at stage 3 are gathered from shards."""
+    averaged weights too, which at stage 3 are gathered from shards. Evaluations during training give the same too."""
     content = tiny_spec()
     content["stages"] = {name: content["stages"][name] for name in ("pretrain", "encode", "dit")}
+    content["stages"]["pretrain"]["evaluate"] = {"every": 6, "evaluators": [{"kind": "psnr", "num_samples": 100}]}
     path = write_spec(tmp_path, content)
     dfz("run", path, "--runs", tmp_path / "one")
     for zero_stage in (0, 1, 2, 3):
@@ -103,12 +104,25 @@ def test_two_ranks_give_the_losses_of_one(tmp_path):
             one = [line["loss"] for line in metrics(tmp_path / "one" / "tiny", stage) if "loss" in line]
             two = [line["loss"] for line in metrics(runs / "tiny", stage) if "loss" in line]
             assert two == pytest.approx(one, rel=1e-5)
+            evaluated = [_evaluated(folder / "tiny", stage) for folder in (tmp_path / "one", runs)]
+            assert len(evaluated[0]) == 2
+            for alone, together in zip(*evaluated, strict=True):
+                assert together == pytest.approx(alone, rel=1e-3)
             ours, theirs = (
                 load_file(next((folder / "tiny").glob(f"stages/{stage}-*/model/*.safetensors")))
                 for folder in (runs, tmp_path / "one")
             )
             for name, value in theirs.items():
                 torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-5)
+
+
+def _evaluated(folder, stage):
+    """What was evaluated during a training stage, without the step."""
+    return [
+        {name: value for name, value in line.items() if name.startswith("eval/")}
+        for line in metrics(folder, stage)
+        if any(name.startswith("eval/") for name in line)
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -3,34 +3,54 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.posterior import Posterior
-from diffusability.core.shapes import Images, Latents
+from diffusability.core.sampler import Sampler
+from diffusability.core.shapes import Images, Labels, Latents
+
+if TYPE_CHECKING:
+    from diffusability.core.saved_models import DiffusionModel
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class EvaluationBatch:
-    """What an evaluator sees of one batch. Fields that the stage does not provide are None.
+    """What an evaluator sees of one batch: the fields that some evaluator needs. The others may be None.
+
+    All tensors have one row for each of ``indices``. What is random in an evaluator must depend on its seed and the
+    index of a sample alone, not on how samples are batched or spread over ranks.
 
     Attributes:
+        indices: the place of each sample in the evaluated set, from 0, ascending. Places of images that could not be
+            read are missing.
         images: real images in [-1, 1].
-        posterior: the encoder's posterior of them.
-        latents: raw latents, the posterior's mode.
+        labels: classes of the real images. Filled wherever images are loaded and the data has labels; name it in
+            ``needs`` only if the evaluator can do nothing without.
+        posterior: the encoder's posterior of the images.
+        latents: raw latents of the images, the posterior's mode.
         reconstruction: the decoded mode, clamped to [-1, 1].
-        autoencoder: the autoencoder, in eval mode; its calls must be made without gradients.
-        generated: generated images in [-1, 1]; as many as ``images``, in no relation to them.
+        autoencoder: the autoencoder, in eval mode; its calls must be made without gradients. Where samples of a
+            denoiser are evaluated, the one whose latents it was trained on.
+        generated: generated images in [-1, 1], in no relation to ``images``; the k-th depends on the seed and k alone.
+        generated_labels: the classes that they were generated for; None for an unconditional model.
+        diffusion_model: the trained denoiser with its normaliser, in eval mode.
+        sampler: the sampler that makes ``generated``.
     """
 
+    indices: Sequence[int]
     images: Images | None = None
+    labels: Labels | None = None
     posterior: Posterior | None = None
     latents: Latents | None = None
     reconstruction: Images | None = None
     autoencoder: Autoencoder | None = None
     generated: Images | None = None
+    generated_labels: Labels | None = None
+    diffusion_model: "DiffusionModel | None" = None
+    sampler: Sampler | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -55,6 +75,8 @@ class EvalResult:
         unit: such as ``dB`` or ``nats``; empty for a pure number.
         higher_is_better: None when neither direction is better.
         num_samples: how many images it was computed from.
+        spread: standard deviation of ``value`` over bootstrap samples of the images, or over what ``spec`` names as
+            ``spread_over``; None where it was not computed.
         spec: the settings that define the number.
     """
 
@@ -64,6 +86,7 @@ class EvalResult:
     curve: Curve | None = None
     unit: str = ""
     higher_is_better: bool | None = None
+    spread: float | None = None
     spec: dict[str, Any] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
@@ -73,8 +96,13 @@ class EvalResult:
 class Evaluator(ABC):
     """Computes metrics from batches, streaming: memory does not grow with the number of samples.
 
+    On several ranks each one makes and updates an evaluator of its own, with its share of the batches. At the end the
+    first rank merges what the others have seen, in the order of ranks, and computes. An evaluator that implements
+    ``state`` and ``merge`` works so. One that does not is updated on the first rank alone, with the very batches, in
+    the very order, that it would see on a single process; the fields that it needs travel there, which is slower.
+
     Attributes:
-        needs: names of the EvaluationBatch fields that ``update`` reads.
+        needs: names of the EvaluationBatch fields that ``update`` reads. What nobody needs is not computed.
     """
 
     needs: frozenset[str] = frozenset()
@@ -86,6 +114,20 @@ class Evaluator(ABC):
     @abstractmethod
     def compute(self) -> list[EvalResult]:
         """The metrics of everything seen. Raises DataError when nothing was seen."""
+
+    def state(self) -> Any:
+        """What was seen so far, picklable and on the CPU, for another rank's ``merge``; also when nothing was seen."""
+        raise TypeError(f"{type(self).__name__} does not merge")
+
+    def merge(self, state: Any) -> None:
+        """Adds what another rank's evaluator of the same spec has seen, as if this one had seen it."""
+        raise TypeError(f"{type(self).__name__} does not merge")
+
+    @property
+    def can_merge(self) -> bool:
+        """Whether ``state`` and ``merge`` are implemented."""
+        cls = type(self)
+        return cls.state is not Evaluator.state and cls.merge is not Evaluator.merge
 
     def draw(self, directory: Path) -> list[Path]:
         """Writes figures of what was computed (``NAME.png`` and ``NAME.svg``) and returns their paths."""

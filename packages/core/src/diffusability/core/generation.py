@@ -1,16 +1,62 @@
 """Images from a trained denoiser. The k-th sample depends on the seed and k alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+import attrs
 import torch
 
 from diffusability.core.randomness import BatchRandomness
 from diffusability.core.sampler import Sampler
 from diffusability.core.saved_models import DiffusionModel
-from diffusability.core.shapes import Images, Latents
+from diffusability.core.shapes import Images, Labels, Latents
 
 
-@torch.no_grad()
+@attrs.frozen(kw_only=True, eq=False)
+class Generated:
+    """Generated images in [-1, 1] and the classes that they were made for (None for an unconditional model)."""
+
+    images: Images
+    labels: Labels | None
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ImageGenerator:
+    """A trained denoiser, a sampler and a decoder, asked for samples by their number.
+
+    The labels of a conditional model are drawn uniformly. The denoiser runs under autocast when a dtype is given; the
+    decoder runs in float32.
+
+    Attributes:
+        model: the denoiser with its normaliser, on ``device``, in eval mode.
+        sampler: carries noise to normalised latents.
+        decode: raw latents to images.
+        seed: of noise and labels.
+        device: where it computes.
+        autocast_dtype: of the denoiser; None for float32.
+    """
+
+    model: DiffusionModel
+    sampler: Sampler
+    decode: Callable[[Latents], Images]
+    seed: int
+    device: torch.device
+    autocast_dtype: torch.dtype | None = None
+
+    @torch.no_grad()
+    def at(self, positions: Sequence[int]) -> Generated:
+        """The samples of these numbers, which are the same on whatever rank and in whatever batch they are made."""
+        randomness = BatchRandomness(seed=self.seed, step=0, positions=positions)
+        noise = randomness.normal("sampling", self.model.latent_shape, self.device)
+        labels = None
+        if self.model.num_classes is not None:
+            labels = randomness.integers("sampling-labels", self.model.num_classes, self.device)
+        dtype = self.autocast_dtype
+        with torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+            normalized = self.sampler.sample(self.model.denoiser, noise, labels)
+        decoded = self.decode(self.model.normalizer.denormalize(normalized.float()))
+        return Generated(images=decoded.float().clamp(-1, 1), labels=labels)
+
+
 def generate(
     model: DiffusionModel,
     sampler: Sampler,
@@ -22,19 +68,14 @@ def generate(
     device: torch.device | str = "cpu",
     autocast_dtype: torch.dtype | None = None,
 ) -> Iterator[Images]:
-    """Yields batches of images in [-1, 1].
-
-    The labels of a conditional model are drawn uniformly. The denoiser runs under autocast when a dtype is given; the
-    decoder runs in float32.
-    """
-    device = torch.device(device)
+    """Yields batches of images in [-1, 1]: samples 0 to ``num_samples - 1`` of an ``ImageGenerator``."""
+    generator = ImageGenerator(
+        model=model,
+        sampler=sampler,
+        decode=decode,
+        seed=seed,
+        device=torch.device(device),
+        autocast_dtype=autocast_dtype,
+    )
     for first in range(0, num_samples, batch_size):
-        positions = range(first, min(first + batch_size, num_samples))
-        randomness = BatchRandomness(seed=seed, step=0, positions=positions)
-        noise = randomness.normal("sampling", model.latent_shape, device)
-        labels = None
-        if model.num_classes is not None:
-            labels = randomness.integers("sampling-labels", model.num_classes, device)
-        with torch.autocast(device.type, dtype=autocast_dtype or torch.bfloat16, enabled=autocast_dtype is not None):
-            normalized = sampler.sample(model.denoiser, noise, labels)
-        yield decode(model.normalizer.denormalize(normalized.float())).float().clamp(-1, 1)
+        yield generator.at(range(first, min(first + batch_size, num_samples))).images

@@ -41,8 +41,11 @@ class StageProgress:
     ) -> None:
         self.bar.stop()
 
-    def update(self, completed: int, text: str = "") -> None:
-        """Moves the bar; an empty text keeps the one that is shown."""
+    def update(self, completed: int, text: str = "", total: int | None = None) -> None:
+        """Moves the bar; an empty text keeps the one that is shown, a total corrects it."""
+        if total is not None and total != self.total:
+            self.total = total
+            self.bar.update(self.task, total=total)
         if text:
             self.bar.update(self.task, completed=completed, text=text)
         else:

@@ -43,6 +43,28 @@ class BlockSpectrum:
             self._energy = self._energy + torch.linalg.vector_norm(blocks, 2, dim=1).square().cpu()
             self._dc = self._dc + blocks[:, :, 0, 0].sum(1).cpu()
 
+    def merge(self, other: "BlockSpectrum") -> None:
+        """Adds what another one has seen.
+
+        Raises:
+            DataError: its maps had another number of channels or another block.
+        """
+        if other.num_blocks == 0:
+            return
+        if self.num_blocks == 0:
+            self.num_blocks, self.block_size = other.num_blocks, other.block_size
+            self._amplitude, self._energy, self._dc = other._amplitude, other._energy, other._dc
+            return
+        if other._energy.shape != self._energy.shape:
+            raise DataError(
+                f"{self.name} have spectra of shape {tuple(other._energy.shape)!r}; expected"
+                f" {tuple(self._energy.shape)!r} as before"
+            )
+        self.num_blocks += other.num_blocks
+        self._amplitude = self._amplitude + other._amplitude
+        self._energy = self._energy + other._energy
+        self._dc = self._dc + other._dc
+
     def _variance(self) -> Float[Tensor, " c"]:
         # By Parseval the coefficients' energy is the pixels'; a block's DC is block_size times its mean.
         mean_square = self._energy.sum((1, 2)) / (self.num_blocks * self.block_size**2)

@@ -14,8 +14,8 @@ from diffusability.core.specs.plan import Plan, PlannedStage, context_of
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
 
 #: Fields of EvaluationBatch that an evaluate stage fills.
-AUTOENCODER_EVALUATION = frozenset({"images", "posterior", "latents", "reconstruction", "autoencoder"})
-DENOISER_EVALUATION = frozenset({"images", "generated"})
+AUTOENCODER_EVALUATION = frozenset({"images", "labels", "posterior", "latents", "reconstruction", "autoencoder"})
+DENOISER_EVALUATION = AUTOENCODER_EVALUATION | {"generated", "generated_labels", "diffusion_model", "sampler"}
 
 Finding = tuple[SpecPath, str]
 
@@ -156,7 +156,8 @@ def _batch_findings(stage: PlannedStage, spec: TrainStage, here: SpecPath, num_r
 
 def needs_of(spec: RegularizerSpec | EvaluatorSpec, context: BuildContext) -> frozenset[str]:
     """What a regularizer or evaluator reads: declared on its spec class, or else on the object that it builds."""
-    return spec.needs if spec.needs is not None else spec.build(context).needs
+    declared = spec.needed() if isinstance(spec, EvaluatorSpec) else spec.needs
+    return declared if declared is not None else spec.build(context).needs
 
 
 @attrs.frozen(kw_only=True)

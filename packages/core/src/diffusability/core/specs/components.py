@@ -122,6 +122,10 @@ class EvaluatorSpec(PluginSpec):
 
     num_samples: PositiveInt = Field(1024, description="images that it sees; fewer when the data has fewer")
 
+    def needed(self) -> frozenset[str] | None:
+        """``needs`` of this very spec, for evaluators that read more or less according to their fields."""
+        return self.needs
+
     def build(self, context: BuildContext) -> "Evaluator":
         """Makes the evaluator."""
         raise TypeError(f"{type(self).__name__} must implement build()")

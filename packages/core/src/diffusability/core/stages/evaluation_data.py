@@ -15,11 +15,19 @@ from diffusability.core.seeds import derived_seed
 
 @attrs.frozen(kw_only=True, eq=False)
 class EvaluationData:
-    """A batch of examples, and the reports of files that could not be read and are missing from it."""
+    """A batch of examples, and the reports of files that could not be read and are missing from it.
+
+    Attributes:
+        data: the examples that could be read; None when there are none.
+        labels: their classes; None when the data has none.
+        unreadable: what to say of the others.
+        kept: the place in the batch that was asked for, from 0, of each example that could be read.
+    """
 
     data: Tensor | None
     labels: Tensor | None
     unreadable: Sequence[str]
+    kept: Sequence[int]
 
 
 class _Views(TorchDataset[Example | str]):
@@ -37,9 +45,10 @@ def _collate(items: list[Example | str]) -> EvaluationData:
     examples = [item for item in items if isinstance(item, Example)]
     unreadable = [item for item in items if isinstance(item, str)]
     if not examples:
-        return EvaluationData(data=None, labels=None, unreadable=unreadable)
+        return EvaluationData(data=None, labels=None, unreadable=unreadable, kept=[])
     data, labels = stacked(examples)
-    return EvaluationData(data=data, labels=labels, unreadable=unreadable)
+    kept = [place for place, item in enumerate(items) if isinstance(item, Example)]
+    return EvaluationData(data=data, labels=labels, unreadable=unreadable, kept=kept)
 
 
 def fixed_order(size: int, count: int) -> list[int]:
@@ -51,9 +60,14 @@ def fixed_order(size: int, count: int) -> list[int]:
 def views(dataset: Dataset, indices: Sequence[int], batch_size: int, num_workers: int = 0) -> Iterator[EvaluationData]:
     """Batches of the deterministic views of these examples, in order."""
     chunks = [list(indices[first : first + batch_size]) for first in range(0, len(indices), batch_size)]
+    yield from chunk_views(dataset, chunks, num_workers)
+
+
+def chunk_views(dataset: Dataset, chunks: Sequence[Sequence[int]], num_workers: int = 0) -> Iterator[EvaluationData]:
+    """The deterministic views of these groups of examples, one batch for each group."""
     yield from DataLoader(
         _Views(dataset),
-        batch_sampler=chunks,
+        batch_sampler=[list(chunk) for chunk in chunks],
         num_workers=num_workers,
         collate_fn=_collate,
     )

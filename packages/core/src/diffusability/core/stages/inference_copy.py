@@ -1,9 +1,11 @@
 """A copy of what is trained, for looking at it and saving it without touching the engine."""
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import attrs
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 
 from diffusability.core.build import BuildContext
 from diffusability.core.dataset import Dataset
@@ -54,8 +56,20 @@ class InferenceCopy:
             weights = gathered(self.task, local_values(self.task), self.ranks)
         if not self.ranks.is_main:
             return None
+        return self._filled(weights)
+
+    def refreshed_everywhere(self) -> Objective:
+        """The copy with the present weights, in eval mode, on every rank. All ranks must call it."""
+        objective = self.refreshed()
+        if self.ranks.size > 1:
+            for tensor in self._copy.state_dict().values():
+                if tensor.numel():
+                    dist.broadcast(tensor, src=0)
+        return objective if objective is not None else self._copy.objective
+
+    def _filled(self, weights: Mapping[str, Tensor]) -> Objective:
         buffers = dict(_persistent_buffers(self.task))
-        self._copy.load_state_dict(weights | buffers)
+        self._copy.load_state_dict(dict(weights) | buffers)
         return self._copy.objective
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import attrs
 import torch
 
+from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.dataset import Dataset
 from diffusability.core.engine.batches import moved, stacked
 from diffusability.core.engine.metrics_log import MetricsLog
+from diffusability.core.generation import ImageGenerator
 from diffusability.core.image_grid import save_rows
 from diffusability.core.objective import Batch, Objective
 from diffusability.core.randomness import BatchRandomness
@@ -18,15 +20,11 @@ from diffusability.core.specs.components import Split
 from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.stages import EncodeStage, TrainStage
 from diffusability.core.specs.training import InTrainingEvaluationSpec, PreviewSpec
-from diffusability.core.stages.evaluate import (
-    autoencoder_batches,
-    evaluate,
-    generation_batches,
-    image_batches,
-    samples_of,
-    scalar_values,
-)
+from diffusability.core.stages.evaluate import image_generator
 from diffusability.core.stages.evaluation_data import fixed_order
+from diffusability.core.stages.evaluation_results import scalar_values
+from diffusability.core.stages.evaluation_rounds import evaluate
+from diffusability.core.stages.evaluation_source import EvaluationSource
 from diffusability.core.stages.inference_copy import InferenceCopy
 from diffusability.core.stages.surroundings import Surroundings, build_sampler
 
@@ -35,7 +33,7 @@ _EVALUATION_BATCH = 64
 
 @attrs.define(kw_only=True, eq=False, slots=False)
 class Previews:
-    """A hook of the training loop, at work on the first rank while the others wait.
+    """A hook of the training loop: draws on the first rank while the others wait, evaluates on all of them.
 
     Attributes:
         stage: the training stage.
@@ -61,18 +59,22 @@ class Previews:
         evaluates = spec.evaluate is not None and _is_due(done, spec.evaluate.every, spec.steps)
         if not draws and not evaluates:
             return
-        objective = self.shown.refreshed()
+        objective = self.shown.refreshed_everywhere() if evaluates else self.shown.refreshed()
         if objective is None:
             return
         with torch.no_grad():
-            if draws and spec.preview is not None:
+            if draws and spec.preview is not None and self.around.ranks.is_main:
                 self._draw(objective, spec.preview, done)
             if evaluates and spec.evaluate is not None:
                 self._evaluate(objective, spec.evaluate, done)
 
     @cached_property
+    def _decoder(self) -> Autoencoder | None:
+        return self.around.stage_autoencoder(self.stage) if self.stage.data.holds == "latents" else None
+
+    @property
     def _decode(self) -> Callable[[Latents], Images] | None:
-        return self.around.decoder(self.stage) if self.stage.data.holds == "latents" else None
+        return None if self._decoder is None else self._decoder.decode
 
     def _draw(self, objective: Objective, spec: PreviewSpec, done: int) -> None:
         context = self.around.context(self.stage)
@@ -91,36 +93,35 @@ class Previews:
             self.log.show(done, "samples", path)
 
     def _evaluate(self, objective: Objective, spec: InTrainingEvaluationSpec, done: int) -> None:
-        count = max(evaluator.num_samples for evaluator in spec.evaluators)
         context = self.around.context(self.stage)
-        data_stage = self.stage if self._decode is None else _encode_stage(self.stage)
-        split: Split = "validation" if self._decode is None else "train"
-        images = image_batches(
-            data_stage.data.build(self.around.context(data_stage), split),
-            count,
-            _EVALUATION_BATCH,
-            self.around.ranks.device,
-            lambda reports: None,
-            lambda done: None,
+        data_stage = self.stage if self._decoder is None else _encode_stage(self.stage)
+        split: Split = "validation" if self._decoder is None else "train"
+        source = EvaluationSource(
+            dataset=data_stage.data.build(self.around.context(data_stage), split),
+            device=self.around.ranks.device,
+            make_autoencoder=lambda: self._evaluated_autoencoder(objective),
+            make_generator=lambda: self._generator(objective, spec),
         )
-        if self._decode is None:
-            assert objective.autoencoder is not None
-            batches = autoencoder_batches(objective.autoencoder, images)
-        else:
-            sampler = build_sampler(spec.sampler, context)
-            generated = samples_of(
-                objective.diffusion_model(),
-                sampler,
-                self._decode,
-                self.stage.seed,
-                _EVALUATION_BATCH,
-                self.around.ranks.device,
-                self.stage.engine.precision,
-            )
-            batches = generation_batches(images, generated)
-        results, _ = evaluate(spec.evaluators, lambda evaluator: evaluator.build(context), batches)
-        metrics = {f"eval/{metric}": value for metric, value in scalar_values(results).items()}
-        self.log.write({"step": done, **metrics})
+        evaluation = evaluate(
+            spec.evaluators,
+            lambda evaluator: evaluator.build(context),
+            source,
+            self.around.ranks,
+            batch_size=_EVALUATION_BATCH,
+        )
+        if self.around.ranks.is_main:
+            metrics = {f"eval/{metric}": value for metric, value in scalar_values(evaluation.results).items()}
+            self.log.write({"step": done, **metrics})
+
+    def _evaluated_autoencoder(self, objective: Objective) -> Autoencoder:
+        autoencoder = self._decoder or objective.autoencoder
+        assert autoencoder is not None
+        return autoencoder
+
+    def _generator(self, objective: Objective, spec: InTrainingEvaluationSpec) -> ImageGenerator:
+        assert self._decode is not None
+        sampler = build_sampler(spec.sampler, self.around.context(self.stage))
+        return image_generator(objective.diffusion_model(), sampler, self._decode, self.stage, self.around)
 
 
 def _is_due(done: int, every: int, last: int) -> bool:

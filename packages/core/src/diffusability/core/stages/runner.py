@@ -104,7 +104,7 @@ def _run_stage(
 
 
 def _run_or_stop_together(stage: PlannedStage, around: Surroundings, directory: Path) -> None:
-    """Runs a stage on all ranks. An evaluation is stopped on the first rank: the others, which wait here, follow."""
+    """Runs a stage on all ranks. What stops on one rank stops on all."""
     request: StoppedOnRequest | None = None
     try:
         RUNNERS[stage.spec.kind](stage, around, directory)

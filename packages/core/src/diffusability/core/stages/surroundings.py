@@ -49,8 +49,11 @@ class Surroundings:
 
     def decoder(self, stage: PlannedStage) -> Callable[[Latents], Images]:
         """Decodes the raw latents that a stage's data, or its denoiser's data, was encoded to."""
-        autoencoder = self.frozen(self._encoder_of(stage))
-        return autoencoder.decode
+        return self.stage_autoencoder(stage).decode
+
+    def stage_autoencoder(self, stage: PlannedStage) -> Autoencoder:
+        """The autoencoder by which a stage's data, or its denoiser's data, was encoded, for inference."""
+        return self.frozen(self._encoder_of(stage))
 
     def _encoder_of(self, stage: PlannedStage) -> Autoencoder:
         for used in stage.inputs.values():
@@ -67,7 +70,12 @@ class Surroundings:
 
 def build_sampler(spec: SamplerSpec | None, context: BuildContext) -> Sampler:
     """The sampler that a spec names; by default Euler."""
-    return (spec or SamplerSpec.model_validate({"kind": "euler"})).build(context)
+    return default_sampler(spec).build(context)
+
+
+def default_sampler(spec: SamplerSpec | None) -> SamplerSpec:
+    """The spec itself, or by default Euler's."""
+    return spec or SamplerSpec.model_validate({"kind": "euler"})
 
 
 def autocast_dtype(precision: str) -> torch.dtype | None:

@@ -10,12 +10,16 @@ from diffusability.core.errors import DataError
 
 
 class UnreadableFiles:
-    """Reports each unreadable file once, on the console and in ``unreadable.txt``."""
+    """Reports each unreadable file once, on the console and in ``unreadable.txt``.
 
-    def __init__(self, directory: Path, dataset: Dataset, console: Console) -> None:
+    With ``writes=False`` it only counts: for ranks that hear the same reports as one that writes.
+    """
+
+    def __init__(self, directory: Path, dataset: Dataset, console: Console, *, writes: bool = True) -> None:
         self.path = directory / "unreadable.txt"
         self.dataset = dataset
         self.console = console
+        self.writes = writes
         self.seen = set(self.path.read_text().splitlines()) if self.path.is_file() else set()
 
     def report(self, reports: Sequence[str]) -> None:
@@ -28,6 +32,8 @@ class UnreadableFiles:
             if text in self.seen:
                 continue
             self.seen.add(text)
+            if not self.writes:
+                continue
             with self.path.open("a") as file:
                 file.write(text + "\n")
             self.console.print(f"[yellow]unreadable:[/yellow] {text}", highlight=False)

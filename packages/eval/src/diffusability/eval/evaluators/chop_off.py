@@ -1,5 +1,6 @@
 """What decoding keeps of an image when the latents lose their high frequencies."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -36,6 +37,17 @@ class ChopPlan:
     image_block: int
 
 
+@attrs.frozen(kw_only=True, eq=False)
+class ChopState:
+    """What a ChopOff has seen: mean PSNR at each share, of decoded and of chopped images, and pictures by index."""
+
+    plan: ChopPlan | None
+    latent_psnr: list[RunningMean]
+    rgb_psnr: list[RunningMean]
+    pictures: Mapping[int, ChoppedPictures]
+    num_samples: int
+
+
 class ChopOff(Evaluator):
     """Quality against the share of DCT coefficients that is kept, for latents and, by the same rule, for RGB itself.
 
@@ -59,7 +71,7 @@ class ChopOff(Evaluator):
         self._plan: ChopPlan | None = None
         self._latent_psnr: list[RunningMean] = []
         self._rgb_psnr: list[RunningMean] = []
-        self._pictures: list[ChoppedPictures] = []
+        self._pictures: dict[int, ChoppedPictures] = {}
         self._num_samples = 0
 
     def update(self, batch: EvaluationBatch) -> None:
@@ -74,8 +86,8 @@ class ChopOff(Evaluator):
         plan = self._settle(batch.images, batch.latents, batch.autoencoder)
         latents = crop_to_blocks(batch.latents.double(), plan.latent_block)
         images = crop_to_blocks(batch.images.double(), plan.image_block)
-        num_pictures = min(len(images), self.spec.num_pictures - len(self._pictures))
-        rows: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(num_pictures)]
+        shown = [index for index in batch.indices if index < self.spec.num_pictures]
+        rows: list[list[tuple[Tensor, Tensor]]] = [[] for _ in shown]
         for index, share in enumerate(plan.shares):
             chopped = chop(images, 1 - share, plan.image_block, self.spec.shape).clamp(-1, 1)
             kept = chop(latents, 1 - share, plan.latent_block, self.spec.shape).to(batch.latents.dtype)
@@ -89,10 +101,9 @@ class ChopOff(Evaluator):
             self._latent_psnr[index].update(self._psnr(images, decoded))
             for row, rgb, picture in zip(rows, as_pictures(chopped), as_pictures(decoded), strict=False):
                 row.append((rgb, picture))
-        self._pictures += [
-            ChoppedPictures(rgb=torch.stack([rgb for rgb, _ in row]), decoded=torch.stack([seen for _, seen in row]))
-            for row in rows
-        ]
+        for index, row in zip(shown, rows, strict=True):
+            rgb, pictures = (torch.stack([pair[place] for pair in row]) for place in (0, 1))
+            self._pictures[index] = ChoppedPictures(rgb=rgb, decoded=pictures)
         self._num_samples += len(images)
 
     def _psnr(self, images: Images, others: Images) -> Float[Tensor, " n"]:
@@ -109,12 +120,42 @@ class ChopOff(Evaluator):
         block = fitting_block_size(height, width, self.spec.block_size)
         if self._plan is None:
             shares = distinct_shares(self.spec.shares, block, self.spec.shape)
-            self._plan = ChopPlan(shares=tuple(shares), latent_block=block, image_block=block * factor)
-            self._latent_psnr = [RunningMean() for _ in shares]
-            self._rgb_psnr = [RunningMean() for _ in shares]
+            self._adopt(ChopPlan(shares=tuple(shares), latent_block=block, image_block=block * factor))
+        assert self._plan is not None
         if (block, block * factor) != (self._plan.latent_block, self._plan.image_block):
             raise DataError(f"latents of {height}x{width} need blocks of {block}, earlier ones others: give one size")
         return self._plan
+
+    def _adopt(self, plan: ChopPlan) -> None:
+        self._plan = plan
+        self._latent_psnr = [RunningMean() for _ in plan.shares]
+        self._rgb_psnr = [RunningMean() for _ in plan.shares]
+
+    def state(self) -> ChopState:
+        return ChopState(
+            plan=self._plan,
+            latent_psnr=self._latent_psnr,
+            rgb_psnr=self._rgb_psnr,
+            pictures=self._pictures,
+            num_samples=self._num_samples,
+        )
+
+    def merge(self, state: ChopState) -> None:
+        """Adds what another rank has seen.
+
+        Raises:
+            DataError: its latents were of another size.
+        """
+        if state.plan is None:
+            return
+        if self._plan is None:
+            self._adopt(state.plan)
+        if state.plan != self._plan:
+            raise DataError(f"latents of different sizes were evaluated: {self._plan!r} and {state.plan!r}")
+        for own, other in zip(self._latent_psnr + self._rgb_psnr, state.latent_psnr + state.rgb_psnr, strict=True):
+            own.merge(other)
+        self._pictures |= state.pictures
+        self._num_samples += state.num_samples
 
     def compute(self) -> list[EvalResult]:
         plan = self._plan
@@ -154,7 +195,8 @@ class ChopOff(Evaluator):
         assert latents is not None
         assert rgb is not None
         paths = draw_chop_curves(directory, latents, rgb, self.spec.max_psnr)
-        return [*paths, *draw_chopped_pictures(directory, self._pictures, latents.x)] if self._pictures else paths
+        pictures = [self._pictures[index] for index in sorted(self._pictures)]
+        return [*paths, *draw_chopped_pictures(directory, pictures, latents.x)] if pictures else paths
 
 
 def as_pictures(images: Images) -> list[Float[Tensor, "c h w"]]:

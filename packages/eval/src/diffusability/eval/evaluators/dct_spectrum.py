@@ -15,6 +15,9 @@ from diffusability.eval.specs import DCTSpectrumSpec
 from diffusability.eval.spectrum import high_frequency_share, log_amplitude_ratio, spectral_gap
 from diffusability.eval.spectrum_figure import draw_spectrum
 
+#: Spectra of latents, of pooled and of full images, if any, and how many samples they are of.
+Seen = tuple[tuple[BlockSpectrum, BlockSpectrum, BlockSpectrum] | None, int]
+
 
 def pool_to(images: Float[Tensor, "n c h w"], height: int, width: int) -> Float[Tensor, "n c h2 w2"]:
     """Average-pools images to a latent's size.
@@ -87,6 +90,25 @@ class DCTSpectrum(Evaluator):
         pooled.update(pool_to(images.double(), height, width))
         full.update(images)
         self._num_samples += len(batch.images)
+
+    def state(self) -> Seen:
+        return self._spectra, self._num_samples
+
+    def merge(self, state: Seen) -> None:
+        """Adds what another rank has seen.
+
+        Raises:
+            DataError: its latents or images were of other sizes.
+        """
+        spectra, num_samples = state
+        if spectra is None:
+            return
+        if self._spectra is None:
+            self._spectra = spectra
+        else:
+            for own, other in zip(self._spectra, spectra, strict=True):
+                own.merge(other)
+        self._num_samples += num_samples
 
     def compute(self) -> list[EvalResult]:
         if self._spectra is None:

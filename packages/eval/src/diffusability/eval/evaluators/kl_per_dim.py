@@ -13,7 +13,6 @@ class KLPerDim(Evaluator):
 
     def __init__(self) -> None:
         self._mean = RunningMean()
-        self._num_samples = 0
 
     def update(self, batch: EvaluationBatch) -> None:
         """Adds a batch.
@@ -27,9 +26,21 @@ class KLPerDim(Evaluator):
                 "evaluator 'kl-per-dim' needs a posterior with a variance, but this autoencoder's encoder is"
                 " deterministic; leave the evaluator out"
             )
-        self._mean.update(batch.posterior.kl_per_dim())
-        self._num_samples += len(batch.posterior.mean)
+        self._mean.update(batch.posterior.kl_per_dim().double().flatten(1).mean(1))
+
+    def state(self) -> RunningMean:
+        return self._mean
+
+    def merge(self, state: RunningMean) -> None:
+        self._mean.merge(state)
 
     def compute(self) -> list[EvalResult]:
-        value = self._mean.compute()
-        return [EvalResult(metric="kl_per_dim", value=value, unit="nats", num_samples=self._num_samples)]
+        return [
+            EvalResult(
+                metric="kl_per_dim",
+                value=self._mean.compute(),
+                unit="nats",
+                num_samples=self._mean.count,
+                spread=self._mean.spread(),
+            )
+        ]

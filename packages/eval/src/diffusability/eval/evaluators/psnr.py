@@ -1,7 +1,7 @@
 """PSNR of reconstructions."""
 
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
-from diffusability.eval.frames import as_frames
+from diffusability.eval.frames import as_frames, mean_of_frames
 from diffusability.eval.psnr import psnr_per_image
 from diffusability.eval.running_mean import RunningMean
 from diffusability.eval.specs import PSNRSpec
@@ -18,14 +18,18 @@ class PSNR(Evaluator):
 
     def __init__(self) -> None:
         self._mean = RunningMean()
-        self._num_samples = 0
 
     def update(self, batch: EvaluationBatch) -> None:
         assert batch.images is not None
         assert batch.reconstruction is not None
-        values = psnr_per_image(as_frames(batch.images), as_frames(batch.reconstruction))
-        self._mean.update(values.clamp(max=MAX_PSNR))
-        self._num_samples += len(batch.images)
+        values = psnr_per_image(as_frames(batch.images), as_frames(batch.reconstruction)).clamp(max=MAX_PSNR)
+        self._mean.update(mean_of_frames(values, len(batch.images)))
+
+    def state(self) -> RunningMean:
+        return self._mean
+
+    def merge(self, state: RunningMean) -> None:
+        self._mean.merge(state)
 
     def compute(self) -> list[EvalResult]:
         return [
@@ -34,7 +38,8 @@ class PSNR(Evaluator):
                 value=self._mean.compute(),
                 unit="dB",
                 higher_is_better=True,
-                num_samples=self._num_samples,
+                spread=self._mean.spread(),
+                num_samples=self._mean.count,
                 spec={"data_range": 2.0, "max_psnr": MAX_PSNR},
             )
         ]

@@ -12,6 +12,9 @@ from diffusability.eval.patches import cut_patches, patch_corners, standardize_c
 from diffusability.eval.specs import SlicedWassersteinSpec
 from diffusability.eval.wasserstein import random_directions, sliced_wasserstein
 
+#: Sides of the levels, and patches by index.
+Seen = tuple[list[int], dict[int, list[tuple[Tensor, Tensor]]]]
+
 PATCH_SIZE = 7
 SMALLEST_LEVEL = 16
 #: Distances are reported in thousandths, as in the paper.
@@ -26,20 +29,19 @@ class SlicedWasserstein(Evaluator):
     Fine levels tell of texture and sharpness, the coarsest of structure.
 
     Memory is fixed in advance: of each image and level, ``min(patches_per_image, max_patches // num_samples)`` patches
-    are kept, and images past ``num_samples`` are not used. The k-th real and the k-th generated image are cut at the
-    same places, so sets that are equal in the same order give exactly 0. Of the k-th clips, one frame is used, the same
-    of both, drawn from the seed.
+    are kept, and images of an index past ``num_samples`` are not used. The k-th real and the k-th generated image are
+    cut at the same places, so sets that are equal in the same order give exactly 0. Of the k-th clips, one frame is
+    used, the same of both, drawn from the seed.
     """
 
     needs = SlicedWassersteinSpec.needs
 
     def __init__(self, spec: SlicedWassersteinSpec) -> None:
         self.spec = spec
-        self._num_samples = 0
-        #: For each level its shorter side, and the patches of the real and of the generated images.
+        #: Shorter sides of the levels.
         self._sides: list[int] = []
-        self._real: list[Tensor] = []
-        self._generated: list[Tensor] = []
+        #: By the index of the image, for each level, patches of the real and of the generated image.
+        self._patches: dict[int, list[tuple[Tensor, Tensor]]] = {}
 
     def update(self, batch: EvaluationBatch) -> None:
         """Adds a batch.
@@ -58,41 +60,54 @@ class SlicedWasserstein(Evaluator):
         if min(batch.images.shape[-2:]) < SMALLEST_LEVEL:
             height, width = batch.images.shape[-2:]
             raise DataError(f"sliced-wasserstein needs images of at least 16x16 pixels, got {height}x{width}")
-        for real, generated in zip(batch.images, batch.generated, strict=True):
-            if self._num_samples < self.spec.num_samples:
-                self._add(self._levels(real), self._levels(generated))
-                self._num_samples += 1
+        for index, real, generated in zip(batch.indices, batch.images, batch.generated, strict=True):
+            if index < self.spec.num_samples:
+                self._add(index, self._levels(index, real), self._levels(index, generated))
 
-    def _levels(self, image: Float[Tensor, "c *t h w"]) -> list[Float[Tensor, "c _ _"]]:
+    def _levels(self, index: int, image: Float[Tensor, "c *t h w"]) -> list[Float[Tensor, "c _ _"]]:
         if image.ndim == 4:
-            frame = derived_seed(self.spec.seed, "frame", self._num_samples) % image.shape[1]
+            frame = derived_seed(self.spec.seed, "frame", index) % image.shape[1]
             image = image[:, frame]
         return [level[0] for level in laplacian_pyramid(image[None].float(), SMALLEST_LEVEL)]
 
-    def _add(self, real: list[Tensor], generated: list[Tensor]) -> None:
-        count = self.spec.resolved_patches_per_image()
-        sides = [min(level.shape[-2:]) for level in real]
-        if not self._sides:
-            self._sides = sides
-            shape = (self.spec.num_samples * count, real[0].shape[0], PATCH_SIZE**2)
-            self._real = [torch.empty(shape) for _ in sides]
-            self._generated = [torch.empty(shape) for _ in sides]
-        if sides != self._sides:
-            raise DataError(f"images of {sides[0]} pixels follow images of {self._sides[0]}: expected one size")
-        place = slice(self._num_samples * count, (self._num_samples + 1) * count)
-        for index, (first, second) in enumerate(zip(real, generated, strict=True)):
+    def _add(self, index: int, real: list[Tensor], generated: list[Tensor]) -> None:
+        self._expect([min(level.shape[-2:]) for level in real])
+        pairs = []
+        for first, second in zip(real, generated, strict=True):
             height, width = (side - PATCH_SIZE + 1 for side in first.shape[-2:])
-            corners = patch_corners(self.spec.seed, self._num_samples, count, height, width)
-            self._real[index][place] = cut_patches(first, corners.to(first.device), PATCH_SIZE).float().cpu()
-            self._generated[index][place] = cut_patches(second, corners.to(second.device), PATCH_SIZE).float().cpu()
+            corners = patch_corners(self.spec.seed, index, self.spec.resolved_patches_per_image(), height, width)
+            cut = [cut_patches(level, corners.to(level.device), PATCH_SIZE).float().cpu() for level in (first, second)]
+            pairs.append((cut[0], cut[1]))
+        self._patches[index] = pairs
+
+    def _expect(self, sides: list[int]) -> None:
+        if self._sides and sides != self._sides:
+            raise DataError(f"images of {sides[0]} pixels follow images of {self._sides[0]}: expected one size")
+        self._sides = sides
+
+    def state(self) -> Seen:
+        return self._sides, self._patches
+
+    def merge(self, state: Seen) -> None:
+        """Adds what another rank has seen.
+
+        Raises:
+            DataError: its images were of another size.
+        """
+        sides, patches = state
+        if sides:
+            self._expect(sides)
+        self._patches |= patches
 
     def compute(self) -> list[EvalResult]:
-        if self._num_samples == 0:
+        if not self._patches:
             raise DataError("no images were evaluated: sliced-wasserstein needs some of both sets")
-        count = self._num_samples * self.spec.resolved_patches_per_image()
         distances = {}
-        for side, real, generated in zip(self._sides, self._real, self._generated, strict=True):
-            first, second = standardize_channels(real[:count]), standardize_channels(generated[:count])
+        in_order = [self._patches[index] for index in sorted(self._patches)]
+        for place, side in enumerate(self._sides):
+            first, second = (
+                standardize_channels(torch.cat([levels[place][which] for levels in in_order])) for which in (0, 1)
+            )
             directions = random_directions(self.spec.seed, self.spec.num_projections, first.shape[1])
             distances[f"sliced_wasserstein_{side}"] = SCALE * sliced_wasserstein(first, second, directions)
         mean = sum(distances.values()) / len(distances)
@@ -108,7 +123,7 @@ class SlicedWasserstein(Evaluator):
                 value=value,
                 unit="1e-3",
                 higher_is_better=False,
-                num_samples=self._num_samples,
+                num_samples=len(self._patches),
                 spec=settings,
             )
             for metric, value in {"sliced_wasserstein": mean, **distances}.items()

@@ -5,7 +5,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
-from diffusability.eval.frames import as_frames
+from diffusability.eval.frames import as_frames, mean_of_frames
 from diffusability.eval.running_mean import RunningMean
 from diffusability.eval.specs import SSIMSpec
 
@@ -24,7 +24,6 @@ class SSIM(Evaluator):
 
     def __init__(self) -> None:
         self._mean = RunningMean()
-        self._num_samples = 0
 
     def update(self, batch: EvaluationBatch) -> None:
         """Adds a batch.
@@ -43,8 +42,13 @@ class SSIM(Evaluator):
                 reconstruction, images, data_range=2.0, sigma=SIGMA, reduction="none"
             )
         assert isinstance(values, torch.Tensor)
-        self._mean.update(values)
-        self._num_samples += len(batch.images)
+        self._mean.update(mean_of_frames(values, len(batch.images)))
+
+    def state(self) -> RunningMean:
+        return self._mean
+
+    def merge(self, state: RunningMean) -> None:
+        self._mean.merge(state)
 
     def compute(self) -> list[EvalResult]:
         return [
@@ -52,7 +56,8 @@ class SSIM(Evaluator):
                 metric="ssim",
                 value=self._mean.compute(),
                 higher_is_better=True,
-                num_samples=self._num_samples,
+                spread=self._mean.spread(),
+                num_samples=self._mean.count,
                 spec={"data_range": 2.0, "window": WINDOW, "sigma": SIGMA},
             )
         ]

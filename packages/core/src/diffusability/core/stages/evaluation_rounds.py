@@ -1,0 +1,221 @@
+"""Streams batches through evaluators, on all ranks, and merges what they have seen."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import attrs
+import torch
+from torch import Tensor
+
+from diffusability.core.engine.distributed import Ranks
+from diffusability.core.errors import DiffusabilityError
+from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.posterior import Posterior
+from diffusability.core.specs.components import EvaluatorSpec
+from diffusability.core.stages.evaluation_results import described
+from diffusability.core.stages.evaluation_source import OF_IMAGES, EvaluationSource, Made, Portion
+
+T = TypeVar("T")
+
+#: Fields that every rank has by itself, which do not travel.
+_MODELS = frozenset({"autoencoder", "diffusion_model", "sampler"})
+
+
+@attrs.define(eq=False)
+class _Fed:
+    """An evaluator, how many samples of the set, from the first, it takes, and its spec if it has results."""
+
+    evaluator: Evaluator
+    takes: int
+    spec: EvaluatorSpec | None
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Round:
+    """What the ranks have done since the last one.
+
+    Attributes:
+        done: samples that have been dealt with, on all ranks together.
+        total: samples that there are to deal with.
+        unreadable: reports of images that could not be read.
+    """
+
+    done: int
+    total: int
+    unreadable: Sequence[str]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Evaluation:
+    """Results, and the evaluators that can draw figures of them; both are empty on all ranks but the first."""
+
+    results: Sequence[EvalResult]
+    evaluators: Sequence[Evaluator]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Report:
+    """What one rank tells the others after a round."""
+
+    error: DiffusabilityError | None
+    done: int
+    unreadable: Sequence[str]
+    travelling: EvaluationBatch | None
+
+
+@torch.no_grad()
+def evaluate(
+    specs: Sequence[EvaluatorSpec],
+    build: Callable[[EvaluatorSpec], Evaluator],
+    source: EvaluationSource,
+    ranks: Ranks,
+    *,
+    batch_size: int = 64,
+    settings: Mapping[str, Any] | None = None,
+    others: Sequence[tuple[Evaluator, int]] = (),
+    on_round: Callable[[Round], None] = lambda done: None,
+) -> Evaluation:
+    """Evaluates on all ranks, each on its share of the batches. All ranks must call it.
+
+    The batches are the same on any number of ranks: rank r of n takes batches r, r + n, r + 2 n and so on.
+
+    Args:
+        specs: the evaluators, each with its number of samples.
+        build: makes one of them.
+        source: makes the batches.
+        ranks: this process among the others.
+        batch_size: samples in a batch.
+        settings: what numbers of generated samples depend on, such as the sampler; added to their results' ``spec``.
+        others: further evaluators, with how many samples they take, that see what is made for ``specs`` anyway.
+        on_round: called on all ranks after each round, on the first with the reports of all; may raise on all.
+
+    Raises:
+        DiffusabilityError: what one rank has raised, on all of them.
+    """
+    fed = [_fed(build(spec), spec, len(source.dataset)) for spec in specs]
+    for evaluator, takes in others:
+        most = max((one.takes for one in fed if evaluator.needs <= one.evaluator.needs), default=0)
+        fed += [_Fed(evaluator, min(takes, most), None)] if min(takes, most) else []
+    portions = _portions(fed, batch_size)
+    own = portions[ranks.rank :: ranks.size]
+    made = source.batches(own)
+    total, done = sum(len(portion.indices) for portion in portions), 0
+    for number in range(math.ceil(len(portions) / ranks.size)):
+        report = _one_round(made, own[number] if number < len(own) else None, fed, ranks)
+        reports = ranks.gathered(report)
+        errors = [one.error for one in reports if one.error is not None]
+        if errors:
+            raise errors[0]
+        travelling = [one.travelling for one in reports if one.travelling is not None]
+        if travelling:
+            _together(ranks, partial(_update_first_rank, travelling, fed, source, ranks))
+        done += sum(one.done for one in reports)
+        unreadable = [text for one in reports for text in one.unreadable]
+        on_round(Round(done=done, total=total, unreadable=unreadable))
+    return _together(ranks, partial(_finish, fed, ranks, settings or {}))
+
+
+def _fed(evaluator: Evaluator, spec: EvaluatorSpec, num_images: int) -> _Fed:
+    takes = min(spec.num_samples, num_images) if evaluator.needs & OF_IMAGES else spec.num_samples
+    return _Fed(evaluator, takes, spec)
+
+
+def _portions(fed: Sequence[_Fed], batch_size: int) -> list[Portion]:
+    """Batches that end where an evaluator has seen enough, so that each takes whole ones."""
+    portions = []
+    start = 0
+    for stop in sorted({one.takes for one in fed}):
+        needs = frozenset[str]().union(*(one.evaluator.needs for one in fed if one.takes >= stop))
+        portions += [
+            Portion(indices=range(first, min(first + batch_size, stop)), needs=needs)
+            for first in range(start, stop, batch_size)
+        ]
+        start = stop
+    return portions
+
+
+def _one_round(made: Iterator[Made], portion: Portion | None, fed: Sequence[_Fed], ranks: Ranks) -> _Report:
+    """Makes this rank's next batch and gives it to the evaluators that run here. An error is for all ranks to raise."""
+    if portion is None:
+        return _Report(error=None, done=0, unreadable=(), travelling=None)
+    try:
+        one = next(made)
+        travels: frozenset[str] = frozenset()
+        for taker in fed:
+            if one.batch is None or portion.indices.stop > taker.takes:
+                continue
+            if ranks.size == 1 or taker.evaluator.can_merge:
+                taker.evaluator.update(one.batch)
+            else:
+                travels |= taker.evaluator.needs
+        travelling = _packed(one.batch, travels) if one.batch is not None and travels else None
+    except DiffusabilityError as error:
+        return _Report(error=error, done=0, unreadable=(), travelling=None)
+    return _Report(error=None, done=len(portion.indices), unreadable=one.unreadable, travelling=travelling)
+
+
+def _packed(batch: EvaluationBatch, fields: frozenset[str]) -> EvaluationBatch:
+    """These fields of a batch, on the CPU, without models. Labels go along where there are some."""
+    names = sorted((fields | {"labels"}) - _MODELS)
+    values = {name: _moved(getattr(batch, name), torch.device("cpu")) for name in names}
+    return EvaluationBatch(indices=batch.indices, **values)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Posterior):
+        return Posterior(mean=_moved(value.mean, device), logvar=_moved(value.logvar, device))
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+def _update_first_rank(
+    batches: Sequence[EvaluationBatch], fed: Sequence[_Fed], source: EvaluationSource, ranks: Ranks
+) -> None:
+    """Gives the batches of all ranks to the evaluators that do not merge."""
+    if not ranks.is_main:
+        return
+    for batch in batches:
+        values = {name: _moved(value, ranks.device) for name, value in attrs.asdict(batch, recurse=False).items()}
+        for one in fed:
+            if not one.evaluator.can_merge and batch.indices[-1] < one.takes:
+                models = {name: _model(source, name) for name in one.evaluator.needs & _MODELS}
+                one.evaluator.update(EvaluationBatch(**(values | models)))
+
+
+def _model(source: EvaluationSource, name: str) -> Any:
+    if name == "autoencoder":
+        return source.autoencoder
+    return source.generator.model if name == "diffusion_model" else source.generator.sampler
+
+
+def _finish(fed: Sequence[_Fed], ranks: Ranks, settings: Mapping[str, Any]) -> Evaluation:
+    """Brings together on the first rank what all have seen, and computes there."""
+    for one in fed:
+        if one.evaluator.can_merge and ranks.size > 1:
+            states = ranks.gathered(None if ranks.is_main else one.evaluator.state())
+            for state in states[1:] if ranks.is_main else []:
+                one.evaluator.merge(state)
+    if not ranks.is_main:
+        return Evaluation(results=[], evaluators=[])
+    results = [
+        described(result, one.spec.kind, one.evaluator.needs, settings)
+        for one in fed
+        if one.spec is not None
+        for result in one.evaluator.compute()
+    ]
+    return Evaluation(results=results, evaluators=[one.evaluator for one in fed])
+
+
+def _together(ranks: Ranks, work: Callable[[], T]) -> T:
+    """Does work on all ranks; what one of them raises, all raise."""
+    try:
+        outcome: T | DiffusabilityError = work()
+    except DiffusabilityError as error:
+        outcome = error
+    raised = ranks.gathered(outcome if isinstance(outcome, DiffusabilityError) else None)
+    for one in raised:
+        if one is not None:
+            raise one
+    assert not isinstance(outcome, DiffusabilityError)
+    return outcome

@@ -1,0 +1,121 @@
+"""Makes the batches that evaluators see, and of each no more than what somebody needs."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+
+import attrs
+import torch
+from torch import Tensor
+
+from diffusability.core.autoencoder import Autoencoder
+from diffusability.core.dataset import Dataset
+from diffusability.core.errors import DataError
+from diffusability.core.evaluator import EvaluationBatch
+from diffusability.core.generation import ImageGenerator
+from diffusability.core.posterior import Posterior
+from diffusability.core.shapes import Images, Latents
+from diffusability.core.stages.evaluation_data import chunk_views, fixed_order
+
+#: Fields that are made of real images, of which there are only as many as the data has.
+OF_IMAGES = frozenset({"images", "labels", "posterior", "latents", "reconstruction"})
+_ENCODED = frozenset({"posterior", "latents", "reconstruction"})
+_GENERATED = frozenset({"generated", "generated_labels"})
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Portion:
+    """A batch that is to be made: which samples, and which fields of them."""
+
+    indices: range
+    needs: frozenset[str]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Made:
+    """A batch (None when none of its images could be read) and what to say of images that could not."""
+
+    batch: EvaluationBatch | None
+    unreadable: Sequence[str]
+
+
+@attrs.define(kw_only=True, eq=False, slots=False)
+class EvaluationSource:
+    """Real images, and the models that encode, decode and generate. Models are made when they are first needed.
+
+    Attributes:
+        dataset: real images; the evaluated set is a fixed sample of them, the same for every variant.
+        device: where to compute.
+        make_autoencoder: gives the autoencoder, on the device, in eval mode.
+        make_generator: gives what generates images, for a denoiser.
+        num_workers: loading processes.
+    """
+
+    dataset: Dataset
+    device: torch.device
+    make_autoencoder: Callable[[], Autoencoder]
+    make_generator: Callable[[], ImageGenerator] | None = None
+    num_workers: int = 0
+
+    @cached_property
+    def autoencoder(self) -> Autoencoder:
+        """The autoencoder."""
+        return self.make_autoencoder()
+
+    @cached_property
+    def generator(self) -> ImageGenerator:
+        """What generates images."""
+        assert self.make_generator is not None, "checked before: this stage has no denoiser"
+        return self.make_generator()
+
+    def batches(self, portions: Sequence[Portion]) -> Iterator[Made]:
+        """The batches of these portions, in order.
+
+        Raises:
+            DataError: labels are needed and the data has none.
+        """
+        size = len(self.dataset)
+        with_images = [portion for portion in portions if portion.needs & OF_IMAGES]
+        order = fixed_order(size, max((portion.indices.stop for portion in with_images), default=0))
+        chunks = [order[portion.indices.start : portion.indices.stop] for portion in with_images]
+        loaded = chunk_views(self.dataset, chunks, self.num_workers)
+        for portion in portions:
+            if not portion.needs & OF_IMAGES:
+                yield Made(batch=self._batch(portion.indices, portion.needs, None, None), unreadable=())
+                continue
+            data = next(loaded)
+            if data.data is None:
+                yield Made(batch=None, unreadable=data.unreadable)
+                continue
+            if data.labels is None and "labels" in portion.needs:
+                raise DataError("an evaluator needs labels, but this dataset has none")
+            indices = [portion.indices[place] for place in data.kept]
+            batch = self._batch(indices, portion.needs, data.data.to(self.device), data.labels)
+            yield Made(batch=batch, unreadable=data.unreadable)
+
+    @torch.no_grad()
+    def _batch(
+        self, indices: Sequence[int], needs: frozenset[str], images: Images | None, labels: Tensor | None
+    ) -> EvaluationBatch:
+        posterior: Posterior | None = None
+        latents: Latents | None = None
+        reconstruction: Images | None = None
+        if needs & _ENCODED:
+            assert images is not None
+            posterior = self.autoencoder.encode(images)
+            latents = posterior.mode()
+            if "reconstruction" in needs:
+                reconstruction = self.autoencoder.decode(latents).float().clamp(-1, 1)
+        made = self.generator.at(indices) if needs & _GENERATED else None
+        return EvaluationBatch(
+            indices=indices,
+            images=images,
+            labels=None if labels is None else labels.to(self.device),
+            posterior=posterior,
+            latents=latents,
+            reconstruction=reconstruction,
+            autoencoder=self.autoencoder if "autoencoder" in needs else None,
+            generated=None if made is None else made.images,
+            generated_labels=None if made is None else made.labels,
+            diffusion_model=self.generator.model if "diffusion_model" in needs else None,
+            sampler=self.generator.sampler if "sampler" in needs else None,
+        )
