@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from diffusability.core.normalizer import ChannelStatistics, LatentNormalizer
+from diffusability.core.normalizer import ChannelStatistics, LatentNormalizer, NormalizedLatents
 from diffusability.core.posterior import Posterior
 
 
@@ -47,3 +47,61 @@ def test_a_constant_channel_is_only_shifted_and_bad_scales_are_refused():
     assert normalized.item() == 0
     with pytest.raises(ValueError, match="positive"):
         LatentNormalizer(torch.zeros(1), torch.zeros(1))
+
+
+def test_latents_cannot_be_normalised_twice():
+    """The result's type against a second normalisation and against statistics; what is computed from it is a tensor."""
+    normalizer = LatentNormalizer(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 4.0]))
+    latents = torch.randn(3, 2, 4, 4)
+    normalized = normalizer.normalize(latents)
+    assert isinstance(normalized, NormalizedLatents)
+    torch.testing.assert_close(
+        torch.Tensor(normalized), (latents - torch.tensor([[[1.0]], [[2.0]]])) / torch.tensor([[[2.0]], [[4.0]]])
+    )
+    for again in (normalized, normalized.float(), normalized.to("cpu")):
+        with pytest.raises(TypeError, match="normalised already"):
+            normalizer.normalize(again)
+    with pytest.raises(TypeError, match="normalised already"):
+        ChannelStatistics(2).update(Posterior(mean=normalized))
+    for computed in (0.5 * normalized, normalizer.denormalize(normalized), normalized + torch.randn(3, 2, 4, 4)):
+        assert type(computed) is torch.Tensor
+    normalizer.normalize(normalizer.denormalize(normalized))
+
+
+def test_normalising_keeps_the_gradient():
+    """The gradient through the marked type against the closed form 1 / std."""
+    normalizer = LatentNormalizer(torch.tensor([1.0]), torch.tensor([4.0]))
+    latents = torch.randn(2, 1, 3, 3, requires_grad=True)
+    normalizer.normalize(latents).sum().backward()
+    assert torch.equal(latents.grad, torch.full_like(latents, 0.25))
+
+
+def test_statistics_of_each_frame_normalise_clips():
+    """Statistics of three latent frames on clips of two, by hand; too long a clip and an image are refused."""
+    mean, std = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 2.0, 4.0]])
+    normalizer = LatentNormalizer(mean, std)
+    clips = torch.full((1, 1, 2, 1, 1), 5.0)
+    normalized = normalizer.normalize(clips)
+    assert torch.Tensor(normalized).flatten().tolist() == [4.0, 1.5]
+    assert torch.equal(normalizer.denormalize(normalized), clips)
+    for shape in ((1, 1, 4, 1, 1), (1, 1, 2, 2)):
+        with pytest.raises(ValueError, match="up to 3 latent frames"):
+            normalizer.normalize(torch.zeros(shape))
+
+
+def test_statistics_of_all_frames_together_are_those_of_samples():
+    """The pooled standard deviation against samples of all frames."""
+    generator = torch.Generator().manual_seed(0)
+    mean, std = torch.tensor([[1.0, -2.0, 3.0]]), torch.tensor([[1.0, 2.0, 0.5]])
+    pooled = LatentNormalizer(mean, std).per_channel()
+    samples = mean.T + std.T * torch.randn(3, 200_000, generator=generator)
+    torch.testing.assert_close(pooled.mean, samples.mean()[None], rtol=0.01, atol=0.01)
+    torch.testing.assert_close(pooled.std, samples.std()[None], rtol=0.01, atol=0.01)
+
+
+def test_a_normaliser_takes_over_statistics_of_another_shape():
+    """Its state against the other's."""
+    normalizer = LatentNormalizer.identity(1)
+    normalizer.take_over(LatentNormalizer(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])))
+    assert normalizer.state_dict()["mean"].tolist() == [[1.0, 2.0]]
+    assert normalizer.state_dict()["std"].tolist() == [[3.0, 4.0]]

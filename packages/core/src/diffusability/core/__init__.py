@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     )
     from diffusability.core.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
     from diffusability.core.features import FeatureExtractor
-    from diffusability.core.normalizer import LatentNormalizer
+    from diffusability.core.normalizer import LatentNormalizer, NormalizedLatents
     from diffusability.core.objective import Batch, Objective, StepOutput
     from diffusability.core.posterior import Posterior
     from diffusability.core.randomness import BatchRandomness
@@ -59,7 +59,7 @@ _HOMES = {
     "errors": ("CheckpointError", "DataError", "DiffusabilityError", "PluginError", "SpecError", "TrainingError"),
     "evaluator": ("Curve", "EvalResult", "EvaluationBatch", "Evaluator"),
     "features": ("FeatureExtractor",),
-    "normalizer": ("LatentNormalizer",),
+    "normalizer": ("LatentNormalizer", "NormalizedLatents"),
     "objective": ("Batch", "Objective", "StepOutput"),
     "posterior": ("Posterior",),
     "randomness": ("BatchRandomness",),

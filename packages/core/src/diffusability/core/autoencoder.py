@@ -3,11 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from diffusability.core.build import AutoencoderInfo
+from diffusability.core.normalizer import LatentNormalizer
 from diffusability.core.posterior import Posterior
 from diffusability.core.shapes import Images, Latents
 from diffusability.core.specs.components import AutoencoderSpec
@@ -36,8 +36,8 @@ class Autoencoder(nn.Module, ABC):
         """The decoder's last normalisation and convolution, which fine-tuning may freeze. None by default."""
         return ()
 
-    def latent_scaling(self) -> tuple[Any, Any] | None:
-        """The published shift and scale of the latents (each a number or one per channel), or None."""
+    def published_normalizer(self) -> LatentNormalizer | None:
+        """The scaling of latents that was published with this autoencoder; None when there is none."""
         return None
 
     def export(self, directory: Path) -> None:

@@ -130,8 +130,12 @@ def load_diffusion_model(directory: Path) -> DiffusionModel:
     shape = tuple(config["latent_shape"])
     spec = DenoiserSpec.model_validate(config["denoiser"])
     denoiser = spec.build(BuildContext(latent_shape=shape, num_classes=config["num_classes"]))
-    normalizer = LatentNormalizer.identity(shape[0])
-    _fill(nn.ModuleDict({"denoiser": denoiser, "normalizer": normalizer}), read_weights(directory), directory)
+    weights = read_weights(directory)
+    try:
+        normalizer = LatentNormalizer(weights["normalizer.mean"], weights["normalizer.std"])
+    except KeyError as error:
+        raise CheckpointError(f"the weights in {str(directory)!r} lack the normaliser of latents: {error}") from None
+    _fill(nn.ModuleDict({"denoiser": denoiser, "normalizer": normalizer}), weights, directory)
     return DiffusionModel(
         denoiser=denoiser, normalizer=normalizer, latent_shape=shape, num_classes=config["num_classes"], spec=spec
     )

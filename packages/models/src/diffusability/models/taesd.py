@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.build import AutoencoderInfo
 from diffusability.core.errors import CheckpointError
+from diffusability.core.normalizer import LatentNormalizer
 from diffusability.core.posterior import Posterior
 from diffusability.core.shapes import Images, Latents
 from diffusability.models.weight_files import read_weight_file
@@ -109,9 +110,9 @@ class Taesd(Autoencoder):
         """The last convolution; there is no normalisation before it."""
         return (self.decoder[-1],)
 
-    def latent_scaling(self) -> tuple[float, float] | None:
+    def published_normalizer(self) -> LatentNormalizer | None:
         """Shift 0 and scale 1, except for TAEF2, for which nothing is published."""
-        return None if self.pooled_mid_blocks else (0.0, 1.0)
+        return None if self.pooled_mid_blocks else LatentNormalizer.identity(self.info.latent_channels)
 
 
 def load_half(half: nn.Sequential, path: Path, latent_channels: int) -> None:

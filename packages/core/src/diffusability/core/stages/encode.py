@@ -16,8 +16,8 @@ from diffusability.core.data.latent_cache import (
     write_shard,
 )
 from diffusability.core.dataset import Dataset
-from diffusability.core.errors import DataError
-from diffusability.core.normalizer import ChannelStatistics
+from diffusability.core.errors import DataError, SpecError
+from diffusability.core.normalizer import ChannelStatistics, LatentNormalizer
 from diffusability.core.posterior import Posterior
 from diffusability.core.progress import StageProgress
 from diffusability.core.saved_models import build_autoencoder
@@ -40,6 +40,7 @@ def run_encode(stage: PlannedStage, around: Surroundings, directory: Path) -> No
     context = around.context(stage)
     dataset = stage.data.build(context, spec.split)
     autoencoder = around.frozen(build_autoencoder(spec.autoencoder, context))
+    published = _published(spec, autoencoder)
     cache = directory / "latents"
     cache.mkdir(exist_ok=True)
     order = fixed_order(len(dataset), spec.num_samples or len(dataset))
@@ -57,7 +58,20 @@ def run_encode(stage: PlannedStage, around: Surroundings, directory: Path) -> No
             progress.update(done)
     around.stop.raise_together(around.ranks, "the shards that are finished are kept")
     if around.ranks.is_main:
-        _write_index(stage, spec, autoencoder, dataset, cache, len(shards))
+        _write_index(stage, spec, autoencoder, published, dataset, cache, len(shards))
+
+
+def _published(spec: EncodeStage, autoencoder: Autoencoder) -> LatentNormalizer | None:
+    """The normaliser that comes with the autoencoder, where the spec asks for it. Raises SpecError if there is none."""
+    if spec.normalization == "measured":
+        return None
+    normalizer = autoencoder.published_normalizer()
+    if normalizer is None:
+        raise SpecError(
+            f"normalization is 'published', and autoencoder {spec.autoencoder.kind!r} has no published scaling of its"
+            " latents; expected 'measured'"
+        )
+    return normalizer
 
 
 def _encode_shard(
@@ -107,12 +121,18 @@ def _stored(values: Tensor) -> Tensor:
 
 
 def _write_index(
-    stage: PlannedStage, spec: EncodeStage, autoencoder: Autoencoder, dataset: Dataset, cache: Path, num_shards: int
+    stage: PlannedStage,
+    spec: EncodeStage,
+    autoencoder: Autoencoder,
+    published: LatentNormalizer | None,
+    dataset: Dataset,
+    cache: Path,
+    num_shards: int,
 ) -> None:
     statistics = ChannelStatistics(autoencoder.info.latent_channels)
     for shard in range(num_shards):
         statistics.merge(shard_statistics(cache, shard))
-    normalizer = statistics.normalizer()
+    normalizer = published or statistics.normalizer()
     shape, deterministic = _shape(cache)
     index = CacheIndex(
         shard_sizes=tuple(shard_rows(cache, shard) for shard in range(num_shards)),
