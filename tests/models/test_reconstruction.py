@@ -15,6 +15,7 @@ from diffusability.core.posterior import Posterior
 from diffusability.core.saved_models import load_autoencoder
 from diffusability.models.reconstruction import Reconstruction, psnr
 from diffusability.models.specs import ReconstructionSpec
+from diffusability.models.trained_parts import freeze_decoder_tail
 
 
 class Deterministic(Autoencoder):
@@ -107,7 +108,8 @@ def test_a_deterministic_autoencoder_trains_without_a_kl_monitor(
     batch_of: Callable[..., Batch], smooth_images: Callable
 ) -> None:
     """The step of an autoencoder without a log variance: a loss, and no KL."""
-    objective = Reconstruction(autoencoder=Deterministic(), l1=1.0, mse=0.0, freeze_decoder_tail=False)
+    loss = objective_of().loss
+    objective = Reconstruction(autoencoder=Deterministic(), loss=loss)
     output = objective(batch_of(smooth_images(2, 8)))
     assert set(output.monitors) == {"psnr", "latent_std"}
     assert output.losses["reconstruction"] > 0
@@ -131,7 +133,8 @@ def test_a_frozen_tail_keeps_its_weights(batch_of: Callable[..., Batch], smooth_
 def test_freezing_a_tail_that_is_not_named_is_refused() -> None:
     """The message names the autoencoder's class."""
     with pytest.raises(SpecError, match="Deterministic names no decoder tail"):
-        Reconstruction(autoencoder=Deterministic(), l1=1.0, mse=0.0, freeze_decoder_tail=True)
+        freeze_decoder_tail(Deterministic(), True, is_pretrained=True)
+    freeze_decoder_tail(Deterministic(), None, is_pretrained=True)  # not asked for: nothing to freeze
 
 
 @torch.no_grad()

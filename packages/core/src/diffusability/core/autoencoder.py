@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -31,6 +32,19 @@ class Autoencoder(nn.Module, ABC):
     @abstractmethod
     def decode(self, latents: Latents) -> Images:
         """Images, nominally in [-1, 1], of raw latents of any height and width."""
+
+    def part_of(self, parameter: str) -> Literal["encoder", "decoder"] | None:
+        """Which half a parameter belongs to, by its dotted name; None for one that belongs to neither or both.
+
+        By default from the names that diffusers gives: ``encoder`` and ``quant_conv``, ``decoder`` and
+        ``post_quant_conv``.
+        """
+        for word in parameter.split("."):
+            if word in ("encoder", "quant_conv"):
+                return "encoder"
+            if word in ("decoder", "post_quant_conv"):
+                return "decoder"
+        return None
 
     def decoder_tail(self) -> Iterable[nn.Module]:
         """The decoder's last normalisation and convolution, which fine-tuning may freeze. None by default."""

@@ -1,6 +1,7 @@
 """A small convolutional KL autoencoder, made for few CPU seconds."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -133,6 +134,12 @@ class CompactKL(Autoencoder):
         deep: Tensor = self.decoder(latents)
         images = deep.to(latents.dtype)
         return images if self.shortcut is None else images + self.shortcut.decode(latents)
+
+    def part_of(self, parameter: str) -> Literal["encoder", "decoder"] | None:
+        """Each half of the patch shortcut goes with its half of the deep path."""
+        if parameter.startswith("shortcut."):
+            return "encoder" if parameter.startswith("shortcut.to_latent.") else "decoder"
+        return super().part_of(parameter)
 
     def decoder_tail(self) -> Iterable[nn.Module]:
         """The last normalisation and convolution; the patch shortcut is not among them."""

@@ -9,25 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffusability.core.autoencoder import Autoencoder
-from diffusability.core.errors import SpecError
 from diffusability.core.objective import Batch, Objective, StepOutput
 from diffusability.core.posterior import Posterior
 from diffusability.core.resampling import downsample
 from diffusability.core.sampler import Sampler
 from diffusability.core.saved_models import save_autoencoder
 from diffusability.core.shapes import Images, Latents, Scalar
-from diffusability.models.specs import ReconstructionSpec
-
-
-def image_distance(images: Images, reconstruction: Images, l1: float, mse: float) -> Scalar:
-    """``l1 * mean |x - y| + mse * mean (x - y)^2`` over all pixels, in float32."""
-    difference = images.float() - reconstruction.float()
-    distance = torch.zeros((), device=difference.device)
-    if l1:
-        distance = distance + l1 * difference.abs().mean()
-    if mse:
-        distance = distance + mse * difference.square().mean()
-    return distance
+from diffusability.models.reconstruction_loss import ReconstructionLoss
+from diffusability.models.reconstruction_spec import ReconstructionSpec
 
 
 def psnr(images: Images, reconstruction: Images) -> Float[Tensor, " b"]:
@@ -50,38 +39,28 @@ def latent_monitors(posterior: Posterior, latents: Latents) -> dict[str, Tensor]
 
 
 class Reconstruction(Objective):
-    """The distance of images to what is decoded from a sample of their posterior.
-
-    Raises:
-        SpecError: the decoder's tail is to be frozen, and the autoencoder names none.
-    """
+    """The distance of images to what is decoded from a sample of their posterior."""
 
     provides = ReconstructionSpec.provides
 
-    def __init__(self, *, autoencoder: Autoencoder, l1: float, mse: float, freeze_decoder_tail: bool) -> None:
+    def __init__(self, *, autoencoder: Autoencoder, loss: ReconstructionLoss) -> None:
         super().__init__()
         self.autoencoder: Autoencoder = autoencoder
-        self.l1 = l1
-        self.mse = mse
-        if freeze_decoder_tail:
-            tail = tuple(autoencoder.decoder_tail())
-            if not tail:
-                raise SpecError(
-                    f"freeze_decoder_tail is True, and {type(autoencoder).__name__} names no decoder tail;"
-                    " expected an autoencoder with a decoder_tail()"
-                )
-            for module in tail:
-                module.requires_grad_(False)
+        self.loss = loss
 
     def forward(self, batch: Batch) -> StepOutput:
-        """Encodes, samples, decodes and compares. Monitors: psnr (dB), latent_std, kl_per_dim (nats)."""
+        """Encodes, samples, decodes and compares.
+
+        Monitors: psnr (dB), latent_std, kl_per_dim (nats), and each distance before its weight where there are several.
+        """
         images = batch.data
         posterior = self.autoencoder.encode(images)
         noise = batch.randomness.normal("posterior", posterior.mean.shape[1:], images.device)
         latents = posterior.sample(noise)
         reconstruction = self.autoencoder.decode(latents)
+        terms = self.loss.terms(images, reconstruction)
         return StepOutput(
-            losses={"reconstruction": self.reconstruction_loss(images, reconstruction)},
+            losses={"reconstruction": self.loss.total(terms)},
             batch=batch,
             images=images,
             posterior=posterior,
@@ -90,12 +69,13 @@ class Reconstruction(Objective):
             monitors={
                 "psnr": psnr(images, reconstruction.detach()).mean(),
                 **latent_monitors(posterior, latents),
+                **({name: term.detach() for name, term in terms.items()} if len(terms) > 1 else {}),
             },
         )
 
     def reconstruction_loss(self, images: Images, reconstruction: Images, perceptual: bool = True) -> Scalar:
-        """The weighted sum of mean absolute and mean squared error."""
-        return image_distance(images, reconstruction, self.l1, self.mse)
+        """The weighted sum of the spec's distances; without ``perceptual``, those of pixels and frequencies alone."""
+        return self.loss(images, reconstruction, perceptual)
 
     def preview(
         self, batch: Batch, sampler: Sampler | None, decode: Callable[[Latents], Images] | None

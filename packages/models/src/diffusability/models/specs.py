@@ -7,7 +7,6 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 
 from diffusability.core.build import AutoencoderInfo, BuildContext
 from diffusability.core.specs.components import (
-    AnyAutoencoder,
     AnyDenoiser,
     AutoencoderSpec,
     ObjectiveSpec,
@@ -15,6 +14,7 @@ from diffusability.core.specs.components import (
 )
 from diffusability.models.dit_spec import DiTSpec
 from diffusability.models.parameter_counts import compact_kl_parameters
+from diffusability.models.reconstruction_spec import ReconstructionSpec
 
 if TYPE_CHECKING:
     from diffusability.core.autoencoder import Autoencoder
@@ -90,37 +90,6 @@ class CompactKLSpec(AutoencoderSpec):
             width=self.width,
             blocks=self.blocks,
             patch_shortcut=self.patch_shortcut,
-        )
-
-
-class ReconstructionSpec(ObjectiveSpec):
-    """Trains an autoencoder to reconstruct images from a sample of the posterior."""
-
-    kind: Literal["reconstruction"] = "reconstruction"
-    provides: ClassVar[frozenset[str]] = frozenset({"images", "posterior", "latents", "reconstruction"})
-    trains_on: ClassVar[Literal["images", "latents"]] = "images"
-
-    autoencoder: AnyAutoencoder
-    l1: float = Field(1.0, ge=0, description="weight of the mean absolute error")
-    mse: float = Field(0.0, ge=0, description="weight of the mean squared error")
-    freeze_decoder_tail: bool = Field(False, description="keep the decoder's last norm and convolution as they are")
-
-    @model_validator(mode="after")
-    def _some_distance(self) -> "ReconstructionSpec":
-        if self.l1 == 0 and self.mse == 0:
-            raise ValueError("l1 and mse are both 0, so nothing would be learned; give one of them a positive weight")
-        return self
-
-    def num_parameters(self, context: BuildContext) -> int | None:
-        return self.autoencoder.num_parameters(context)
-
-    def build(self, context: BuildContext) -> "Objective":
-        from diffusability.core.saved_models import build_autoencoder
-        from diffusability.models.reconstruction import Reconstruction
-
-        autoencoder = build_autoencoder(self.autoencoder, context)
-        return Reconstruction(
-            autoencoder=autoencoder, l1=self.l1, mse=self.mse, freeze_decoder_tail=self.freeze_decoder_tail
         )
 
 

@@ -84,6 +84,8 @@ def _train_findings(
     yield from _reference_findings(stage, here)
     yield from _batch_findings(stage, spec, here, num_ranks)
     yield from _caught((*here, "objective"), lambda: objective.num_parameters(context))
+    if context.image_shape is not None:
+        yield from _caught((*here, "objective"), partial(objective.check_images, context.image_shape))
     for index, regularizer in enumerate(spec.regularizers):
         path = (*here, "regularizers", index)
         missing = needs_of(regularizer, context) - objective.provides

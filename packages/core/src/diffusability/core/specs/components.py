@@ -35,6 +35,10 @@ class AutoencoderSpec(PluginSpec):
         """Parameter count without building it, or None."""
         return None
 
+    def is_pretrained(self, context: BuildContext) -> bool:
+        """True when its weights come from outside of the run, as published or saved ones do. Must not import torch."""
+        return False
+
     def build(self, context: BuildContext) -> "Autoencoder":
         """Makes the module, on the CPU, in float32."""
         raise TypeError(f"{type(self).__name__} must implement build()")
@@ -68,6 +72,13 @@ class ObjectiveSpec(PluginSpec):
     def num_parameters(self, context: BuildContext) -> int | None:
         """Parameter count without building it, or None."""
         return None
+
+    def check_images(self, image_shape: tuple[int, ...]) -> None:
+        """Looks, before anything starts, whether it can work on images of shape ``(c, *t, h, w)``.
+
+        Raises:
+            ValueError: with a sentence that says what does not fit.
+        """
 
     def build(self, context: BuildContext) -> "Objective":
         """Makes the module."""

@@ -27,6 +27,10 @@ class StageAutoencoderSpec(AutoencoderSpec):
         spec = context.stage_autoencoder(self.stage)
         return spec.num_parameters(context) if spec is not None else None
 
+    def is_pretrained(self, context: BuildContext) -> bool:
+        spec = context.stage_autoencoder(self.stage)
+        return spec is not None and spec.is_pretrained(context)
+
     def build(self, context: BuildContext) -> "Autoencoder":
         from diffusability.core.saved_models import load_autoencoder
 
@@ -53,6 +57,9 @@ class SavedAutoencoderSpec(AutoencoderSpec):
 
     def num_parameters(self, context: BuildContext) -> int | None:
         return self._inner().num_parameters(context)
+
+    def is_pretrained(self, context: BuildContext) -> bool:
+        return True
 
     def build(self, context: BuildContext) -> "Autoencoder":
         from diffusability.core.saved_models import load_autoencoder
