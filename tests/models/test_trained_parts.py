@@ -14,6 +14,7 @@ from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import SpecError
 from diffusability.core.objective import Batch
 from diffusability.core.saved_models import save_autoencoder
+from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.stages.surroundings import Surroundings
 from diffusability.core.stages.train import build_task, data_context
 from diffusability.models.reconstruction import Reconstruction
@@ -92,6 +93,13 @@ def test_the_tail_of_a_pretrained_autoencoder_stays_by_default(tmp_path: Path) -
     ):
         parameters = objective_of(**settings).autoencoder.named_parameters()
         assert {name for name, value in parameters if not value.requires_grad} == expected
+
+
+def test_every_parameter_of_every_own_kind_belongs_to_a_half() -> None:
+    """The names of each kind that is built from its spec alone: none is left over, and both halves are there."""
+    for kind in ("compact-kl", "compact-video-kl", "taesd"):
+        autoencoder = AutoencoderSpec.model_validate({"kind": kind}).build(BuildContext())
+        assert {autoencoder.part_of(name) for name, _ in autoencoder.named_parameters()} == {"encoder", "decoder"}
 
 
 @pytest.mark.integration

@@ -1,6 +1,7 @@
 """A small causal KL autoencoder of clips, made for few CPU seconds."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -156,6 +157,12 @@ class CompactVideoKL(Autoencoder):
         if self.to_patch is not None:
             decoded = decoded + F.pixel_shuffle(self.to_patch(frames), self.info.spatial_factor)
         return unfold_time(_by_clip(decoded.to(latents.dtype), num_frames), self.info.temporal_factor)
+
+    def part_of(self, parameter: str) -> Literal["encoder", "decoder"] | None:
+        """Each half of the patch shortcut goes with its half of the deep path."""
+        if parameter.startswith("to_"):
+            return "encoder" if parameter.startswith("to_latent.") else "decoder"
+        return super().part_of(parameter)
 
     def decoder_tail(self) -> Iterable[nn.Module]:
         """The last normalisation and convolution; the patch shortcut is not among them."""

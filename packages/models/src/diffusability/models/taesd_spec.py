@@ -49,6 +49,9 @@ class TaesdSpec(AutoencoderSpec):
         ends = 9 * width * (3 + self.latent_channels)
         return 2 * (half + ends + width) + self.latent_channels + 3
 
+    def is_pretrained(self, context: BuildContext) -> bool:
+        return self.encoder is not None or self.decoder is not None
+
     def build(self, context: BuildContext) -> "Autoencoder":
         from diffusability.models.taesd import Taesd, load_half
 
