@@ -5,8 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from diffusability.core.engine.distributed import Ranks
+from diffusability.core.engine.engine_state import load_engine, save_engine
 from diffusability.core.errors import CheckpointError
 
 MANIFEST = "manifest.json"
-#: What a ZeRO stage shards in a checkpoint; DeepSpeed converts between stages that shard the same.
-_EXCHANGEABLE = {0: "nothing", 1: "optimizer", 2: "optimizer", 3: "weights"}
+#: Of the files in a checkpoint. Another one was written by other code, and is not continued.
+_FORMAT = 2
 _NAME = re.compile(r"step-(\d{8})")
+
+
+@attrs.frozen(kw_only=True)
+class Layout:
+    """How many ranks train, and what of the engine they share out."""
+
+    num_ranks: int
+    zero_stage: int
+
+    def __str__(self) -> str:
+        return f"{self.num_ranks} rank{'s' if self.num_ranks > 1 else ''} at ZeRO stage {self.zero_stage}"
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -68,20 +78,21 @@ class Checkpoints:
         if final.is_dir():  # `newest` has put aside what is not whole
             return
         working = self.directory / ".writing"
-        layout = {"num_ranks": self.ranks.size, "zero_stage": engine.zero_optimization_stage()}
+        layout = Layout(num_ranks=self.ranks.size, zero_stage=engine.zero_optimization_stage())
         if self.ranks.is_main:
             shutil.rmtree(working, ignore_errors=True)
             working.mkdir(parents=True)
         self.ranks.barrier()
 
         def write() -> None:
-            engine.save_checkpoint(str(working), tag=final.name, client_state=state, save_latest=False)
+            save_engine(engine, working, self.ranks)
+            torch.save(state, working / _state_file(self.ranks.rank))
             if averages is not None and self.ranks.is_main:
-                save_file(averages, working / final.name / "ema.safetensors")
+                save_file(averages, working / "ema.safetensors")
 
         def publish() -> None:
-            _write_manifest(working / final.name, layout)
-            os.replace(working / final.name, final)
+            _write_manifest(working, layout)
+            os.replace(working, final)
 
         failure = _failure_of(write)
         if not self.ranks.any(failure is not None):
@@ -91,7 +102,6 @@ class Checkpoints:
                 shutil.rmtree(working, ignore_errors=True)
             raise CheckpointError(_save_failure(final, failure)) from failure
         if self.ranks.is_main:
-            shutil.rmtree(working, ignore_errors=True)
             for old in self.steps()[: -self.keep]:
                 shutil.rmtree(self.path(old))
         self.ranks.barrier()
@@ -115,60 +125,30 @@ class Checkpoints:
                 os.replace(self.path(step), aside)
         return self.ranks.gathered((found, skipped))[0]
 
-    def is_foreign(self, step: int, zero_stage: int) -> bool:
-        """True when a checkpoint must be converted to fit this number of ranks at this ZeRO stage.
+    def written_by(self, step: int) -> Layout:
+        """The ranks and the ZeRO stage that wrote a whole checkpoint."""
+        manifest = _manifest(self.path(step))
+        return Layout(num_ranks=manifest["num_ranks"], zero_stage=manifest["zero_stage"])
 
-        Without sharding, any number of ranks can load it.
+    def restore(self, engine: Any, step: int) -> Restored:
+        """Loads a whole checkpoint into the engine, on any number of ranks and at any ZeRO stage.
 
         Raises:
-            CheckpointError: it was written at a stage that DeepSpeed cannot convert to this one.
+            CheckpointError: it lacks a parameter of the engine's module.
         """
-        manifest = _manifest(self.path(step))
-        wrote, now = (manifest["num_ranks"], manifest["zero_stage"]), (self.ranks.size, zero_stage)
-        if wrote == now or wrote[1] == now[1] == 0:
-            return False
-        if _EXCHANGEABLE[wrote[1]] != _EXCHANGEABLE[now[1]]:
-            raise CheckpointError(
-                f"checkpoint {str(self.path(step))!r} was written at ZeRO stage {wrote[1]}, and cannot be continued at"
-                f" stage {now[1]}: only stages 1 and 2 can be exchanged; run it with engine.zero_stage {wrote[1]}, on"
-                " any number of ranks, or remove the stage's checkpoints to train it anew"
-            )
-        return True
-
-    def restore(self, engine: Any, step: int, converted: bool) -> Restored:
-        """Loads a whole checkpoint into the engine, by way of DeepSpeed's universal format when ``converted``.
-
-        An engine that is to load a converted one must have been initialised for that.
-        """
-        directory = self.directory / ".universal" if converted else self.directory
-        if converted and self.ranks.is_main:
-            shutil.rmtree(directory, ignore_errors=True)
-            convert_to_universal(self.path(step), directory / self.path(step).name)
-        self.ranks.barrier()
-        path, state = engine.load_checkpoint(str(directory), tag=self.path(step).name)
-        if path is None:
-            raise CheckpointError(f"DeepSpeed could not load checkpoint {str(self.path(step))!r}")
-        self.ranks.barrier()
-        if converted and self.ranks.is_main:
-            shutil.rmtree(directory)
-        averages_file = self.path(step) / "ema.safetensors"
+        path = self.path(step)
+        load_engine(engine, path, self.ranks)
+        own = path / _state_file(self.ranks.rank)
+        is_mine = self.written_by(step).num_ranks == self.ranks.size
+        state = torch.load(own if is_mine else path / _state_file(0), weights_only=True)
+        averages_file = path / "ema.safetensors"
         averages = load_file(averages_file, device=str(self.ranks.device)) if averages_file.is_file() else None
-        return Restored(step=step, state=state["diffusability"], averages=averages)
+        self.ranks.barrier()
+        return Restored(step=step, state=state, averages=averages)
 
 
-def convert_to_universal(source: Path, target: Path) -> None:
-    """Converts a sharded checkpoint so that any number of ranks at any sharded stage can load it.
-
-    Raises:
-        CheckpointError: DeepSpeed's converter failed; with the last line that it printed.
-    """
-    target.mkdir(parents=True)
-    words = ["--input_folder", str(source), "--output_folder", str(target), "--inject_missing_state"]
-    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        raise CheckpointError(f"checkpoint {str(source)!r} could not be converted for this number of ranks: {last}")
+def _state_file(rank: int) -> str:
+    return f"state-{rank:05d}.pt"
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -195,20 +175,24 @@ def _save_failure(final: Path, failure: Exception | None) -> str:
     )
 
 
-def _write_manifest(folder: Path, layout: dict[str, int]) -> None:
+def _write_manifest(folder: Path, layout: Layout) -> None:
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
     for name in sizes:
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
-    (folder / MANIFEST).write_text(json.dumps({"torch": torch.__version__, **layout, "bytes": sizes}, indent=2) + "\n")
+    content = {"format": _FORMAT, "torch": torch.__version__, **attrs.asdict(layout), "bytes": sizes}
+    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _fault(folder: Path) -> str | None:
     """What is wrong with a checkpoint on disk, or None."""
     try:
-        sizes = _manifest(folder)["bytes"]
+        manifest = _manifest(folder)
+        sizes = manifest["bytes"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"its {MANIFEST} cannot be read ({type(error).__name__})"
+    if manifest.get("format") != _FORMAT:
+        return f"it has format {manifest.get('format', 1)!r}, and format {_FORMAT} is read"
     for name, size in sizes.items():
         path = folder / name
         if not path.is_file():

@@ -36,13 +36,8 @@ def deepspeed_config(spec: TrainStage, engine: EngineSpec, num_ranks: int) -> di
     return {**own, **further, "zero_optimization": zero}
 
 
-def initialize(
-    task: TrainTask, spec: TrainStage, engine: EngineSpec, ranks: Ranks, load_universal: bool = False
-) -> Any:
-    """A DeepSpeed engine around the task's trainable parameters, with AdamW.
-
-    ``load_universal`` prepares it to load a converted checkpoint.
-    """
+def initialize(task: TrainTask, spec: TrainStage, engine: EngineSpec, ranks: Ranks) -> Any:
+    """A DeepSpeed engine around the task's trainable parameters, with AdamW."""
     import deepspeed
 
     trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
@@ -61,7 +56,7 @@ def initialize(
             model=task.to(ranks.device),
             optimizer=optimizer,
             model_parameters=trainable,
-            config=deepspeed_config(spec, engine, ranks.size) | {"checkpoint": {"load_universal": load_universal}},
+            config=deepspeed_config(spec, engine, ranks.size),
             dist_init_required=False,
         )
     return made

@@ -1,6 +1,10 @@
-"""Weights that each rank holds a part of: ZeRO stage 3 keeps flat shards, the lower stages whole tensors."""
+"""Weights that each rank holds a part of: ZeRO stage 3 keeps flat shards, the lower stages whole tensors.
 
-from collections.abc import Mapping
+Where the weights that compute are rounded (bf16, fp16), what counts is their float32 master; ZeRO stages 1 and 2 keep
+a piece of it on each rank.
+"""
+
+from collections.abc import Collection, Mapping
 
 import torch
 import torch.distributed as dist
@@ -14,27 +18,61 @@ def is_sharded(parameter: nn.Parameter) -> bool:
     return hasattr(parameter, "ds_tensor")
 
 
-def local_values(module: nn.Module) -> dict[str, Tensor]:
-    """What this rank holds of each parameter: its flat shard, or the whole tensor. Not copies."""
+def _has_pieces_of_master(parameter: nn.Parameter) -> bool:
+    return hasattr(parameter, "_hp_mapping") and parameter.dtype != torch.float32
+
+
+def local_values(module: nn.Module, names: Collection[str] | None = None) -> dict[str, Tensor]:
+    """What this rank holds of each parameter, or of those named: its flat part, or the whole tensor. Not copies.
+
+    Rounded weights that train are represented by their float32 masters.
+    """
     return {
-        name: (parameter.ds_tensor if is_sharded(parameter) else parameter).detach()  # type: ignore[attr-defined]
+        name: _local_value(parameter).detach()
         for name, parameter in module.named_parameters()
+        if names is None or name in names
     }
+
+
+def _local_value(parameter: nn.Parameter) -> Tensor:
+    if is_sharded(parameter):
+        return _local_shard(parameter)
+    if _has_pieces_of_master(parameter):
+        mapping = parameter._hp_mapping  # type: ignore[attr-defined]
+        return torch.empty(0, device=parameter.device) if mapping is None else mapping.hp_fragment
+    return parameter
+
+
+def _local_shard(parameter: nn.Parameter) -> Tensor:
+    from deepspeed.runtime.swap_tensor.partitioned_param_swapper import PartitionedParamStatus
+    from deepspeed.utils import safe_get_local_fp32_param
+
+    shard: Tensor = parameter.ds_tensor  # type: ignore[attr-defined]
+    is_here = shard.status == PartitionedParamStatus.AVAILABLE  # type: ignore[attr-defined]
+    if parameter.requires_grad and not (is_here and shard.dtype == torch.float32):
+        master: Tensor = safe_get_local_fp32_param(parameter)
+        return master
+    return shard
 
 
 @torch.no_grad()
 def gathered(module: nn.Module, values: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
     """Whole tensors on the CPU of the first rank from every rank's local values; nothing on the others.
 
-    All ranks must call it. One parameter at a time is whole, so that the others' memory does not grow.
+    All ranks must call it, with values of the same parameters. One parameter at a time is whole, so that the others'
+    memory does not grow.
     """
     whole: dict[str, Tensor] = {}
     for name, parameter in module.named_parameters():
+        if name not in values:
+            continue
         value = values[name].to(ranks.device)
         if is_sharded(parameter):
             value = _joined(value, ranks)[: parameter.ds_numel].view(parameter.ds_shape)  # type: ignore[attr-defined]
+        elif _has_pieces_of_master(parameter):
+            value = _pieced_together(parameter, value, ranks)
         if ranks.is_main:
-            whole[name] = value.float().cpu().clone()
+            whole[name] = value.float().cpu().clone().contiguous()
     return whole
 
 
@@ -46,11 +84,29 @@ def _joined(shard: Tensor, ranks: Ranks) -> Tensor:
     return torch.cat([part.flatten() for part in parts])
 
 
+def _pieced_together(parameter: nn.Parameter, piece: Tensor, ranks: Ranks) -> Tensor:
+    whole = torch.zeros(parameter.numel(), device=ranks.device)
+    first, size = _place(parameter)
+    whole[first : first + size] = piece
+    if ranks.size > 1:
+        dist.all_reduce(whole)
+    return whole.view(parameter.shape)
+
+
+def _place(parameter: nn.Parameter) -> tuple[int, int]:
+    mapping = parameter._hp_mapping  # type: ignore[attr-defined]
+    return (0, 0) if mapping is None else (mapping.lp_fragment_address.start, mapping.lp_fragment_address.numel)
+
+
 def local_part(parameter: nn.Parameter, whole: Tensor, ranks: Ranks) -> Tensor:
     """This rank's part of a whole tensor, in the form of ``local_values``: ZeRO-3's shards are padded with zeros."""
+    if _has_pieces_of_master(parameter) and not is_sharded(parameter):
+        first, size = _place(parameter)
+        return whole.flatten()[first : first + size]
     if not is_sharded(parameter):
         return whole
-    size = parameter.ds_tensor.numel()  # type: ignore[attr-defined]
+    shard: Tensor = parameter.ds_tensor  # type: ignore[attr-defined]
+    size = shard.ds_numel if shard.numel() == 0 else shard.numel()  # type: ignore[attr-defined]
     padded = torch.zeros(size * ranks.size, dtype=whole.dtype, device=whole.device)
     padded[: whole.numel()] = whole.flatten()
-    return padded[ranks.rank * size : (ranks.rank + 1) * size].view(parameter.ds_tensor.shape)  # type: ignore[attr-defined]
+    return padded[ranks.rank * size : (ranks.rank + 1) * size]

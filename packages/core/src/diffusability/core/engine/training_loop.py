@@ -160,7 +160,7 @@ class TrainingLoop:
 
     def save(self, done: int) -> None:
         """Writes a checkpoint after ``done`` steps."""
-        state = {"diffusability": {"means": self.means.sums}}
+        state = {"means": self.means.sums}
         averages = self.ema.gathered(self.engine.module, self.ranks) if self.ema is not None else None
         self.checkpoints.save(self.engine, done, state, averages)
 

@@ -5,12 +5,13 @@ from functools import cached_property
 
 import attrs
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffusability.core.build import BuildContext
 from diffusability.core.dataset import Dataset
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.engine.ema import ExponentialMovingAverage
+from diffusability.core.engine.engine_state import persistent_buffers
 from diffusability.core.engine.sharded_weights import gathered, local_values
 from diffusability.core.engine.task import TrainTask
 from diffusability.core.objective import Objective
@@ -68,11 +69,5 @@ class InferenceCopy:
         return objective if objective is not None else self._copy.objective
 
     def _filled(self, weights: Mapping[str, Tensor]) -> Objective:
-        buffers = dict(_persistent_buffers(self.task))
-        self._copy.load_state_dict(dict(weights) | buffers)
+        self._copy.load_state_dict(dict(weights) | persistent_buffers(self.task))
         return self._copy.objective
-
-
-def _persistent_buffers(module: nn.Module) -> dict[str, object]:
-    parameters = {name for name, _ in module.named_parameters()}
-    return {name: value for name, value in module.state_dict().items() if name not in parameters}

@@ -10,7 +10,7 @@ import attrs
 
 from diffusability.core.build import BuildContext
 from diffusability.core.dataset import Dataset
-from diffusability.core.engine.checkpoints import Checkpoints, Restored
+from diffusability.core.engine.checkpoints import Checkpoints, Layout, Restored
 from diffusability.core.engine.deepspeed_engine import initialize
 from diffusability.core.engine.ema import ExponentialMovingAverage
 from diffusability.core.engine.metrics_log import MetricsLog, RunningMeans
@@ -49,15 +49,14 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Non
     newest, skipped = checkpoints.newest()
     for sentence in skipped:
         around.console.print(f"[yellow]{sentence}[/yellow]", highlight=False)
-    converted = newest is not None and checkpoints.is_foreign(newest, stage.engine.zero_stage)
-    engine = initialize(task, spec, stage.engine, around.ranks, load_universal=converted)
+    engine = initialize(task, spec, stage.engine, around.ranks)
     ema = ExponentialMovingAverage(task, spec.ema.half_life_steps) if spec.ema is not None else None
     trackers = [tracker.build(context) for tracker in spec.trackers] if around.ranks.is_main else []
     log = MetricsLog(directory / "metrics.jsonl", trackers)
     first_step, means = 0, RunningMeans()
     if newest is not None:
-        restored = checkpoints.restore(engine, newest, converted)
-        first_step, means = _resume(stage, around, engine, ema, restored, converted)
+        restored = checkpoints.restore(engine, newest)
+        first_step, means = _resume(stage, around, engine, ema, restored, checkpoints.written_by(newest))
     if around.ranks.is_main:
         log.cut_after(first_step)
     unreadable = UnreadableFiles(directory, dataset, around.console)
@@ -103,12 +102,13 @@ def _resume(
     engine: Any,
     ema: ExponentialMovingAverage | None,
     restored: Restored,
-    converted: bool,
+    wrote: Layout,
 ) -> tuple[int, RunningMeans]:
     """The step to go on from and the running means that the log had then."""
     if ema is not None and restored.averages is not None:
         ema.load(engine.module, restored.averages, around.ranks)
-    how = f", converted for {around.ranks.size} rank(s) at ZeRO stage {stage.engine.zero_stage}" if converted else ""
+    now = Layout(num_ranks=around.ranks.size, zero_stage=stage.engine.zero_stage)
+    how = "" if wrote == now else f", written by {wrote}, converted for {now}"
     around.console.print(f"  {stage.name}: resumes after step {restored.step}{how}", highlight=False)
     state: Mapping[str, tuple[float, int]] = restored.state["means"]
     return restored.step, RunningMeans(state)
