@@ -16,10 +16,10 @@ from diffusability.core.engine.distributed import Ranks
 from diffusability.core.engine.ema import ExponentialMovingAverage
 from diffusability.core.engine.learning_rate import learning_rate_factor
 from diffusability.core.engine.metrics_log import MetricsLog, RunningMeans
+from diffusability.core.engine.numerical_guard import NumericalGuard
 from diffusability.core.engine.resources import gradient_norms, peak_memory_bytes
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.engine.task import TaskOutput
-from diffusability.core.errors import TrainingError
 from diffusability.core.progress import StageProgress
 from diffusability.core.seeds import derived_seed
 from diffusability.core.specs.stages import TrainStage
@@ -42,6 +42,7 @@ class TrainingLoop:
         num_workers: loading processes.
         ranks: this process among the others.
         ema: average of the weights, if one is kept.
+        guard: keeps out what is not finite.
         checkpoints: where to save.
         log: the metrics file, and the trackers.
         stop: whether the run was asked to stop.
@@ -57,6 +58,7 @@ class TrainingLoop:
     num_workers: int
     ranks: Ranks
     ema: ExponentialMovingAverage | None
+    guard: NumericalGuard
     checkpoints: Checkpoints
     log: MetricsLog
     stop: StopRequest
@@ -73,7 +75,7 @@ class TrainingLoop:
         """Trains from ``first_step`` to the last step of the stage.
 
         Raises:
-            TrainingError: a loss is not finite.
+            TrainingError: losses or gradients of too many steps in a row were not finite.
             StoppedOnRequest: after a checkpoint was written.
         """
         iterator = self._batches(first_step)
@@ -102,6 +104,8 @@ class TrainingLoop:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         norm = None
+        observed: list[dict[str, float]] = []
+        self.guard.begin(step)
         for accumulation in range(self.engine.gradient_accumulation_steps()):
             waited = time.perf_counter()
             loaded = next(iterator)
@@ -109,33 +113,25 @@ class TrainingLoop:
             if loaded.unreadable:
                 self._num_unreadable = self.on_unreadable(loaded.unreadable)
             # For code that draws from torch's global generator: the same numbers when a step is repeated.
-            torch.manual_seed(derived_seed(self.seed, "global", step, accumulation, self.ranks.rank))
+            global_seed = derived_seed(self.seed, "global", step, accumulation, self.ranks.rank)
+            torch.manual_seed(global_seed)
             output: TaskOutput = self.engine(moved(loaded.batch, self.ranks.device))
-            self._observe(output, step)
-            self.engine.backward(output.loss)
+            observed.append(_values(output))
+            self.engine.backward(self.guard.watched(output, observed[-1], loaded.batch, global_seed))
             if self._logs_gradient_norms(step + 1) and self.engine.is_gradient_accumulation_boundary():
                 self._gradient_norms = gradient_norms(self.engine)
             norm = clip_gradients(self.engine, self.spec.gradient_clip)
+            self.guard.drop_gradients_unless_finite(self.engine, norm)
             self.engine.step()
+        if not self.guard.was_updated(self.engine, norm):
+            return
         norm = norm if norm is not None else sharded_gradient_norm(self.engine)
+        for values in observed:
+            self.means.add(values)
         if norm is not None:
             self.means.add({"grad_norm": norm})
         if self.ema is not None:
             self.ema.update(self.engine.module)
-
-    def _observe(self, output: TaskOutput, step: int) -> None:
-        named = {"loss": output.loss.detach(), **output.terms, **output.monitors}
-        values = dict(zip(named, torch.stack([value.float() for value in named.values()]).tolist(), strict=True))
-        for name in ("loss", *output.terms):
-            if not math.isfinite(values[name]):
-                broken = [term for term in output.terms if not math.isfinite(values[term])] or ["loss"]
-                kept = self.checkpoints.steps()
-                raise TrainingError(
-                    f"loss term {broken[0]!r} became {values[broken[0]]} at step {step}; "
-                    + (f"the last checkpoint is of step {kept[-1]}" if kept else "there is no checkpoint yet")
-                    + "; a lower learning rate or a gradient_clip often helps"
-                )
-        self.means.add(values)
 
     def _after(self, done: int, progress: StageProgress) -> None:
         """Everything that follows a step: the log, the hooks, the checkpoint, and stopping."""
@@ -160,7 +156,7 @@ class TrainingLoop:
 
     def save(self, done: int) -> None:
         """Writes a checkpoint after ``done`` steps."""
-        state = {"means": self.means.sums}
+        state = {"means": self.means.sums, "guard": self.guard.state()}
         averages = self.ema.gathered(self.engine.module, self.ranks) if self.ema is not None else None
         self.checkpoints.save(self.engine, done, state, averages)
 
@@ -178,12 +174,19 @@ class TrainingLoop:
             "step_time_s": busy / steps,
             "data_wait_s": self._data_wait_s / steps,
             "memory_bytes": max(memory for _, memory in parts),
+            "num_skipped": self.guard.num_skipped,
             **self._gradient_norms,
         }
         if self._num_unreadable:
             metrics["num_unreadable"] = self._num_unreadable
         if self.ranks.is_main:
             self.log.write(metrics)
-        progress.update(done, f"loss {means['loss']:.4g}  {metrics['samples_per_s']:.0f} samples/s")
+        progress.update(done, f"loss {means.get('loss', math.nan):.4g}  {metrics['samples_per_s']:.0f} samples/s")
         self.means.reset()
         self._busy_s, self._data_wait_s, self._timed_steps = 0.0, 0.0, 0
+
+
+def _values(output: TaskOutput) -> dict[str, float]:
+    """The losses and monitors of a forward pass as numbers, fetched at once."""
+    named = {"loss": output.loss.detach(), **output.terms, **output.monitors}
+    return dict(zip(named, torch.stack([value.float() for value in named.values()]).tolist(), strict=True))

@@ -26,7 +26,7 @@ OPTIMISATION_KEYS = ("lr", "grad_norm", "samples_per_s", "step_time_s", "data_wa
 #: Gradient norms of groups of modules, where they are logged.
 GROUP_NORM_PREFIX = "grad_norm/"
 #: Counters, which say nothing as a curve.
-COUNTERS = ("samples", "epoch", "time", "seconds")
+COUNTERS = ("samples", "num_skipped", "num_unreadable", "epoch", "time", "seconds")
 EVALUATION_PREFIX = "eval/"
 #: Points of a line that a reader can tell apart.
 MOST_POINTS = 800

@@ -55,6 +55,9 @@ class TrainStage(StageSpec):
     batch_size: PositiveInt = Field(32, description="samples per optimizer step, over all ranks")
     steps: PositiveInt = Field(description="optimizer steps")
     gradient_clip: PositiveFloat | None = Field(1.0, description="largest global gradient norm; null for no clipping")
+    max_skipped: Annotated[PositiveInt, Incidental()] = Field(
+        10, description="steps in a row with a loss or gradient that is not finite, after which training stops"
+    )
     ema: EMASpec | None = None
     log_every: Annotated[PositiveInt, Incidental()] = 10
     log_gradient_norms: Annotated[bool, Incidental()] = Field(

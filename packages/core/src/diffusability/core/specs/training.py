@@ -17,6 +17,7 @@ _SET_ELSEWHERE = {
     "optimizer": "optimizer",
     "scheduler": "learning_rate",
     "zero_optimization.stage": "engine.zero_stage",
+    "zero_optimization.compute_grad_norm": "what watches for gradients that are not finite",
     "bf16": "engine.precision",
     "fp16": "engine.precision",
     "torch_autocast": "engine.precision",

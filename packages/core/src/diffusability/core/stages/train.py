@@ -14,6 +14,7 @@ from diffusability.core.engine.checkpoints import Checkpoints, Layout, Restored
 from diffusability.core.engine.deepspeed_engine import initialize
 from diffusability.core.engine.ema import ExponentialMovingAverage
 from diffusability.core.engine.metrics_log import MetricsLog, RunningMeans
+from diffusability.core.engine.numerical_guard import NumericalGuard
 from diffusability.core.engine.step_trace import StepTrace
 from diffusability.core.engine.training_loop import TrainingLoop
 from diffusability.core.progress import StageProgress
@@ -38,7 +39,7 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Non
     """Trains until the last step and writes ``model/``; continues from the newest whole checkpoint.
 
     Raises:
-        TrainingError: a loss is not finite.
+        TrainingError: losses or gradients of too many steps in a row were not finite.
         StoppedOnRequest: a signal asked for it; a checkpoint was written.
     """
     spec = stage.spec
@@ -51,11 +52,13 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Non
         around.console.print(f"[yellow]{sentence}[/yellow]", highlight=False)
     engine = initialize(task, spec, stage.engine, around.ranks)
     ema = ExponentialMovingAverage(task, spec.ema.half_life_steps) if spec.ema is not None else None
+    guard = NumericalGuard(folder=directory / "nonfinite", ranks=around.ranks, max_skipped=spec.max_skipped)
     trackers = [tracker.build(context) for tracker in spec.trackers] if around.ranks.is_main else []
     log = MetricsLog(directory / "metrics.jsonl", trackers)
     first_step, means = 0, RunningMeans()
     if newest is not None:
         restored = checkpoints.restore(engine, newest)
+        guard.load(restored.state["guard"])
         first_step, means = _resume(stage, around, engine, ema, restored, checkpoints.written_by(newest))
     if around.ranks.is_main:
         log.cut_after(first_step)
@@ -79,6 +82,7 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Non
         num_workers=stage.data.num_workers,
         ranks=around.ranks,
         ema=ema,
+        guard=guard,
         checkpoints=checkpoints,
         log=log,
         stop=around.stop,

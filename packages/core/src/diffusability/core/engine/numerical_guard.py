@@ -1,0 +1,172 @@
+"""Keeps a loss or gradient that is not finite away from the weights, on all ranks at once."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from diffusability.core.engine.distributed import Ranks
+from diffusability.core.engine.engine_state import persistent_buffers
+from diffusability.core.engine.nonfinite_batch import NonfiniteBatch
+from diffusability.core.engine.sharded_weights import gathered, local_values
+from diffusability.core.engine.task import TaskOutput
+from diffusability.core.errors import TrainingError
+from diffusability.core.objective import Batch
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _MicroBatch:
+    """What is needed to write a micro batch down, should its step turn out broken."""
+
+    batch: Batch
+    accumulation: int
+    global_seed: int
+    broken_term: str | None
+    value: float
+
+
+@attrs.frozen(kw_only=True)
+class _Report:
+    """What one rank knows of the first broken step in a row."""
+
+    rank: int
+    accumulation: int
+    term: str
+    value: float
+    path: str
+
+
+@attrs.define(kw_only=True, eq=False)
+class NumericalGuard:
+    """Skips the update of steps whose loss or gradient is not finite, counts them, and stops after too many in a row.
+
+    It costs no communication: a loss that is not finite is made to give gradients that are not finite, the reduction
+    of gradients carries those to all ranks, and the global gradient norm, which is computed anyway, tells every rank.
+
+    Attributes:
+        folder: where the batches of a step that stopped training are written.
+        ranks: this process among the others.
+        max_skipped: so many skipped steps in a row stop training.
+        num_skipped: skipped steps of this stage so far.
+        num_in_a_row: skipped steps since the last update.
+    """
+
+    folder: Path
+    ranks: Ranks
+    max_skipped: int
+    num_skipped: int = 0
+    num_in_a_row: int = 0
+    _step: int = 0
+    _micro_batches: list[_MicroBatch] = attrs.field(factory=list)
+    _first_broken: tuple[int, list[_MicroBatch]] | None = None
+
+    def state(self) -> dict[str, int]:
+        """What a checkpoint keeps."""
+        return {"num_skipped": self.num_skipped, "num_in_a_row": self.num_in_a_row}
+
+    def load(self, state: Mapping[str, int]) -> None:
+        """Goes on from a checkpoint."""
+        self.num_skipped, self.num_in_a_row = state["num_skipped"], state["num_in_a_row"]
+
+    def begin(self, step: int) -> None:
+        """A new step begins, at which no micro batch was seen yet."""
+        self._step = step
+        self._micro_batches = []
+
+    def watched(self, output: TaskOutput, values: Mapping[str, float], batch: Batch, global_seed: int) -> Tensor:
+        """The loss to run backward from: as it is, or poisoned when it or one of its terms is not finite.
+
+        ``values`` are the losses by name, on the CPU.
+        """
+        broken = next((name for name in (*output.terms, "loss") if not math.isfinite(values[name])), None)
+        self._micro_batches.append(
+            _MicroBatch(
+                batch=batch,
+                accumulation=len(self._micro_batches),
+                global_seed=global_seed,
+                broken_term=broken,
+                value=values[broken] if broken is not None else math.nan,
+            )
+        )
+        # A term may be infinite and its gradient not, or its weight 0: NaN times any gradient is NaN.
+        return output.loss if broken is None else output.loss * math.nan
+
+    def drop_gradients_unless_finite(self, engine: Any, norm: float | None) -> None:
+        """Before the update of an engine without sharding: without gradients AdamW leaves all as it is.
+
+        Sharding engines find the norm inside the update, and drop their gradients and partitions there.
+        """
+        if norm is not None and not math.isfinite(norm):
+            engine.zero_grad()
+
+    def was_updated(self, engine: Any, norm: float | None) -> bool:
+        """True when the step that has just ended changed the weights; the same on all ranks.
+
+        Raises:
+            TrainingError: too many steps in a row were skipped.
+        """
+        if (norm is None or math.isfinite(norm)) and engine.was_step_applied():
+            self.num_in_a_row = 0
+            self._first_broken = None
+            return True
+        self.num_skipped += 1
+        self.num_in_a_row += 1
+        if self._first_broken is None:
+            self._first_broken = (self._step, self._micro_batches)
+        if self.num_in_a_row >= self.max_skipped:
+            self._stop(engine.module)
+        return False
+
+    def _stop(self, module: nn.Module) -> None:
+        """Writes what is needed to repeat the first broken step, and raises. The weights are still those it had."""
+        assert self._first_broken is not None
+        step, micro_batches = self._first_broken
+        weights = self.folder / f"step-{step:08d}-weights.safetensors"
+        if self.ranks.is_main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        whole = gathered(module, local_values(module), self.ranks)  # a collective call: the folder exists after it
+        self.ranks.barrier()
+        if self.ranks.is_main:
+            buffers = {name: value.cpu().contiguous() for name, value in persistent_buffers(module).items()}
+            save_file(whole | buffers, weights)
+        first = _first_of(self.ranks.gathered(self._written(micro_batches, weights)))
+        is_loss = first.term != "gradient"
+        what = f"loss term {first.term!r} became {first.value}" if is_loss else "the gradient was not finite"
+        raise TrainingError(
+            f"{what} at step {step} on rank {first.rank}, and {self.num_in_a_row} steps in a row had to be skipped"
+            f" (max_skipped {self.max_skipped}); the weights are as before them, and the batch to repeat it with is"
+            f" {first.path!r}; a lower learning rate or a gradient_clip often helps"
+        )
+
+    def _written(self, micro_batches: list[_MicroBatch], weights: Path) -> list[_Report]:
+        """Writes this rank's broken micro batches, or all when the losses of all ranks were finite."""
+        broken = [one for one in micro_batches if one.broken_term is not None]
+        if not self.ranks.any(bool(broken)):
+            broken = micro_batches
+        reports = []
+        for one in broken:
+            term = one.broken_term or "gradient"
+            saved = NonfiniteBatch(
+                batch=one.batch,
+                rank=self.ranks.rank,
+                accumulation=one.accumulation,
+                term=term,
+                value=one.value,
+                global_seed=one.global_seed,
+                weights=weights,
+            )
+            path = str(saved.write(self.folder))
+            reports.append(
+                _Report(rank=self.ranks.rank, accumulation=one.accumulation, term=term, value=one.value, path=path)
+            )
+        return reports
+
+
+def _first_of(reports_by_rank: list[list[_Report]]) -> _Report:
+    """The micro batch that broke first."""
+    reports = [report for reports in reports_by_rank for report in reports]
+    return min(reports, key=lambda report: (report.accumulation, report.rank))
