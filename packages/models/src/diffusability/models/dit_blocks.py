@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffusability.models.attention import attend, gelu
 from diffusability.models.dit_architecture import FREQUENCY_SIZE, DiTArchitecture, Norm, TimeFrequencies
 from diffusability.models.positions import rotate, time_frequencies
 
@@ -66,7 +67,7 @@ class Attention(nn.Module):
             keys = F.rms_norm(keys, self.key_scale.shape, self.key_scale.to(keys.dtype), EPSILON)
         if rotary is not None:
             queries, keys = rotate(queries, *rotary), rotate(keys, *rotary)
-        mixed = F.scaled_dot_product_attention(queries, keys, values)
+        mixed = attend(queries, keys, values)
         projected: Tensor = self.projection(mixed.transpose(1, 2).flatten(2))
         return projected
 
@@ -81,7 +82,7 @@ class GELUMLP(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tokens:
         """Tokens, each mapped alone."""
-        mapped: Tensor = self.second(F.gelu(self.first(tokens), approximate="tanh"))
+        mapped: Tensor = self.second(gelu(self.first(tokens)))
         return mapped
 
 
