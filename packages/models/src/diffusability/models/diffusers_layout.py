@@ -1,0 +1,150 @@
+"""What a diffusers configuration says about an autoencoder, and whether a folder holds one. Free of torch."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from diffusability.core.build import AutoencoderInfo
+from diffusability.core.errors import CheckpointError, nearest
+from diffusability.models.weight_files import read_header
+
+CONFIG = "config.json"
+_WEIGHTS = "diffusion_pytorch_model"
+_CLASS = "_class_name"
+
+Config = Mapping[str, Any]
+
+
+@attrs.frozen
+class Layout:
+    """How to read the configuration of one class of diffusers.
+
+    Attributes:
+        factors: spatial and temporal factor.
+        latent_channels: name of the entry with the channels of the latents.
+        image_channels: name of the entry with the channels of the images.
+        clips: True when it takes clips.
+    """
+
+    factors: Callable[[Config], tuple[int, int]]
+    latent_channels: str = "latent_channels"
+    image_channels: str = "in_channels"
+    clips: bool = False
+
+
+def _levels(name: str) -> Callable[[Config], tuple[int, int]]:
+    return lambda config: (2 ** (len(config[name]) - 1), 1)
+
+
+def _cogvideox(config: Config) -> tuple[int, int]:
+    return 2 ** (len(config["block_out_channels"]) - 1), int(config.get("temporal_compression_ratio", 4))
+
+
+def _wan(config: Config) -> tuple[int, int]:
+    halvings: list[bool] = config.get("temperal_downsample", [False, True, True])
+    patch = config.get("patch_size") or 1
+    return 2 ** len(halvings) * patch, 2 ** sum(halvings)
+
+
+def _ltx(config: Config) -> tuple[int, int]:
+    halvings = 2 ** sum(config["spatio_temporal_scaling"])
+    spatial = config.get("spatial_compression_ratio") or config.get("patch_size", 4) * halvings
+    return spatial, config.get("temporal_compression_ratio") or config.get("patch_size_t", 1) * halvings
+
+
+def _ratios(config: Config) -> tuple[int, int]:
+    return config["spatial_compression_ratio"], config["temporal_compression_ratio"]
+
+
+#: The classes that can be used, by name.
+LAYOUTS: Mapping[str, Layout] = {
+    "AutoencoderKL": Layout(_levels("block_out_channels")),
+    "AutoencoderKLFlux2": Layout(_levels("block_out_channels")),
+    "AutoencoderTiny": Layout(_levels("encoder_block_out_channels")),
+    "AutoencoderDC": Layout(_levels("encoder_block_out_channels")),
+    "AutoencoderKLCogVideoX": Layout(_cogvideox, clips=True),
+    "AutoencoderKLWan": Layout(_wan, latent_channels="z_dim", clips=True),
+    "AutoencoderKLQwenImage": Layout(_wan, latent_channels="z_dim", image_channels="input_channels", clips=True),
+    "AutoencoderKLLTXVideo": Layout(_ltx, clips=True),
+    "AutoencoderKLCosmos": Layout(_ratios, clips=True),
+    "AutoencoderKLHunyuanVideo": Layout(_ratios, clips=True),
+}
+
+
+def class_of(config: Config, where: str) -> str:
+    """The class that a configuration is for. Raises CheckpointError when that is no autoencoder known here."""
+    name = config.get(_CLASS)
+    if name not in LAYOUTS:
+        known = list(LAYOUTS)
+        raise CheckpointError(
+            f"{where} is for class {name!r}, which is no autoencoder that can be used; {nearest(name, known)}expected"
+            f" one of {', '.join(known)}"
+        )
+    return str(name)
+
+
+def info_of(config: Config, patchify: bool = False) -> AutoencoderInfo:
+    """The shape facts of a configuration of a known class; ``patchify`` puts 2 by 2 latent pixels into channels."""
+    layout = LAYOUTS[config[_CLASS]]
+    spatial, temporal = layout.factors(config)
+    side = 2 if patchify else 1
+    return AutoencoderInfo(
+        latent_channels=config[layout.latent_channels] * side**2,
+        spatial_factor=spatial * side,
+        temporal_factor=temporal,
+        image_channels=config.get(layout.image_channels, 3),
+        takes_clips=layout.clips,
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration in a folder.
+
+    Raises:
+        CheckpointError: there is none, it is not JSON, or it is for something else than a known autoencoder.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        hint = "it holds a whole pipeline: name the part with subfolder, often 'vae'; " if is_pipeline(folder) else ""
+        raise CheckpointError(
+            f"{str(folder)!r} holds no autoencoder: {CONFIG} is missing; {hint}expected what diffusers' save_pretrained"
+            f" writes: {CONFIG} and {_WEIGHTS}.safetensors"
+        )
+    try:
+        config = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{str(path)!r} is not valid JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{str(path)!r} holds a {type(config).__name__}; expected a configuration of diffusers")
+    class_of(config, repr(str(path)))
+    return config
+
+
+def is_pipeline(folder: Path) -> bool:
+    """True for the folder of a whole pipeline of diffusers."""
+    return (folder / "model_index.json").is_file()
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files with the weights of an autoencoder, each looked at.
+
+    One safetensors file, or the shards that an index names, or else a torch file, which is read as weights only.
+
+    Raises:
+        CheckpointError: one is missing or cut short.
+    """
+    index = folder / f"{_WEIGHTS}.safetensors.index.json"
+    if index.is_file():
+        files = [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+    else:
+        files = [folder / f"{_WEIGHTS}.safetensors"]
+        if not files[0].is_file() and (folder / f"{_WEIGHTS}.bin").is_file():
+            return [folder / f"{_WEIGHTS}.bin"]
+    for file in files:
+        if not file.is_file():
+            raise CheckpointError(f"{str(folder)!r} is incomplete: {file.name} is missing")
+        read_header(file)
+    return files
