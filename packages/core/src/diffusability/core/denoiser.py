@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from torch import nn
 
 from diffusability.core.shapes import Labels, Latents, Predictions, Times
+from diffusability.core.specs.components import DenoiserSpec
 
 
 class Denoiser(nn.Module, ABC):
@@ -16,11 +17,14 @@ class Denoiser(nn.Module, ABC):
         learn_sigma: whether the prediction has twice the latents' channels; the second half is for objectives that
             learn a variance (``prediction.chunk(2, dim=1)``).
         self_conditioning: whether ``forward`` takes an earlier estimate of the clean latents.
+        spec: the configuration that rebuilds this architecture, where it is another than what it was built from: one
+            without a file of weights to start from.
     """
 
     num_classes: int | None = None
     learn_sigma: bool = False
     self_conditioning: bool = False
+    spec: DenoiserSpec | None = None
 
     @abstractmethod
     def forward(

@@ -21,7 +21,7 @@ def attend(queries: Heads, keys: Heads, values: Heads) -> Heads:
     if _products_are_faster(queries):
         with torch.autocast("cpu", enabled=False):
             mixed = _products(queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1))
-        return mixed.unflatten(0, queries.shape[:2])
+        return mixed.view(*queries.shape[:2], *mixed.shape[1:])
     return F.scaled_dot_product_attention(queries, keys, values)
 
 

@@ -102,16 +102,26 @@ class DiTArchitecture:
         return self.latent_shape[0] * (2 if self.learn_sigma else 1)
 
     @property
+    def differences(self) -> str:
+        """In what it differs from the DiT of Peebles & Xie (2023), in words; empty for the original's options."""
+        square = len(self.latent_shape) == 3 and self.latent_shape[1] == self.latent_shape[2]
+        plain = self.mlp_size == 4 * self.hidden_size
+        found = {
+            f"latents of shape {self.latent_shape!r} are not square images": not square,
+            "no classes": self.num_classes is None,
+            f"positions {self.positions!r}": self.positions != "sin-cos",
+            f"norm {self.norm!r}": self.norm != "layer",
+            f"activation {self.activation!r}": self.activation != "gelu",
+            f"{self.mlp_size} hidden units": self.activation == "gelu" and not plain,
+            "qk_norm": self.qk_norm,
+            "self_conditioning": self.self_conditioning,
+        }
+        return ", ".join(words for words, differs in found.items() if differs)
+
+    @property
     def is_original(self) -> bool:
-        """True for the function and the parameters of Peebles & Xie (2023), for square image latents."""
-        return (
-            len(self.latent_shape) == 3
-            and self.latent_shape[1] == self.latent_shape[2]
-            and self.num_classes is not None
-            and (self.positions, self.norm, self.activation) == ("sin-cos", "layer", "gelu")
-            and not self.qk_norm
-            and not self.self_conditioning
-        )
+        """True for the parameters and, but for ``time_frequencies``, the function of Peebles & Xie (2023)."""
+        return not self.differences
 
 
 def cut_into_patches(

@@ -1,12 +1,13 @@
 """The kind ``dit``. Free of torch."""
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
 from diffusability.core.build import BuildContext
-from diffusability.core.errors import SpecError
+from diffusability.core.errors import CheckpointError, SpecError
 from diffusability.core.specs.components import DenoiserSpec
 from diffusability.models.dit_architecture import (
     DIT_SIZES,
@@ -20,6 +21,7 @@ from diffusability.models.dit_architecture import (
     swiglu_size,
 )
 from diffusability.models.parameter_counts import dit_parameters
+from diffusability.models.weight_files import check_weight_file
 
 if TYPE_CHECKING:
     from diffusability.core.denoiser import Denoiser
@@ -49,6 +51,9 @@ class DiTSpec(DenoiserSpec):
     )
     time_frequencies: TimeFrequencies = Field(
         "dit", description="spacing of the time's sinusoids: as in the original DiT, or as in diffusers' DiT"
+    )
+    pretrained: Path | None = Field(
+        None, description="weights to start from: a published DiT (.pt, .safetensors), or one of diffusers or of ours"
     )
 
     @field_validator("size")
@@ -112,6 +117,13 @@ class DiTSpec(DenoiserSpec):
             time_frequencies=self.time_frequencies,
         )
 
+    def check_inputs(self) -> None:
+        if self.pretrained is not None:
+            try:
+                check_weight_file(self.pretrained)
+            except CheckpointError as error:
+                raise ValueError(str(error)) from None
+
     def num_parameters(self, context: BuildContext) -> int | None:
         if context.latent_shape is None:
             return None
@@ -122,4 +134,10 @@ class DiTSpec(DenoiserSpec):
 
         if context.latent_shape is None:
             raise SpecError(f"DiT {self.size!r} needs to know the shape of its latents, and the context has none")
-        return DiT(self.architecture(context.latent_shape, context.num_classes))
+        model = DiT(self.architecture(context.latent_shape, context.num_classes))
+        if self.pretrained is not None:
+            from diffusability.models.dit_checkpoints import load_pretrained
+
+            load_pretrained(model, self.pretrained)
+        model.spec = self.model_copy(update={"pretrained": None})  # rebuilt without this file
+        return model

@@ -25,7 +25,7 @@ def starting_model(spec: DenoiserSpec, context: BuildContext) -> DiffusionModel:
             normalizer=LatentNormalizer.identity(context.latent_shape[0]),
             latent_shape=context.latent_shape,
             num_classes=denoiser.num_classes,
-            spec=spec,
+            spec=denoiser.spec or spec,
         )
     model = load_diffusion_model(context.stage_directory(spec.stage) / "model")
     found = (model.latent_shape, model.num_classes)

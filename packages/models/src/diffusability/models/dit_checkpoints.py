@@ -1,0 +1,193 @@
+"""Weights of DiTs in the layouts of others: of the published checkpoints (Peebles & Xie 2023) and of diffusers."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from diffusability.core.errors import CheckpointError
+from diffusability.models.dit import DiT
+from diffusability.models.dit_architecture import DiTArchitecture
+from diffusability.models.weight_files import read_weight_file
+
+Weights = Mapping[str, Tensor]
+Layout = Literal["original", "diffusers"]
+
+#: Our name of a module, the original's, and that of diffusers, outside of the blocks.
+_OUTSIDE = (
+    ("patch_embedding", "x_embedder.proj", "pos_embed.proj"),
+    ("time_embedding.first", "t_embedder.mlp.0", "transformer_blocks.0.norm1.emb.timestep_embedder.linear_1"),
+    ("time_embedding.second", "t_embedder.mlp.2", "transformer_blocks.0.norm1.emb.timestep_embedder.linear_2"),
+    ("final.linear", "final_layer.linear", "proj_out_2"),
+)
+_LABELS = (
+    "label_embedding.weight",
+    "y_embedder.embedding_table.weight",
+    "transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight",
+)
+#: The same within a block.
+_INSIDE = (
+    ("attention.projection", "attn.proj", "attn1.to_out.0"),
+    ("mlp.first", "mlp.fc1", "ff.net.0.proj"),
+    ("mlp.second", "mlp.fc2", "ff.net.2"),
+)
+_MODULATION = {"original": "blocks.{}.adaLN_modulation.1", "diffusers": "transformer_blocks.{}.norm1.linear"}
+_FINAL_MODULATION = {"original": "final_layer.adaLN_modulation.1", "diffusers": "proj_out_1"}
+_BLOCKS = {"original": "blocks", "diffusers": "transformer_blocks"}
+_KINDS = ("weight", "bias")
+#: Fixed, and computed again.
+_IGNORED = {"pos_embed", "pos_embed.pos_embed"}
+
+
+def layout_of(weights: Weights) -> Layout | None:
+    """Whose names these are; None for ours and for unknown ones."""
+    if "x_embedder.proj.weight" in weights:
+        return "original"
+    return "diffusers" if "pos_embed.proj.weight" in weights else None
+
+
+def _names(architecture: DiTArchitecture, layout: Layout) -> dict[str, str]:
+    """Our names of the tensors that are stored alike, and theirs."""
+    column = 1 if layout == "original" else 2
+    pairs = [(row[0], row[column]) for row in _OUTSIDE]
+    for index in range(architecture.depth):
+        pairs += [(f"blocks.{index}.{row[0]}", f"{_BLOCKS[layout]}.{index}.{row[column]}") for row in _INSIDE]
+        if layout == "original":
+            pairs.append((f"blocks.{index}.attention.qkv", f"blocks.{index}.attn.qkv"))
+    names = {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in pairs for kind in _KINDS}
+    return names | ({} if architecture.num_classes is None else {_LABELS[0]: _LABELS[column]})
+
+
+def _modulations(architecture: DiTArchitecture, layout: Layout) -> list[str]:
+    blocks = [_MODULATION[layout].format(index) for index in range(architecture.depth)]
+    return [*blocks, _FINAL_MODULATION[layout]]
+
+
+def _channels_last(values: Tensor, architecture: DiTArchitecture) -> Tensor:
+    """Outputs of a token from our order (channel, row, column) to theirs (row, column, channel)."""
+    return values.view(architecture.out_channels, -1, *values.shape[1:]).transpose(0, 1).flatten(0, 1)
+
+
+def _channels_first(values: Tensor, architecture: DiTArchitecture) -> Tensor:
+    return values.view(-1, architecture.out_channels, *values.shape[1:]).transpose(0, 1).flatten(0, 1)
+
+
+def exported(weights: Weights, architecture: DiTArchitecture, layout: Layout) -> dict[str, Tensor]:
+    """Our weights under their names. The architecture must be one that the layout can hold."""
+    theirs = {name: weights[ours] for ours, name in _names(architecture, layout).items()}
+    patch = f"{_OUTSIDE[0][1 if layout == 'original' else 2]}.weight"
+    theirs[patch] = theirs[patch].reshape(-1, architecture.latent_shape[0], *architecture.patch)
+    sizes = [6 * architecture.hidden_size] * architecture.depth + [2 * architecture.hidden_size]
+    for kind in _KINDS:
+        parts = torch.split(weights[f"modulation.{kind}"], sizes)
+        theirs |= {f"{name}.{kind}": part for name, part in zip(_modulations(architecture, layout), parts, strict=True)}
+        final = f"{_OUTSIDE[3][1 if layout == 'original' else 2]}.{kind}"
+        theirs[final] = _channels_last(theirs[final], architecture)
+        if layout == "diffusers":
+            for index in range(architecture.depth):
+                qkv = weights[f"blocks.{index}.attention.qkv.{kind}"].chunk(3)
+                attention = f"transformer_blocks.{index}.attn1.to_"
+                theirs |= {f"{attention}{letter}.{kind}": part for letter, part in zip("qkv", qkv, strict=True)}
+    if layout == "diffusers":  # every block has a copy of the embeddings
+        shared = {name: value for name, value in theirs.items() if ".0.norm1.emb." in name}
+        for index in range(1, architecture.depth):
+            theirs |= {name.replace(".0.", f".{index}.", 1): value for name, value in shared.items()}
+    return {name: value.contiguous() for name, value in theirs.items()}
+
+
+def imported(weights: Weights, architecture: DiTArchitecture, layout: Layout) -> dict[str, Tensor]:
+    """Their weights under our names. Raises CheckpointError when a tensor is missing or one is left over."""
+    used: set[str] = set()
+
+    def take(name: str) -> Tensor:
+        used.add(name)
+        if name not in weights:
+            raise CheckpointError(f"{name!r} is missing among the {len(weights)} tensors of the checkpoint")
+        return weights[name]
+
+    ours = {name: take(theirs) for name, theirs in _names(architecture, layout).items()}
+    ours["patch_embedding.weight"] = ours["patch_embedding.weight"].flatten(1)
+    for kind in _KINDS:
+        ours[f"modulation.{kind}"] = torch.cat([take(f"{n}.{kind}") for n in _modulations(architecture, layout)])
+        ours[f"final.linear.{kind}"] = _channels_first(ours[f"final.linear.{kind}"], architecture)
+        if layout == "diffusers":
+            for index in range(architecture.depth):
+                attention = f"transformer_blocks.{index}.attn1.to_"
+                ours[f"blocks.{index}.attention.qkv.{kind}"] = torch.cat(
+                    [take(f"{attention}{letter}.{kind}") for letter in "qkv"]
+                )
+    copies = re.compile(r"transformer_blocks\.\d+\.norm1\.emb\.")
+    left = [name for name in weights if name not in used | _IGNORED and not copies.match(name)]
+    if left:
+        raise CheckpointError(
+            f"the checkpoint has {len(left)} tensors that this DiT does not have, such as {left[0]!r}"
+        )
+    return ours
+
+
+def load_pretrained(model: DiT, path: Path) -> None:
+    """Fills a DiT with the weights of a file: published, of diffusers, or of our own names.
+
+    Raises:
+        CheckpointError: it cannot be read, or is of another size, of which both are named.
+    """
+    weights = read_weight_file(path)
+    architecture = model.architecture
+    layout = layout_of(weights)
+    if layout is None:
+        ours = {name.removeprefix("denoiser."): value for name, value in weights.items() if "normalizer." not in name}
+    else:
+        _compare_sizes(weights, architecture, layout, path)
+        if not architecture.is_original:
+            raise CheckpointError(
+                f"{str(path)!r} has the layout of {_WORDS[layout]}, which has only the original's options;"
+                f" this DiT differs: {architecture.differences}"
+            )
+        ours = imported(weights, architecture, layout)
+    _fill(model, ours, path)
+
+
+_WORDS = {"original": "the published DiTs", "diffusers": "diffusers' DiTTransformer2DModel"}
+
+
+def _compare_sizes(weights: Weights, architecture: DiTArchitecture, layout: Layout, path: Path) -> None:
+    patch = weights["x_embedder.proj.weight" if layout == "original" else "pos_embed.proj.weight"]
+    depth = len({name.split(".")[1] for name in weights if name.startswith(f"{_BLOCKS[layout]}.")})
+    labels = weights.get(_LABELS[1 if layout == "original" else 2])
+    outputs = len(weights["final_layer.linear.bias" if layout == "original" else "proj_out_2.bias"])
+    found = {
+        "blocks": depth,
+        "width": patch.shape[0],
+        "latent channels": patch.shape[1],
+        "patch size": patch.shape[-1],
+        "classes": None if labels is None else len(labels) - 1,
+        "output channels": outputs // patch.shape[-1] ** 2,
+    }
+    built = {
+        "blocks": architecture.depth,
+        "width": architecture.hidden_size,
+        "latent channels": architecture.latent_shape[0],
+        "patch size": architecture.patch_size,
+        "classes": architecture.num_classes,
+        "output channels": architecture.out_channels,
+    }
+    differ = [f"{name} {found[name]!r} against {built[name]!r}" for name in found if found[name] != built[name]]
+    if differ:
+        raise CheckpointError(
+            f"{str(path)!r} is of another size than this DiT (checkpoint against model): {', '.join(differ)}"
+        )
+
+
+def _fill(model: DiT, weights: Weights, path: Path) -> None:
+    own: dict[str, Tensor] = model.state_dict()
+    for name in [*own, *weights]:
+        expected, found = (tuple(held[name].shape) if name in held else None for held in (own, weights))
+        if expected != found:
+            raise CheckpointError(
+                f"{str(path)!r} does not fit this DiT: {name!r} has shape {found!r} in the checkpoint,"
+                f" and {expected!r} in the model"
+            )
+    model.load_state_dict(dict(weights))
