@@ -13,18 +13,13 @@ from diffusability.core.normalizer import LatentNormalizer
 from diffusability.core.objective import Batch
 from diffusability.core.randomness import BatchRandomness
 from diffusability.core.saved_models import load_diffusion_model
+from diffusability.models.denoising_objective import drop_labels
 from diffusability.models.dit_spec import DIT_SIZES, DiTSize
 from diffusability.models.euler import EulerSampler
-from diffusability.models.flow_matching import (
-    FlowMatching,
-    drop_labels,
-    interpolate,
-    logit_normal_times,
-    means_by_time,
-    uniform_times,
-    velocity,
-)
-from diffusability.models.specs import FlowMatchingSpec
+from diffusability.models.flow_matching import FlowMatching, interpolate, velocity
+from diffusability.models.flow_matching_spec import FlowMatchingSpec
+from diffusability.models.time_bins import means_by_time
+from diffusability.models.training_times import logit_normal_times, uniform_times
 
 SHAPE = (3, 4, 4)
 

@@ -65,7 +65,7 @@ def test_the_sampler_takes_steps_and_guidance_from_its_spec() -> None:
     """The built sampler's settings against the spec's."""
     sampler = SamplerSpec.model_validate({"kind": "euler", "steps": 7, "guidance_scale": 2}).build(BuildContext())
     assert isinstance(sampler, EulerSampler)
-    assert (sampler.steps, sampler.guidance_scale) == (7, 2.0)
+    assert (sampler.steps, sampler.guidance.scale) == (7, 2.0)
 
 
 @pytest.mark.parametrize(

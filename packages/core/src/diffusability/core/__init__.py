@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from diffusability.core.features import FeatureExtractor
     from diffusability.core.normalizer import LatentNormalizer, NormalizedLatents
     from diffusability.core.objective import Batch, Objective, StepOutput
+    from diffusability.core.parametrisation import Parametrisation
     from diffusability.core.posterior import Posterior
     from diffusability.core.randomness import BatchRandomness
     from diffusability.core.regularizer import Regularizer
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         TrackerSpec,
     )
     from diffusability.core.tracker import Tracker
+    from diffusability.core.velocity_model import VelocityModel
 
 _HOMES = {
     "autoencoder": ("Autoencoder",),
@@ -61,6 +63,7 @@ _HOMES = {
     "features": ("FeatureExtractor",),
     "normalizer": ("LatentNormalizer", "NormalizedLatents"),
     "objective": ("Batch", "Objective", "StepOutput"),
+    "parametrisation": ("Parametrisation",),
     "posterior": ("Posterior",),
     "randomness": ("BatchRandomness",),
     "regularizer": ("Regularizer",),
@@ -88,6 +91,7 @@ _HOMES = {
         "TrackerSpec",
     ),
     "tracker": ("Tracker",),
+    "velocity_model": ("VelocityModel",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

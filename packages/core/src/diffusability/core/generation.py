@@ -52,7 +52,7 @@ class ImageGenerator:
             labels = randomness.integers("sampling-labels", self.model.num_classes, self.device)
         dtype = self.autocast_dtype
         with torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
-            normalized = self.sampler.sample(self.model.denoiser, noise, labels)
+            normalized = self.sampler.sample(self.model.velocity_model(), noise, labels, randomness)
         decoded = self.decode(self.model.normalizer.denormalize(normalized.float()))
         return Generated(images=decoded.float().clamp(-1, 1), labels=labels)
 

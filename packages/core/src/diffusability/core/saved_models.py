@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.build import BuildContext
 from diffusability.core.denoiser import Denoiser
-from diffusability.core.errors import CheckpointError
+from diffusability.core.errors import CheckpointError, SpecError
 from diffusability.core.normalizer import LatentNormalizer
+from diffusability.core.parametrisation import VELOCITIES, Parametrisation
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
+from diffusability.core.velocity_model import VelocityModel
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -98,11 +100,12 @@ class DiffusionModel:
     """A trained denoiser with all that sampling needs.
 
     Attributes:
-        denoiser: predicts velocities of normalised latents.
+        denoiser: predicts what ``parametrisation`` says of normalised latents.
         normalizer: maps between raw and normalised latents.
         latent_shape: shape ``(c, *t, h, w)`` of one sample.
         num_classes: class labels; None for an unconditional model.
         spec: the configuration that rebuilds the denoiser.
+        parametrisation: what the denoiser predicts, and along which path.
     """
 
     denoiser: Denoiser
@@ -110,6 +113,11 @@ class DiffusionModel:
     latent_shape: tuple[int, ...]
     num_classes: int | None
     spec: DenoiserSpec
+    parametrisation: Parametrisation = VELOCITIES
+
+    def velocity_model(self) -> VelocityModel:
+        """The denoiser as samplers take it."""
+        return VelocityModel(self.denoiser, self.parametrisation, self.normalizer)
 
 
 def save_diffusion_model(model: DiffusionModel, directory: Path) -> None:
@@ -119,6 +127,7 @@ def save_diffusion_model(model: DiffusionModel, directory: Path) -> None:
         "denoiser": model.spec.model_dump(mode="json"),
         "latent_shape": list(model.latent_shape),
         "num_classes": model.num_classes,
+        "parametrisation": model.parametrisation.config(),
     }
     modules = nn.ModuleDict({"denoiser": model.denoiser, "normalizer": model.normalizer})
     _write(directory, config, modules.state_dict())
@@ -137,5 +146,19 @@ def load_diffusion_model(directory: Path) -> DiffusionModel:
         raise CheckpointError(f"the weights in {str(directory)!r} lack the normaliser of latents: {error}") from None
     _fill(nn.ModuleDict({"denoiser": denoiser, "normalizer": normalizer}), weights, directory)
     return DiffusionModel(
-        denoiser=denoiser, normalizer=normalizer, latent_shape=shape, num_classes=config["num_classes"], spec=spec
+        denoiser=denoiser,
+        normalizer=normalizer,
+        latent_shape=shape,
+        num_classes=config["num_classes"],
+        spec=spec,
+        # folders of version 0.1.0 have none: their denoisers predict velocities
+        parametrisation=Parametrisation.from_config(config.get("parametrisation", {"prediction": "velocity"})),
     )
+
+
+def trained_model(spec: DenoiserSpec, context: BuildContext) -> DiffusionModel:
+    """The trained model that a denoiser spec refers to, whole. Raises SpecError when it refers to none."""
+    directory = spec.trained_in(context)
+    if directory is None:
+        raise SpecError(f"denoiser {spec.kind!r} is not a trained one; expected kind 'stage' or 'saved'")
+    return load_diffusion_model(directory)

@@ -1,24 +1,21 @@
 """The kinds that this package installs. Free of torch: what is built is imported when it is built."""
 
-from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator
 
 from diffusability.core.build import AutoencoderInfo, BuildContext
 from diffusability.core.specs.components import (
-    AnyDenoiser,
     AutoencoderSpec,
-    ObjectiveSpec,
-    SamplerSpec,
 )
 from diffusability.models.dit_spec import DiTSpec
+from diffusability.models.flow_matching_spec import FlowMatchingSpec
+from diffusability.models.guided_sampler_spec import GuidedSamplerSpec
 from diffusability.models.parameter_counts import compact_kl_parameters
 from diffusability.models.reconstruction_spec import ReconstructionSpec
 
 if TYPE_CHECKING:
     from diffusability.core.autoencoder import Autoencoder
-    from diffusability.core.objective import Objective
     from diffusability.core.sampler import Sampler
 
 __all__ = ["CompactKLSpec", "DiTSpec", "EulerSpec", "FlowMatchingSpec", "ReconstructionSpec"]
@@ -93,54 +90,12 @@ class CompactKLSpec(AutoencoderSpec):
         )
 
 
-class FlowMatchingSpec(ObjectiveSpec):
-    """Trains a denoiser to predict the velocity of rectified flow (Liu et al. 2023; Esser et al. 2024)."""
-
-    kind: Literal["flow-matching"] = "flow-matching"
-    provides: ClassVar[frozenset[str]] = frozenset({"latents", "time", "prediction", "target"})
-    trains_on: ClassVar[Literal["images", "latents"]] = "latents"
-
-    denoiser: AnyDenoiser
-    time_distribution: Literal["logit-normal", "uniform"] = "logit-normal"
-    time_mean: float = Field(0.0, description="mean of logit(t), for logit-normal times")
-    time_std: PositiveFloat = Field(1.0, description="standard deviation of logit(t), for logit-normal times")
-    label_dropout: float = Field(
-        0.1, ge=0, lt=1, description="share of labels replaced by 'no class' while training, for guidance"
-    )
-
-    @model_validator(mode="after")
-    def _logit_normal_only(self) -> "FlowMatchingSpec":
-        if self.time_distribution == "uniform" and (self.time_mean, self.time_std) != (0.0, 1.0):
-            raise ValueError(
-                f"time_mean {self.time_mean!r} and time_std {self.time_std!r} shape logit-normal times,"
-                " and time_distribution is 'uniform'; leave them out"
-            )
-        return self
-
-    def num_parameters(self, context: BuildContext) -> int | None:
-        return self.denoiser.num_parameters(context)
-
-    def build(self, context: BuildContext) -> "Objective":
-        from diffusability.models.flow_matching import FlowMatching, logit_normal_times, uniform_times
-        from diffusability.models.starting_model import starting_model
-
-        logit_normal = self.time_distribution == "logit-normal"
-        return FlowMatching(
-            model=starting_model(self.denoiser, context),
-            label_dropout=self.label_dropout,
-            draw_times=partial(logit_normal_times, mean=self.time_mean, std=self.time_std)
-            if logit_normal
-            else uniform_times,
-        )
-
-
-class EulerSpec(SamplerSpec):
-    """Euler's method in equal steps of time, with classifier-free guidance."""
+class EulerSpec(GuidedSamplerSpec):
+    """Euler's method, with guidance."""
 
     kind: Literal["euler"] = "euler"
-    steps: PositiveInt = 40
 
     def build(self, context: BuildContext) -> "Sampler":
         from diffusability.models.euler import EulerSampler
 
-        return EulerSampler(steps=self.steps, guidance_scale=self.guidance_scale)
+        return EulerSampler(steps=self.steps, guidance=self.guidance(context), time_shift=self.time_shift)

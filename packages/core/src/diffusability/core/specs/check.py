@@ -11,6 +11,7 @@ from diffusability.core.errors import Problem, SpecError
 from diffusability.core.specs.base import PluginSpec, SpecPath
 from diffusability.core.specs.components import EvaluatorSpec, RegularizerSpec
 from diffusability.core.specs.plan import Plan, PlannedStage, context_of
+from diffusability.core.specs.references import StageAutoencoderSpec, StageDenoiserSpec
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
 
 #: Fields of EvaluationBatch that an evaluate stage fills.
@@ -128,15 +129,17 @@ def _evaluator_findings(spec: EvaluatorSpec, provided: frozenset[str], path: Spe
 
 def _reference_findings(stage: PlannedStage, here: SpecPath) -> Iterator[Finding]:
     """An autoencoder must come from a stage that trains one, a denoiser likewise."""
-    for path, target, _ in stage.spec.references():
-        used = stage.inputs[target].spec
+    for path, spec in stage.spec.walk():
+        if not isinstance(spec, StageAutoencoderSpec | StageDenoiserSpec):
+            continue
+        used = stage.inputs[spec.stage].spec
+        wanted = "denoiser" if isinstance(spec, StageDenoiserSpec) else "autoencoder"
         if not isinstance(used, TrainStage):
             continue
-        wanted = "denoiser" if "denoiser" in path else "autoencoder"
         if getattr(used.objective, wanted, None) is None:
             yield (
-                (*here, *path),
-                f"stage {target!r} trains with objective {used.objective.kind!r}, which has no {wanted}",
+                (*here, *path, "stage"),
+                f"stage {spec.stage!r} trains with objective {used.objective.kind!r}, which has no {wanted}",
             )
 
 

@@ -1,5 +1,6 @@
 """The base spec classes, one for each plugin group. A plugin subclasses one of them and implements ``build``."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, SerializeAsAny
@@ -52,6 +53,10 @@ class DenoiserSpec(PluginSpec):
 
     def num_parameters(self, context: BuildContext) -> int | None:
         """Parameter count without building it, or None. ``context.latent_shape`` is set."""
+        return None
+
+    def trained_in(self, context: BuildContext) -> Path | None:
+        """The folder of the trained model that it refers to; None when it describes a fresh one."""
         return None
 
     def build(self, context: BuildContext) -> "Denoiser":

@@ -73,7 +73,30 @@ class StageDenoiserSpec(DenoiserSpec):
     kind: Literal["stage"] = "stage"
     stage: Annotated[str, StageReference(("train",))]
 
+    def trained_in(self, context: BuildContext) -> Path:
+        return context.stage_directory(self.stage) / "model"
+
     def build(self, context: BuildContext) -> "Denoiser":
         from diffusability.core.saved_models import load_diffusion_model
 
-        return load_diffusion_model(context.stage_directory(self.stage) / "model").denoiser
+        return load_diffusion_model(self.trained_in(context)).denoiser
+
+
+class SavedDenoiserSpec(DenoiserSpec):
+    """A denoiser in a folder that a training stage wrote (``.../model``)."""
+
+    kind: Literal["saved"] = "saved"
+    path: Path
+
+    def check_inputs(self) -> None:
+        for name in ("config.json", "model.safetensors"):
+            if not (self.path / name).is_file():
+                raise ValueError(f"{str(self.path)!r} holds no saved denoiser: {name} is missing")
+
+    def trained_in(self, context: BuildContext) -> Path:
+        return self.path
+
+    def build(self, context: BuildContext) -> "Denoiser":
+        from diffusability.core.saved_models import load_diffusion_model
+
+        return load_diffusion_model(self.path).denoiser
