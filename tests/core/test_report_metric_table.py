@@ -79,6 +79,22 @@ def test_differences_say_whether_they_are_for_the_better() -> None:
     assert [cell.text for cell in kl.cells] == ["1.000", "0.500", "—", "—"]
 
 
+def test_spreads_are_shown_beside_their_numbers() -> None:
+    """Where there is one, with what it is over; nothing elsewhere."""
+    settings = {"spread_over": "subsets"}
+    comparison = comparison_of(
+        {
+            "a": {"psnr": metric("psnr", 30.0, spread=0.0123)},
+            "b": {"psnr": metric("psnr", 31.0, spread=2.0, settings=settings)},
+            "c": {"psnr": metric("psnr", 32.0)},
+        }
+    )
+    cells = metric_columns(comparison)[0].cells
+    assert [cell.spread for cell in cells] == ["± 0.012", "± 2", ""]
+    assert "± 0.012 over bootstrap samples" in cells[0].title
+    assert "± 2 over subsets" in cells[1].title
+
+
 def test_results_of_a_shared_stage_have_no_difference() -> None:
     """Variants that share the folder of the baseline have its very result; another folder's equal result is ±0."""
     stages = [

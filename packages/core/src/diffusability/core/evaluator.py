@@ -107,6 +107,13 @@ class Evaluator(ABC):
 
     needs: frozenset[str] = frozenset()
 
+    def expect(self, num_samples: int) -> None:  # noqa: B027 - most take any number
+        """Hears, before anything is computed, of how many samples the set consists, over all ranks.
+
+        Raises:
+            DataError: they are too few, or too many.
+        """
+
     @abstractmethod
     def update(self, batch: EvaluationBatch) -> None:
         """Adds a batch. Called without gradients."""

@@ -1,6 +1,8 @@
 """The contract of a feature extractor for distances between sets of images."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,12 +21,20 @@ class FeatureExtractor(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Images) -> Float[Tensor, "b d"]:
-        """Features of images in [-1, 1]."""
+        """Features of images (or of clips, where the spec says ``takes = "clips"``) in [-1, 1]."""
 
-    def feature_map(self, images: Images) -> Float[Tensor, "b d h w"]:
+    def feature_map(self, images: Images) -> Float[Tensor, "b d i j"]:
         """Features by place, before they are pooled, of images in [-1, 1].
 
         Raises:
             TypeError: this extractor gives one vector per image only.
         """
         raise TypeError(f"{type(self).__name__} gives one feature vector per image, not a map")
+
+    def settings(self) -> Mapping[str, Any]:
+        """What its features depend on besides the image, for results and statistics to record.
+
+        Weights by digest, layer, size and way of resizing, whatever would make other numbers. Statistics are refused
+        when they were made with other settings.
+        """
+        return {}

@@ -3,8 +3,10 @@
 Free of torch, so that checking a spec can use it.
 """
 
+import hashlib
 import importlib.util
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import attrs
@@ -14,6 +16,26 @@ def hub_checkpoints() -> Path:
     """The folder in which torch.hub keeps downloaded weights: ``$TORCH_HOME/hub/checkpoints``."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
     return Path(os.environ.get("TORCH_HOME", cache / "torch")).expanduser() / "hub" / "checkpoints"
+
+
+def hub_snapshots(repository: str) -> list[Path]:
+    """Folders of a Hugging Face repository in its cache (``$HF_HUB_CACHE``, ``$HF_HOME/hub``), the newest first."""
+    home = Path(os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"))
+    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
+    found = (cache / f"models--{repository.replace('/', '--')}" / "snapshots").glob("*")
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, size: int, changed_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a file, read once as long as it does not change."""
+    status = path.stat()
+    return _digest(path.resolve(), status.st_size, status.st_mtime_ns)
 
 
 @attrs.frozen(kw_only=True)
@@ -52,11 +74,13 @@ class PublishedWeights:
         return path
 
 
-def packaged_file(package: str, relative: str, purpose: str, extra: str) -> Path:
+def packaged_file(
+    package: str, relative: str, purpose: str, extra: str, distribution: str = "diffusability-core"
+) -> Path:
     """A file that an installed package ships, without importing the package.
 
     Raises:
-        ValueError: the package is not installed; names the extra that brings it.
+        ValueError: the package is not installed; names the extra of our distribution that brings it.
     """
     found = importlib.util.find_spec(package)
     folders = list(found.submodule_search_locations or []) if found is not None else []
@@ -67,5 +91,18 @@ def packaged_file(package: str, relative: str, purpose: str, extra: str) -> Path
     what = f"holds no {relative!r}" if folders else "is not installed"
     raise ValueError(
         f"{purpose} needs the package {package.replace('_', '-')!r}, which {what};"
-        f" pip install 'diffusability-core[{extra}]'"
+        f" pip install '{distribution}[{extra}]'"
     )
+
+
+def require_package(module: str, purpose: str, extra: str, distribution: str = "diffusability-core") -> None:
+    """Looks whether a package is installed, without importing it.
+
+    Raises:
+        ValueError: it is not; names the extra of our distribution that brings it.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise ValueError(
+            f"{purpose} needs the package {module.replace('_', '-')!r}, which is not installed;"
+            f" pip install '{distribution}[{extra}]'"
+        )

@@ -85,6 +85,7 @@ def _heading(column: Column) -> str:
 
 def _cell(cell: Cell) -> str:
     text = f"**{cell.text}**" if cell.best else cell.text
+    text = f"{text} {cell.spread}" if cell.spread else text
     return f"{text} ({cell.delta})" if cell.delta else text
 
 

@@ -14,6 +14,7 @@ class MetricName:
 KNOWN_METRICS: dict[str, MetricName] = {
     "psnr": MetricName("PSNR", "peak signal-to-noise ratio of reconstructions"),
     "ssim": MetricName("SSIM", "structural similarity of reconstructions"),
+    "ms_ssim": MetricName("MS-SSIM", "structural similarity of reconstructions at five scales"),
     "lpips": MetricName("LPIPS", "learned perceptual distance of reconstructions"),
     "st_lpips": MetricName("ST-LPIPS", "shift-tolerant learned perceptual distance of reconstructions"),
     "kl_per_dim": MetricName("KL / dim", "KL divergence of the posterior from the prior, mean over dimensions"),
@@ -24,6 +25,14 @@ KNOWN_METRICS: dict[str, MetricName] = {
     "fid": MetricName("FID", "Frechet distance of Inception features"),
     "rfid": MetricName("rFID", "Frechet distance of Inception features, reconstructions"),
     "gfid": MetricName("gFID", "Frechet distance of Inception features, generated images"),
+    "sfid": MetricName("sFID", "Frechet distance of spatial Inception features"),
+    "frechet_efficientnet_lite0": MetricName("Frechet EN-Lite0", "Frechet distance of EfficientNet-Lite0 features"),
+    "r_frechet_efficientnet_lite0": MetricName(
+        "r-Frechet EN-Lite0", "Frechet distance of EfficientNet-Lite0 features, reconstructions"
+    ),
+    "channel_std_ratio": MetricName("Channel std ratio", "largest over smallest standard deviation of a channel"),
+    "channel_kurtosis": MetricName("Channel kurtosis", "mean excess kurtosis of the latents' channels"),
+    "channel_correlation": MetricName("Channel corr.", "mean absolute correlation of pairs of latent channels"),
     "fdd": MetricName("FDD", "Frechet distance of DINOv2 features"),
     "rfdd": MetricName("rFDD", "Frechet distance of DINOv2 features, reconstructions"),
     "fvd": MetricName("FVD", "Frechet distance of I3D features of clips"),

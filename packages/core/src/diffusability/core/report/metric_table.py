@@ -25,6 +25,7 @@ class Cell:
         delta: difference from the first variant; empty where there is none to show.
         improves: whether that difference is for the better; None when there is none or no direction.
         title: what a reader may want to know besides.
+        spread: how uncertain the number is, with its sign; empty where that is not known.
     """
 
     text: str = ABSENT
@@ -32,6 +33,7 @@ class Cell:
     delta: str = ""
     improves: bool | None = None
     title: str = ""
+    spread: str = ""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -185,10 +187,25 @@ def _cell(
     details = [f"{metric.name} = {metric.value!r}{' ' + metric.unit if metric.unit else ''}"]
     if metric.num_samples is not None:
         details.append(f"of {metric.num_samples:,} samples")
+    spread = "" if metric.spread is None else f"± {metric.spread:.2g}"
+    if spread:
+        details.append(f"{spread} {_origin(metric)}")
     if baseline is None:
-        return Cell(text=text, best=best, title=", ".join(details))
+        return Cell(text=text, best=best, title=", ".join(details), spread=spread)
     delta = metric.value - baseline
     improves = None if direction is None or delta == 0 else (delta > 0) == direction
     verdict = {True: "better than", False: "worse than", None: "against"}[improves]
     details.append(f"{format_delta(delta, decimals)} {verdict} {baseline_label}")
-    return Cell(text=text, best=best, delta=format_delta(delta, decimals), improves=improves, title=", ".join(details))
+    return Cell(
+        text=text,
+        best=best,
+        delta=format_delta(delta, decimals),
+        improves=improves,
+        title=", ".join(details),
+        spread=spread,
+    )
+
+
+def _origin(metric: Metric) -> str:
+    """What a spread is over."""
+    return f"over {metric.settings.get('spread_over', 'bootstrap samples')}"

@@ -39,6 +39,7 @@ class Metric:
         unit: such as ``dB``; empty for a pure number.
         higher_is_better: None when neither direction is better.
         num_samples: how many images it was computed from, or None when that is not known.
+        spread: standard deviation of ``value`` over bootstrap samples or the like; None when that is not known.
         settings: what defines the number.
         absence: why there is no value, in a few words; empty when there is one.
     """
@@ -49,6 +50,7 @@ class Metric:
     unit: str = ""
     higher_is_better: bool | None = None
     num_samples: int | None = None
+    spread: float | None = None
     settings: Mapping[str, Any] = attrs.field(factory=dict)
     absence: str = ""
 
@@ -101,6 +103,7 @@ def _metric(name: str, raw: Mapping[str, Any]) -> Metric:
         unit=str(raw.get("unit") or ""),
         higher_is_better=direction if isinstance(direction, bool) else None,
         num_samples=num_samples if isinstance(num_samples, int) else None,
+        spread=finite(raw.get("spread")),
         settings=settings if isinstance(settings, Mapping) else {},
         absence=absence,
     )

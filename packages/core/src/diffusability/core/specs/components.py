@@ -142,6 +142,10 @@ class EvaluatorSpec(PluginSpec):
         """``needs`` of this very spec, for evaluators that read more or less according to their fields."""
         return self.needs
 
+    def distinct_name(self) -> str:
+        """What tells it from other evaluators of one stage: no two may give metrics of the same name."""
+        return self.kind
+
     def build(self, context: BuildContext) -> "Evaluator":
         """Makes the evaluator."""
         raise TypeError(f"{type(self).__name__} must implement build()")
@@ -152,6 +156,24 @@ class FeaturesSpec(PluginSpec):
 
     group = "features"
     noun = "feature extractor"
+    #: What one feature vector is made of.
+    takes: ClassVar[Literal["images", "clips"]] = "images"
+
+    def label(self) -> str:
+        """A short name of these very features, for the names of metrics."""
+        return self.kind.replace("-", "_")
+
+    def frechet_name(self) -> str:
+        """What the Frechet distance of these features is called: ``fid`` and the like are of one network each."""
+        return f"frechet_{self.label()}"
+
+    def num_features(self) -> int | None:
+        """Length of a feature vector, or None when it is only known once built."""
+        return None
+
+    def gives_logits(self) -> bool:
+        """Whether a feature vector holds the logits of classes, of which an inception score can be made."""
+        return False
 
     def build(self, context: BuildContext) -> "FeatureExtractor":
         """Makes the module, with its weights."""

@@ -114,8 +114,8 @@ class EvaluateStage(StageSpec):
             raise ValueError("give exactly one of 'autoencoder' and 'denoiser'")
         if self.sampler is not None and self.denoiser is None:
             raise ValueError("a sampler is of use for a denoiser only")
-        kinds = [evaluator.kind for evaluator in self.evaluators]
-        repeated = sorted({kind for kind in kinds if kinds.count(kind) > 1})
+        names = [evaluator.distinct_name() for evaluator in self.evaluators]
+        repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"evaluators must differ in kind; more than one: {', '.join(repeated)}")
         return self

@@ -95,6 +95,8 @@ def evaluate(
         DiffusabilityError: what one rank has raised, on all of them.
     """
     fed = [_fed(build(spec), spec, len(source.dataset)) for spec in specs]
+    for one in fed:
+        one.evaluator.expect(one.takes)
     for evaluator, takes in others:
         most = max((one.takes for one in fed if evaluator.needs <= one.evaluator.needs), default=0)
         fed += [_Fed(evaluator, min(takes, most), None)] if min(takes, most) else []

@@ -1,45 +1,31 @@
 """PSNR of reconstructions."""
 
-from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from collections.abc import Mapping
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from diffusability.core.shapes import Images
+from diffusability.eval.evaluators.reconstruction_mean import ReconstructionMean
 from diffusability.eval.frames import as_frames, mean_of_frames
 from diffusability.eval.psnr import psnr_per_image
-from diffusability.eval.running_mean import RunningMean
-from diffusability.eval.specs import PSNRSpec
 
 #: An image's PSNR is cut off here, so that a perfect reconstruction does not make the mean infinite; float32 images in
 #: [-1, 1] that differ by rounding alone are above it. dB.
 MAX_PSNR = 120.0
 
 
-class PSNR(Evaluator):
+class PSNR(ReconstructionMean):
     """``psnr``: the mean over images of each image's PSNR, in dB, data range 2. Each frame of a clip is an image."""
 
-    needs = PSNRSpec.needs
+    metric = "psnr"
+    unit = "dB"
+    higher_is_better = True
 
-    def __init__(self) -> None:
-        self._mean = RunningMean()
+    def quality(self, images: Images, reconstruction: Images) -> Float[Tensor, " b"]:
+        values = psnr_per_image(as_frames(images), as_frames(reconstruction)).clamp(max=MAX_PSNR)
+        return mean_of_frames(values, len(images))
 
-    def update(self, batch: EvaluationBatch) -> None:
-        assert batch.images is not None
-        assert batch.reconstruction is not None
-        values = psnr_per_image(as_frames(batch.images), as_frames(batch.reconstruction)).clamp(max=MAX_PSNR)
-        self._mean.update(mean_of_frames(values, len(batch.images)))
-
-    def state(self) -> RunningMean:
-        return self._mean
-
-    def merge(self, state: RunningMean) -> None:
-        self._mean.merge(state)
-
-    def compute(self) -> list[EvalResult]:
-        return [
-            EvalResult(
-                metric="psnr",
-                value=self._mean.compute(),
-                unit="dB",
-                higher_is_better=True,
-                spread=self._mean.spread(),
-                num_samples=self._mean.count,
-                spec={"data_range": 2.0, "max_psnr": MAX_PSNR},
-            )
-        ]
+    def settings(self) -> Mapping[str, Any]:
+        return {"data_range": 2.0, "max_psnr": MAX_PSNR}

@@ -1,63 +1,47 @@
 """SSIM of reconstructions."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from diffusability.core.errors import DataError
-from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.shapes import Images
+from diffusability.eval.evaluators.reconstruction_mean import ReconstructionMean
 from diffusability.eval.frames import as_frames, mean_of_frames
-from diffusability.eval.running_mean import RunningMean
-from diffusability.eval.specs import SSIMSpec
 
 WINDOW = 11
 SIGMA = 1.5
 
 
-class SSIM(Evaluator):
+class SSIM(ReconstructionMean):
     """``ssim``: the mean over images of each image's SSIM (Wang et al. 2004), by torchmetrics, in [-1, 1].
 
     Gaussian window of 11x11 pixels and sigma 1.5, data range 2, each channel by itself. Each frame of a clip is an
     image.
     """
 
-    needs = SSIMSpec.needs
+    metric = "ssim"
+    higher_is_better = True
 
-    def __init__(self) -> None:
-        self._mean = RunningMean()
-
-    def update(self, batch: EvaluationBatch) -> None:
-        """Adds a batch.
-
-        Raises:
-            DataError: an image is smaller than the window.
-        """
-        assert batch.images is not None
-        assert batch.reconstruction is not None
-        height, width = batch.images.shape[-2:]
+    def quality(self, images: Images, reconstruction: Images) -> Float[Tensor, " b"]:
+        """SSIM of each sample. Raises DataError when an image is smaller than the window."""
+        height, width = images.shape[-2:]
         if min(height, width) < WINDOW:
             raise DataError(f"SSIM needs images of at least {WINDOW}x{WINDOW} pixels, got {height}x{width}")
-        images, reconstruction = as_frames(batch.images).float(), as_frames(batch.reconstruction).float()
         with torch.autocast(images.device.type, enabled=False):  # the window is a convolution
             values = structural_similarity_index_measure(
-                reconstruction, images, data_range=2.0, sigma=SIGMA, reduction="none"
+                as_frames(reconstruction).float(),
+                as_frames(images).float(),
+                data_range=2.0,
+                sigma=SIGMA,
+                reduction="none",
             )
-        assert isinstance(values, torch.Tensor)
-        self._mean.update(mean_of_frames(values, len(batch.images)))
+        assert isinstance(values, Tensor)
+        return mean_of_frames(values, len(images))
 
-    def state(self) -> RunningMean:
-        return self._mean
-
-    def merge(self, state: RunningMean) -> None:
-        self._mean.merge(state)
-
-    def compute(self) -> list[EvalResult]:
-        return [
-            EvalResult(
-                metric="ssim",
-                value=self._mean.compute(),
-                higher_is_better=True,
-                spread=self._mean.spread(),
-                num_samples=self._mean.count,
-                spec={"data_range": 2.0, "window": WINDOW, "sigma": SIGMA},
-            )
-        ]
+    def settings(self) -> Mapping[str, Any]:
+        return {"data_range": 2.0, "window": WINDOW, "sigma": SIGMA}

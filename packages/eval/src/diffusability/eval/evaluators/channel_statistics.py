@@ -1,0 +1,100 @@
+"""Statistics of the channels of latents."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffusability.core.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
+from diffusability.eval.channel_figure import draw_channel_statistics
+from diffusability.eval.channel_moments import ChannelMoments
+from diffusability.eval.channel_statistics_spec import ChannelStatisticsSpec
+
+#: Moments, and how many samples they are of.
+Seen = tuple[ChannelMoments, int]
+
+
+class ChannelStatisticsEvaluator(Evaluator):
+    """Distributions of raw latents over all samples and places, channel by channel.
+
+    Curves over channels: ``channel_mean_curve``, ``channel_std_curve``, ``channel_kurtosis_curve`` (excess, 0 for a
+    Gaussian; constant channels are left out). Numbers: ``channel_std_ratio``, the largest standard deviation over the
+    smallest of channels that vary; ``channel_kurtosis``, the mean excess kurtosis; ``channel_correlation``, the mean
+    absolute correlation of pairs of different channels; ``constant_channels``, how many do not vary.
+    """
+
+    needs = ChannelStatisticsSpec.needs
+
+    def __init__(self) -> None:
+        self._moments = ChannelMoments()
+        self._num_samples = 0
+
+    def update(self, batch: EvaluationBatch) -> None:
+        """Adds a batch. Raises DataError when latents have another number of channels than before."""
+        assert batch.latents is not None
+        self._moments.update(batch.latents)
+        self._num_samples += len(batch.latents)
+
+    def state(self) -> Seen:
+        return self._moments.on_cpu(), self._num_samples
+
+    def merge(self, state: Seen) -> None:
+        moments, num_samples = state
+        self._moments.merge(moments)
+        self._num_samples += num_samples
+
+    def compute(self) -> list[EvalResult]:
+        """Curves and numbers. Raises DataError when nothing was seen."""
+        varying = self._moments.varying()
+        std = self._moments.variance().clamp(min=0).sqrt()
+        kurtosis = self._moments.excess_kurtosis()
+        numbers: dict[str, float] = {"constant_channels": float((~varying).sum())}
+        if varying.any():
+            numbers |= {
+                "channel_std_ratio": float(std[varying].max() / std[varying].min()),
+                "channel_kurtosis": float(kurtosis[varying].mean()),
+                "channel_correlation": _mean_correlation(self._moments.correlation()),
+            }
+        everything = torch.ones_like(varying)
+        curves = {
+            "channel_mean_curve": (self._moments.gaussian.mean, everything, "mean"),
+            "channel_std_curve": (std, everything, "standard deviation"),
+            "channel_kurtosis_curve": (kurtosis, varying, "excess kurtosis"),
+        }
+        return [
+            *(
+                EvalResult(metric=metric, curve=_curve(values, shown, label), num_samples=self._num_samples)
+                for metric, (values, shown, label) in curves.items()
+                if shown.any()
+            ),
+            *(
+                EvalResult(metric=metric, value=value, num_samples=self._num_samples)
+                for metric, value in numbers.items()
+            ),
+        ]
+
+    def draw(self, directory: Path) -> list[Path]:
+        moments = self._moments
+        return draw_channel_statistics(
+            directory,
+            moments.gaussian.mean.cpu(),
+            moments.variance().clamp(min=0).sqrt().cpu(),
+            moments.excess_kurtosis().cpu(),
+            moments.correlation().cpu(),
+        )
+
+
+def _mean_correlation(correlation: Float[Tensor, "c c"]) -> float:
+    """Mean absolute value off the diagonal; 0 of a single channel."""
+    count = len(correlation)
+    if count < 2:
+        return 0.0
+    off_diagonal = correlation.abs().sum() - correlation.diagonal().abs().sum()
+    return float(off_diagonal / (count * (count - 1)))
+
+
+def _curve(values: Float[Tensor, " c"], shown: Tensor, label: str) -> Curve:
+    """The values of the channels that are shown, against their number."""
+    places = shown.nonzero().flatten()
+    return Curve(x=places.double().tolist(), y=values[shown].tolist(), x_label="channel", y_label=label)

@@ -1,0 +1,149 @@
+"""Frechet distance of generated images, or of reconstructions, to real images."""
+
+from typing import Any
+
+from diffusability.core.errors import DataError
+from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.shapes import Images
+from diffusability.eval.feature_sets import shared_features
+from diffusability.eval.frechet import frechet_distance
+from diffusability.eval.frechet_spec import FrechetSettings, too_few
+from diffusability.eval.gaussian_statistics import GaussianStatistics
+from diffusability.eval.reference_statistics import (
+    POOLED,
+    SPATIAL,
+    ReferenceStatistics,
+    read_reference,
+    write_reference,
+)
+
+#: Statistics of the real and of the other images, and the size of images.
+Seen = tuple[GaussianStatistics, GaussianStatistics, tuple[int, int] | None]
+
+
+class Frechet(Evaluator):
+    """``fid``, ``sfid``, ``fdd``, ``fvd`` or ``frechet_FEATURES``; of reconstructions ``rfid`` and so on.
+
+    The squared Frechet distance between Gaussians fitted to the features of the two sets (Heusel et al. 2017). Memory
+    is two covariances in float64, whatever the number of images. Real images are the stage's, or a file with their
+    statistics stands for them.
+    """
+
+    def __init__(self, spec: FrechetSettings) -> None:
+        self.spec = spec
+        self.needs = spec.needed()
+        self._features = shared_features(spec.features)
+        self._names = SPATIAL if spec.features.frechet_name() == "sfid" else POOLED
+        self._real = GaussianStatistics()
+        self._other = GaussianStatistics()
+        self._size: tuple[int, int] | None = None
+        self._reference = None if spec.reference is None else read_reference(spec.reference, self._names)
+        if self._reference is not None:
+            self._check(self._reference)
+
+    def _check(self, reference: ReferenceStatistics) -> None:
+        """Refuses statistics of other features."""
+        length = self._features.extractor.dimension
+        if len(reference.mean) != length:
+            raise DataError(
+                f"{reference.source}: statistics of {len(reference.mean)} features; features"
+                f" {self.spec.features.kind!r} have {length}: they were made with others"
+            )
+        own = self._features.settings()
+        if reference.settings is not None and dict(reference.settings) != own:
+            keys = sorted(key for key in own | dict(reference.settings) if reference.settings.get(key) != own.get(key))
+            differing = ", ".join(f"{key} {reference.settings.get(key)!r} instead of {own.get(key)!r}" for key in keys)
+            raise DataError(f"{reference.source}: statistics made with other features: {differing}")
+        if reference.count is not None and reference.count <= length and not self.spec.force:
+            raise DataError(f"{reference.source}: {too_few(self.spec.metric(), reference.count, length)}")
+
+    def expect(self, num_samples: int) -> None:
+        length = self._features.extractor.dimension
+        if num_samples <= length and not self.spec.force:
+            raise DataError(too_few(self.spec.metric(), num_samples, length))
+
+    def update(self, batch: EvaluationBatch) -> None:
+        """Adds a batch.
+
+        Raises:
+            DataError: images differ in size between or within the sets, or their features are not finite.
+        """
+        other = getattr(batch, self.spec.compares)
+        if self._reference is None:
+            assert batch.images is not None
+            self._expect_size(batch.images, "real")
+            self._real.update(self._features.of(batch.images, batch.indices, self.spec.seed))
+        self._expect_size(other, self.spec.compares)
+        self._other.update(self._features.of(other, batch.indices, self.spec.seed))
+
+    def _expect_size(self, images: Images, what: str) -> None:
+        size = (images.shape[-2], images.shape[-1])
+        expected = self._size or (None if self._reference is None else self._reference.image_size)
+        if expected is not None and size != expected:
+            raise DataError(
+                f"{self.spec.metric()} compares images of one size: got {what} images of {size[0]}x{size[1]} where"
+                f" others are {expected[0]}x{expected[1]}; resizing would be part of the number"
+            )
+        self._size = size
+
+    def state(self) -> Seen:
+        return self._real.on_cpu(), self._other.on_cpu(), self._size
+
+    def merge(self, state: Seen) -> None:
+        """Adds what another rank has seen.
+
+        Raises:
+            DataError: its images were of another size.
+        """
+        real, other, size = state
+        if size is not None and self._size is not None and size != self._size:
+            raise DataError(f"{self.spec.metric()} compares images of one size: got {size!r} and {self._size!r}")
+        self._size = self._size or size
+        self._real.merge(real)
+        self._other.merge(other)
+
+    def compute(self) -> list[EvalResult]:
+        reference = self._reference or self._own_reference()
+        if self._other.count < 2:
+            raise DataError(f"{self.spec.metric()} needs at least two images of each set, got {self._other.count}")
+        length = self._features.extractor.dimension
+        if self._other.count <= length and not self.spec.force:  # images may have turned out to be unreadable
+            raise DataError(too_few(self.spec.metric(), self._other.count, length))
+        device = self._other.mean.device
+        distance = frechet_distance(
+            reference.mean.to(device),
+            reference.covariance.to(device),
+            self._other.mean,
+            self._other.covariance(),
+        )
+        return [
+            EvalResult(
+                metric=self.spec.metric(),
+                value=distance,
+                higher_is_better=False,
+                num_samples=self._other.count,
+                spec=self._settings(reference),
+            )
+        ]
+
+    def _own_reference(self) -> ReferenceStatistics:
+        if self._real.count < 2:
+            raise DataError(f"{self.spec.metric()} needs at least two images of each set, got {self._real.count}")
+        reference = ReferenceStatistics(
+            mean=self._real.mean,
+            covariance=self._real.covariance(),
+            count=self._real.count,
+            settings=self._features.settings(),
+            image_size=self._size,
+        )
+        if self.spec.write_reference is not None:
+            write_reference(self.spec.write_reference, reference, self._names)
+        return reference
+
+    def _settings(self, reference: ReferenceStatistics) -> dict[str, Any]:
+        settings = self._features.settings() | {"num_real": reference.count, "image_size": list(self._size or ())}
+        if reference.source:
+            settings["reference"] = reference.source
+        if self.spec.force:
+            settings["forced"] = True
+        return settings

@@ -1,0 +1,55 @@
+"""MS-SSIM of reconstructions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+from diffusability.core.errors import DataError
+from diffusability.core.shapes import Images
+from diffusability.eval.evaluators.reconstruction_mean import ReconstructionMean
+from diffusability.eval.frames import as_frames, mean_of_frames
+
+WINDOW = 11
+SIGMA = 1.5
+#: Weights of the five scales (Wang et al. 2003, section 3.2).
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+#: At the coarsest scale, which is 16 times smaller, the window must still fit.
+SMALLEST_SIDE = WINDOW * 2 ** (len(WEIGHTS) - 1)
+
+
+class MSSSIM(ReconstructionMean):
+    """``ms_ssim``: the mean over images of SSIM at five scales (Wang, Simoncelli & Bovik 2003), by torchmetrics.
+
+    In [0, 1]: similarities below 0 count as 0. The window as for SSIM. Images have at least 176 pixels a side. Each
+    frame of a clip is an image.
+    """
+
+    metric = "ms_ssim"
+    higher_is_better = True
+
+    def quality(self, images: Images, reconstruction: Images) -> Float[Tensor, " b"]:
+        """MS-SSIM of each sample. Raises DataError when an image is too small for five scales."""
+        height, width = images.shape[-2:]
+        if min(height, width) < SMALLEST_SIDE:
+            raise DataError(
+                f"MS-SSIM needs images of at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got {height}x{width}; use"
+                " ssim for smaller ones"
+            )
+        with torch.autocast(images.device.type, enabled=False):
+            values = multiscale_structural_similarity_index_measure(
+                as_frames(reconstruction).float(),
+                as_frames(images).float(),
+                data_range=2.0,
+                kernel_size=WINDOW,
+                sigma=SIGMA,
+                betas=WEIGHTS,
+                reduction="none",
+            )
+        return mean_of_frames(values, len(images))
+
+    def settings(self) -> Mapping[str, Any]:
+        return {"data_range": 2.0, "window": WINDOW, "sigma": SIGMA, "weights": list(WEIGHTS)}

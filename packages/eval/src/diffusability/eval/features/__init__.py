@@ -1,0 +1,1 @@
+"""Feature extractors, one in each module, next to its spec."""

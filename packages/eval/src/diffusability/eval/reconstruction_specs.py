@@ -1,0 +1,78 @@
+"""What a YAML file says of structural and perceptual qualities of reconstructions. Free of torch."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from diffusability.core.build import BuildContext
+from diffusability.core.perceptual.sources import lpips_files, st_lpips_file
+from diffusability.core.specs.components import EvaluatorSpec
+
+if TYPE_CHECKING:
+    from diffusability.eval.evaluators.ms_ssim import MSSSIM
+    from diffusability.eval.evaluators.perceptual import Perceptual
+
+PerceptualNetworkName = Literal["alex", "vgg"]
+
+
+class MSSSIMSpec(EvaluatorSpec):
+    """Structural similarity of reconstructions at five scales; images of 176 pixels or more."""
+
+    kind: Literal["ms-ssim"] = "ms-ssim"
+    needs: ClassVar[frozenset[str]] = frozenset({"images", "reconstruction"})
+
+    def build(self, context: BuildContext) -> "MSSSIM":
+        from diffusability.eval.evaluators.ms_ssim import MSSSIM
+
+        return MSSSIM()
+
+
+class LPIPSSpec(EvaluatorSpec):
+    """Learned perceptual distance of reconstructions, LPIPS 0.1 on AlexNet or VGG16."""
+
+    kind: Literal["lpips"] = "lpips"
+    needs: ClassVar[frozenset[str]] = frozenset({"images", "reconstruction"})
+
+    network: PerceptualNetworkName = "alex"
+    weights: Path | None = Field(None, description="torchvision's weights of the network; default: torch.hub's cache")
+
+    def distinct_name(self) -> str:
+        return f"{self.kind} with network {self.network}"
+
+    def check_inputs(self) -> None:
+        lpips_files(self.network, self.weights)
+
+    def build(self, context: BuildContext) -> "Perceptual":
+        from diffusability.core.perceptual.networks import lpips_network
+        from diffusability.core.perceptual.published_weights import file_digest
+        from diffusability.eval.evaluators.perceptual import Perceptual
+
+        metric = "lpips" if self.network == "alex" else f"lpips_{self.network}"
+        digest = file_digest(lpips_files(self.network, self.weights)[0])
+        settings = {"network": self.network, "version": "0.1", "weights": digest}
+        return Perceptual(metric, lpips_network(self.network, self.weights), settings)
+
+
+class STLPIPSSpec(EvaluatorSpec):
+    """Shift-tolerant learned perceptual distance of reconstructions; its weights come with a package."""
+
+    kind: Literal["st-lpips"] = "st-lpips"
+    needs: ClassVar[frozenset[str]] = frozenset({"images", "reconstruction"})
+
+    network: PerceptualNetworkName = "alex"
+
+    def distinct_name(self) -> str:
+        return f"{self.kind} with network {self.network}"
+
+    def check_inputs(self) -> None:
+        st_lpips_file(self.network)
+
+    def build(self, context: BuildContext) -> "Perceptual":
+        from diffusability.core.perceptual.networks import st_lpips_network
+        from diffusability.core.perceptual.published_weights import file_digest
+        from diffusability.eval.evaluators.perceptual import Perceptual
+
+        metric = "st_lpips" if self.network == "alex" else f"st_lpips_{self.network}"
+        settings = {"network": self.network, "weights": file_digest(st_lpips_file(self.network))}
+        return Perceptual(metric, st_lpips_network(self.network), settings)
