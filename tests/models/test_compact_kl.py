@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from diffusability.core.build import BuildContext
 from diffusability.core.resampling import downsample
+from diffusability.core.saved_models import build_autoencoder
+from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.models.compact_kl import CompactKL
 from diffusability.models.specs import CompactKLSpec
 
@@ -141,11 +143,14 @@ def test_gradients_reach_every_parameter(noise: Callable[..., Tensor]) -> None:
     assert silent == []
 
 
-def test_export_is_refused(tmp_path: Path) -> None:
-    """There is no exchange format yet: the contract's TypeError, and nothing is written."""
-    with pytest.raises(TypeError, match="CompactKL cannot be exported"):
-        small().export(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_an_export_is_read_by_the_kind_saved(tmp_path: Path, noise: Callable[..., Tensor]) -> None:
+    """Decoding after export against the model; its layout is nobody else's."""
+    autoencoder = build_autoencoder(CompactKLSpec(width=16, blocks=1))
+    autoencoder.export(tmp_path)
+    assert autoencoder.exchange_library() == "diffusability"
+    saved = AutoencoderSpec.model_validate({"kind": "saved", "path": tmp_path}).build(BuildContext())
+    latents = noise(1, 16, 2, 2)
+    assert torch.equal(saved.decode(latents), autoencoder.decode(latents))
 
 
 @pytest.mark.parametrize(

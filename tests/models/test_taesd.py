@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from diffusability.core.build import BuildContext
 from diffusability.core.errors import CheckpointError
 from diffusability.core.saved_models import build_autoencoder, load_autoencoder, save_autoencoder
-from diffusability.models.taesd import Taesd
+from diffusability.models.taesd import Taesd, diffusers_weights
 from diffusability.models.taesd_spec import TaesdSpec
 
 TAEF2 = Path(__file__).resolve().parents[3] / "shared" / "data" / "taef2"
@@ -47,16 +47,6 @@ def test_published_weights_reconstruct_photographs(photograph: str, expected_db:
         reconstruction = autoencoder.decode(latents).clamp(-1, 1)
     assert latents.shape == (1, 32, 32, 32)
     assert 10 * math.log10(4 / (reconstruction - images).square().mean()) == pytest.approx(expected_db, abs=0.06)
-
-
-def diffusers_weights(autoencoder: Taesd) -> dict[str, Tensor]:
-    """The weights under the names of diffusers, whose decoder has no layer for the clamp."""
-    encoder = {f"encoder.layers.{name}": value for name, value in autoencoder.encoder.state_dict().items()}
-    decoder = {}
-    for name, value in autoencoder.decoder.state_dict().items():
-        index, _, rest = name.partition(".")
-        decoder[f"decoder.layers.{int(index) - 1}.{rest}"] = value
-    return encoder | decoder
 
 
 def test_encoding_and_decoding_equal_diffusers_bit_for_bit(noise: Callable[..., Tensor]) -> None:

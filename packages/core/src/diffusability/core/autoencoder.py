@@ -54,10 +54,15 @@ class Autoencoder(nn.Module, ABC):
         """The scaling of latents that was published with this autoencoder; None when there is none."""
         return None
 
-    def export(self, directory: Path) -> None:
-        """Writes ``config.json`` and safetensors weights, so that others can load the model.
+    def exchange_library(self) -> str:
+        """The library whose layout ``export`` writes: ``diffusers``, or by default this project's own."""
+        return "diffusability"
 
-        Raises:
-            TypeError: this autoencoder has no exchange format of its own.
+    def export(self, directory: Path) -> None:
+        """Writes ``config.json`` and safetensors weights.
+
+        By default in this project's own layout, which the kind ``saved`` reads.
         """
-        raise TypeError(f"{type(self).__name__} cannot be exported")
+        from diffusability.core.saved_models import save_autoencoder
+
+        save_autoencoder(self, directory)

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffusability.core.autoencoder import Autoencoder
-from diffusability.core.errors import TrainingError
 from diffusability.core.normalizer import LatentNormalizer, refuse_normalized
 from diffusability.core.posterior import Posterior
 from diffusability.core.shapes import Images, Latents
@@ -18,6 +17,19 @@ from diffusability.models.diffusers_layout import info_of
 from diffusability.models.published_scaling import flux2_normalizer, normalizer_of
 
 _PATCH = 2
+#: Blocks of diffusers that are called as modules and lie in no other of these.
+_BLOCKS = frozenset(
+    {
+        "AutoencoderTinyBlock",
+        "CogVideoXResnetBlock3D",
+        "CosmosResnetBlock3d",
+        "EfficientViTBlock",
+        "HunyuanVideoResnetBlockCausal3D",
+        "LTXVideoResnetBlock3d",
+        "ResBlock",
+        "ResnetBlock2D",
+    }
+)
 
 
 class DiffusersAutoencoder(Autoencoder):
@@ -95,17 +107,13 @@ class DiffusersAutoencoder(Autoencoder):
         buffers = dict(self.model.named_buffers(recurse=False))
         return normalizer_of(self.config, (buffers.get("latents_mean"), buffers.get("latents_std")))
 
-    def checkpoint_activations(self) -> None:
-        """Makes training keep only what enters each block, and compute the rest again.
+    def repeated_blocks(self) -> Iterable[nn.Module]:
+        """The residual and attention blocks of encoder and decoder, which keep nothing between calls."""
+        return [module for module in self.model.modules() if type(module).__name__ in _BLOCKS]
 
-        Raises:
-            TrainingError: diffusers does not offer that for this class, or offers it wrongly.
-        """
-        name = self.config["_class_name"]
-        if not self.model._supports_gradient_checkpointing or name == "AutoencoderTiny":
-            # AutoencoderTiny leaves the step from [-1, 1] to [0, 1] out when it checkpoints.
-            raise TrainingError(f"diffusers has no activation checkpointing that works for {name}")
-        self.model.enable_gradient_checkpointing()
+    def exchange_library(self) -> str:
+        """Diffusers."""
+        return "diffusers"
 
     def export(self, directory: Path) -> None:
         """Writes what ``from_pretrained`` of diffusers reads."""

@@ -94,6 +94,9 @@ class DiffusersFamilySpec(AutoencoderSpec):
             return None
         return info_of(config, self.patchifies()) if config is not None else None
 
+    def is_pretrained(self, context: BuildContext) -> bool:
+        return self.path is not None
+
     def build(self, context: BuildContext) -> "Autoencoder":
         from diffusability.models.diffusers_loading import build_diffusers
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -113,6 +114,36 @@ class Taesd(Autoencoder):
     def published_normalizer(self) -> LatentNormalizer | None:
         """Shift 0 and scale 1, except for TAEF2, for which nothing is published."""
         return None if self.pooled_mid_blocks else LatentNormalizer.identity(self.info.latent_channels)
+
+    def exchange_library(self) -> str:
+        """Diffusers, whose AutoencoderTiny has no pooled blocks; of those, the layout is this project's own."""
+        return "diffusability" if self.pooled_mid_blocks else "diffusers"
+
+    def export(self, directory: Path) -> None:
+        """Writes an AutoencoderTiny of diffusers; with pooled blocks, what the kind ``saved`` reads."""
+        if self.pooled_mid_blocks:
+            super().export(directory)
+            return
+        from diffusers import AutoencoderTiny
+
+        widths = (self.encoder[0].out_channels,) * (_NUM_LEVELS + 1)
+        tiny: Any = AutoencoderTiny(  # type: ignore[no-untyped-call]
+            encoder_block_out_channels=widths,
+            decoder_block_out_channels=widths,
+            latent_channels=self.info.latent_channels,
+        )
+        tiny.load_state_dict(diffusers_weights(self))
+        tiny.save_pretrained(directory, safe_serialization=True)
+
+
+def diffusers_weights(autoencoder: Taesd) -> dict[str, Tensor]:
+    """The weights under the names of diffusers, whose decoder has no layer for the clamp."""
+    encoder = {f"encoder.layers.{name}": value for name, value in autoencoder.encoder.state_dict().items()}
+    decoder = {}
+    for name, value in autoencoder.decoder.state_dict().items():
+        index, _, rest = name.partition(".")
+        decoder[f"decoder.layers.{int(index) - 1}.{rest}"] = value
+    return encoder | decoder
 
 
 def load_half(half: nn.Sequential, path: Path, latent_channels: int) -> None:

@@ -83,6 +83,19 @@ def report(
         typer.echo(str(path))
 
 
+@app.command(name="export")
+def export_run(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run, such as runs/quickstart")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="a new folder for the model")],
+    stage: Annotated[str | None, typer.Option("--stage", metavar="STAGE", help="the training stage")] = None,
+    variant: Annotated[str | None, typer.Option("--variant", help="the variant")] = None,
+) -> None:
+    """Write a trained model in the layout that other libraries read, with a model card."""
+    from diffusability.core.cli.export_command import export_model
+
+    export_model(run_folder, to, stage, variant)
+
+
 @app.command(name="plugins")
 def list_plugins(
     group: Annotated[str | None, typer.Argument(metavar="[KIND]", help=f"one of: {', '.join(plugins.GROUPS)}")] = None,

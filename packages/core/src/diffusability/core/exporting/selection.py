@@ -1,0 +1,87 @@
+"""Which model of a run is meant. Free of torch."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from diffusability.core.errors import CheckpointError, SpecError, nearest
+
+
+@attrs.frozen(kw_only=True)
+class TrainedModel:
+    """A model that a training stage of a run wrote.
+
+    Attributes:
+        run: the folder of the run.
+        variant: a variant whose model it is.
+        stage: name of the stage.
+        directory: folder of the stage; the model is in ``model/``.
+        format: what its ``config.json`` says that it is.
+    """
+
+    run: Path
+    variant: str
+    stage: str
+    directory: Path
+    format: str
+
+    @property
+    def model(self) -> Path:
+        """The folder with configuration and weights."""
+        return self.directory / "model"
+
+
+def trained_models(run: Path) -> list[TrainedModel]:
+    """The models of a run, in the order of its stages. One that variants share is there for each of them.
+
+    Raises:
+        SpecError: the folder is no run.
+        CheckpointError: the configuration of a model cannot be read.
+    """
+    try:
+        record: Mapping[str, Any] = json.loads((run / "run.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        raise SpecError(
+            f"{str(run)!r} is no run: run.json is missing or damaged; expected a folder below runs/"
+        ) from None
+    found = []
+    for variant, stages in record["variants"].items():
+        for name, stage in stages.items():
+            directory = run / stage["directory"]
+            path = directory / "model" / "config.json"
+            if stage["status"] != "done" or not path.is_file():
+                continue
+            try:
+                what = json.loads(path.read_text())["format"]
+            except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+                raise CheckpointError(f"{str(path)!r} cannot be read: {type(error).__name__}: {error}") from None
+            found.append(TrainedModel(run=run, variant=variant, stage=name, directory=directory, format=what))
+    return found
+
+
+def select_model(run: Path, stage: str | None = None, variant: str | None = None) -> TrainedModel:
+    """The one model that is meant.
+
+    Raises:
+        SpecError: there is none, or several are left and neither stage nor variant tells which.
+    """
+    models = trained_models(run)
+    if not models:
+        raise SpecError(f"{str(run)!r} has no trained model yet; run a training stage to its end first")
+    for noun, wanted in (("variant", variant), ("stage", stage)):
+        known = list(dict.fromkeys(getattr(model, noun) for model in models))
+        if wanted is not None and wanted not in known:
+            raise SpecError(
+                f"there is no {noun} {wanted!r} with a trained model; {nearest(wanted, known)}{noun}s:"
+                f" {', '.join(known)}"
+            )
+        models = [model for model in models if wanted in (None, getattr(model, noun))]
+    if not models:
+        raise SpecError(f"variant {variant!r} has no trained model of a stage {stage!r}")
+    if len({model.directory for model in models}) > 1:
+        listed = ", ".join(f"--stage {model.stage} --variant {model.variant}" for model in models)
+        raise SpecError(f"{str(run)!r} has several trained models; say which: {listed}")
+    return models[0]
