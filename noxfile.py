@@ -11,7 +11,7 @@ PACKAGES = ("core", "models", "regularizers", "eval")
 CONSTRAINTS = ("-c", "constraints.txt")
 ALL = tuple(f"./packages/{package}" for package in PACKAGES)
 #: The packages with the extras of the core that tests use.
-TESTED = ("./packages/core[lpips,st-lpips]", *ALL[1:])
+TESTED = ("./packages/core[huggingface,lpips,st-lpips,video,webdataset]", *ALL[1:])
 TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "jsonschema", "tensorboard", "wandb")
 LINTER = ("ruff==0.17.6",)
 TYPE_CHECKER = ("mypy==2.4.1", "types-PyYAML")

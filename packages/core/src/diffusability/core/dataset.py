@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import attrs
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffusability.core.normalizer import LatentNormalizer
@@ -21,6 +21,10 @@ class Example:
 
 class UnreadableExample(Exception):
     """Raised by ``Dataset.load`` for an example whose file cannot be read. Names the file and the reason."""
+
+
+class FilteredExample(UnreadableExample):
+    """Raised by ``Dataset.load`` for an example that the spec's filters leave out. Replaced without a report."""
 
 
 class Dataset(ABC):
@@ -41,6 +45,13 @@ class Dataset(ABC):
     @abstractmethod
     def __len__(self) -> int:
         """Number of distinct examples; one epoch."""
+
+    def order(self, generator: torch.Generator) -> Int[Tensor, " n"]:
+        """All indices, each once, in the random order of an epoch; a function of the generator alone.
+
+        Sets that can only be read shard by shard keep the examples of a shard together.
+        """
+        return torch.randperm(len(self), generator=generator)
 
     @abstractmethod
     def load(self, index: int, generator: torch.Generator | None) -> Example:

@@ -1,6 +1,7 @@
 """Decodes image files and crops them to squares in [-1, 1]."""
 
 import math
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,18 @@ from diffusability.core.dataset import UnreadableExample
 Box = tuple[float, float, float, float]
 
 
-def read_rgb(path: Path) -> Image.Image:
-    """An image file as 8-bit RGB, turned upright by its EXIF tag.
+def read_rgb(source: Path | bytes, name: str | None = None) -> Image.Image:
+    """An image file, or its content, as 8-bit RGB, turned upright by its EXIF tag.
 
-    Greys are repeated over the channels, transparency is laid on white, 16-bit values are scaled to 8 bits.
+    Greys are repeated over the channels, transparency is laid on white, 16-bit values are scaled to 8 bits. ``name`` is
+    what an error calls it; default: the path.
 
     Raises:
         UnreadableExample: the file is missing, truncated, or no image.
     """
+    path = name or ("an image" if isinstance(source, bytes) else str(source))
     try:
-        with Image.open(path) as opened:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as opened:
             image = ImageOps.exif_transpose(opened)
             image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -42,17 +45,34 @@ def to_tensor(image: Image.Image) -> Float[Tensor, "3 h w"]:
     return pixels.permute(2, 0, 1).float().div(127.5).sub(1)
 
 
-def cropped(image: Image.Image, box: Box, resolution: int) -> Float[Tensor, "3 h w"]:
+def cropped(image: Image.Image, box: Box, resolution: int | tuple[int, int]) -> Float[Tensor, "3 h w"]:
     """The part of an image inside ``box`` (left, top, right, bottom), resized with antialiased bicubic filtering.
 
-    No pixel that lies wholly outside the box has any influence.
+    ``resolution`` is the side of the square, or (height, width). No pixel that lies wholly outside the box has any
+    influence.
     """
+    height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
     left, top = math.floor(box[0]), math.floor(box[1])
     part = image.crop((left, top, math.ceil(box[2]), math.ceil(box[3])))
     inner = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
-    if inner == (0, 0, resolution, resolution):
+    if inner == (0, 0, width, height):
         return to_tensor(part)
-    return to_tensor(part.resize((resolution, resolution), Image.Resampling.BICUBIC, box=inner))
+    return to_tensor(part.resize((width, height), Image.Resampling.BICUBIC, box=inner))
+
+
+def crop_box(size: tuple[int, int], aspect: float, generator: torch.Generator | None) -> Box:
+    """The largest box of an aspect (width over height) in an image of size (width, height).
+
+    At the centre without a generator; else anywhere along the side that is too long.
+    """
+    width, height = size
+    box_width = min(width, max(1, int(height * aspect + 0.5)))
+    box_height = min(height, max(1, int(width / aspect + 0.5)))
+    left, top = (width - box_width) // 2, (height - box_height) // 2
+    if generator is not None:
+        share = uniform(generator)
+        left, top = int(share * (width - box_width + 1)), int(share * (height - box_height + 1))
+    return (left, top, left + box_width, top + box_height)
 
 
 def uniform(generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:

@@ -2,12 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveInt
 
 from diffusability.core.build import BuildContext
-from diffusability.core.specs.base import Incidental
+from diffusability.core.data.image_view_spec import ImageViewSpec
 from diffusability.core.specs.components import DatasetSpec, Split
 from diffusability.core.specs.stages import EncodeStageName
 
@@ -45,28 +45,16 @@ class SamplePhotosSpec(DatasetSpec):
         return SamplePhotos(self, split)
 
 
-class ImageFolderSpec(DatasetSpec):
+class ImageFolderSpec(ImageViewSpec):
     """A tree of image files, with class folders if wanted."""
 
     kind: Literal["image-folder"] = "image-folder"
     path: Path = Field(description="folder with images, at any depth")
-    resolution: PositiveInt = Field(256, description="height and width in pixels")
-    crop: Literal["random", "center"] = Field(
-        "random", description="training crops; the shorter side is first resized to `resolution`"
-    )
-    flip: bool = Field(True, description="mirror half of the training images")
     labels: Literal["none", "folder"] = Field("none", description="folder: the first folder below `path` is the class")
     validation_path: Path | None = Field(None, description="a folder of its own for validation")
     validation_share: float = Field(
         0.05, gt=0, lt=1, description="without validation_path: the share of files kept out of training, by name"
     )
-    max_unreadable_share: float = Field(
-        0.1, ge=0, le=1, description="training stops when a larger share of the files cannot be read"
-    )
-    num_workers: Annotated[int, Incidental()] = Field(2, ge=0, description="loading processes per rank")
-
-    def image_shape(self) -> tuple[int, ...]:
-        return (3, self.resolution, self.resolution)
 
     def check_inputs(self) -> None:
         for name, folder in (("path", self.path), ("validation_path", self.validation_path)):

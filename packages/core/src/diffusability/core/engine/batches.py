@@ -1,14 +1,13 @@
 """Batches whose content depends on the seed and the step alone, not on the number of ranks or workers."""
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 import attrs
 import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from diffusability.core.dataset import Dataset, Example, UnreadableExample
+from diffusability.core.dataset import Dataset, Example, FilteredExample, UnreadableExample
 from diffusability.core.errors import DataError
 from diffusability.core.objective import Batch
 from diffusability.core.randomness import BatchRandomness
@@ -63,12 +62,6 @@ class LoadedBatch:
     unreadable: Sequence[str]
 
 
-@lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, size: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
-    return torch.randperm(size, generator=generator)
-
-
 class _PlacedExamples(TorchDataset[tuple[Place, Example, list[str]]]):
     """Examples by place: each epoch is one permutation, and a place's augmentation has its own stream."""
 
@@ -76,21 +69,34 @@ class _PlacedExamples(TorchDataset[tuple[Place, Example, list[str]]]):
         self.dataset = dataset
         self.seed = seed
         self.batch_size = batch_size
+        self._orders: dict[int, torch.Tensor] = {}
+
+    def _order(self, epoch: int) -> torch.Tensor:
+        """The order of an epoch. Two are kept: a batch may lie across the end of one."""
+        if epoch not in self._orders:
+            if len(self._orders) == 2:
+                del self._orders[min(self._orders)]
+            generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch))
+            self._orders[epoch] = self.dataset.order(generator)
+        return self._orders[epoch]
 
     def __getitem__(self, place: Place) -> tuple[Place, Example, list[str]]:
         epoch, rest = divmod(place.step * self.batch_size + place.position, len(self.dataset))
-        index = int(_order(self.seed, epoch, len(self.dataset))[rest])
+        index = int(self._order(epoch)[rest])
         unreadable: list[str] = []
+        reason = ""
         for attempt in range(MAX_ATTEMPTS):
             stream = derived_seed(self.seed, "augmentation", place.step, place.position, attempt)
             try:
                 example = self.dataset.load(index, torch.Generator().manual_seed(stream))
             except UnreadableExample as error:
-                unreadable.append(str(error))
+                reason = str(error)
+                if not isinstance(error, FilteredExample):
+                    unreadable.append(reason)
                 index = derived_seed(stream, "instead") % len(self.dataset)
             else:
                 return place, example, unreadable
-        raise DataError(f"{MAX_ATTEMPTS} examples in a row cannot be read; the last: {unreadable[-1]}")
+        raise DataError(f"{MAX_ATTEMPTS} examples in a row cannot be used; the last: {reason}")
 
 
 def stacked(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor | None]:

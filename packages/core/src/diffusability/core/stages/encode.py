@@ -43,7 +43,7 @@ def run_encode(stage: PlannedStage, around: Surroundings, directory: Path) -> No
     published = _published(spec, autoencoder)
     cache = directory / "latents"
     cache.mkdir(exist_ok=True)
-    order = fixed_order(len(dataset), spec.num_samples or len(dataset))
+    order = fixed_order(dataset, spec.num_samples or len(dataset))
     shards = [order[first : first + spec.shard_size] for first in range(0, len(order), spec.shard_size)]
     own = range(around.ranks.rank, len(shards), around.ranks.size)
     unreadable = UnreadableFiles(directory, dataset, around.console)

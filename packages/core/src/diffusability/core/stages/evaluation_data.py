@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from diffusability.core.dataset import Dataset, Example, UnreadableExample
+from diffusability.core.dataset import Dataset, Example, FilteredExample, UnreadableExample
 from diffusability.core.engine.batches import stacked
 from diffusability.core.seeds import derived_seed
 
@@ -30,18 +30,20 @@ class EvaluationData:
     kept: Sequence[int]
 
 
-class _Views(TorchDataset[Example | str]):
+class _Views(TorchDataset[Example | str | None]):
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, index: int) -> Example | str:
+    def __getitem__(self, index: int) -> Example | str | None:
         try:
             return self.dataset[index]
+        except FilteredExample:
+            return None
         except UnreadableExample as error:
             return str(error)
 
 
-def _collate(items: list[Example | str]) -> EvaluationData:
+def _collate(items: list[Example | str | None]) -> EvaluationData:
     examples = [item for item in items if isinstance(item, Example)]
     unreadable = [item for item in items if isinstance(item, str)]
     if not examples:
@@ -51,10 +53,10 @@ def _collate(items: list[Example | str]) -> EvaluationData:
     return EvaluationData(data=data, labels=labels, unreadable=unreadable, kept=kept)
 
 
-def fixed_order(size: int, count: int) -> list[int]:
-    """``count`` distinct indices below ``size`` (all of them when there are fewer), in one fixed shuffled order."""
-    generator = torch.Generator().manual_seed(derived_seed("evaluation", size))
-    return torch.randperm(size, generator=generator)[:count].tolist()
+def fixed_order(dataset: Dataset, count: int) -> list[int]:
+    """``count`` distinct indices of a dataset (all of them when there are fewer), in one fixed shuffled order."""
+    generator = torch.Generator().manual_seed(derived_seed("evaluation", len(dataset)))
+    return dataset.order(generator)[:count].tolist()
 
 
 def views(dataset: Dataset, indices: Sequence[int], batch_size: int, num_workers: int = 0) -> Iterator[EvaluationData]:

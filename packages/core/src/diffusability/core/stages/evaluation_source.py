@@ -73,9 +73,8 @@ class EvaluationSource:
         Raises:
             DataError: labels are needed and the data has none.
         """
-        size = len(self.dataset)
         with_images = [portion for portion in portions if portion.needs & OF_IMAGES]
-        order = fixed_order(size, max((portion.indices.stop for portion in with_images), default=0))
+        order = fixed_order(self.dataset, max((portion.indices.stop for portion in with_images), default=0))
         chunks = [order[portion.indices.start : portion.indices.stop] for portion in with_images]
         loaded = chunk_views(self.dataset, chunks, self.num_workers)
         for portion in portions:

@@ -81,7 +81,7 @@ class Previews:
         dataset = self.dataset
         if self.stage.data.holds == "images":
             dataset = self.stage.data.build(context, "validation")
-        examples = [dataset[index] for index in fixed_order(len(dataset), spec.num_images)]
+        examples = [dataset[index] for index in fixed_order(dataset, spec.num_images)]
         data, labels = stacked(examples)
         randomness = BatchRandomness(seed=self.stage.seed, step=0, positions=range(len(examples)))
         batch = moved(Batch(data=data, labels=labels, randomness=randomness), self.around.ranks.device)

@@ -1,0 +1,162 @@
+"""Images of the Hugging Face library ``datasets``: prepared on disk, or streamed shard by shard."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffusability.core.data.huggingface_spec import HuggingFaceSpec
+from diffusability.core.data.image_files import read_rgb
+from diffusability.core.data.image_view import image_view
+from diffusability.core.data.streamed_shards import StreamedShards
+from diffusability.core.dataset import Dataset, Example, UnreadableExample
+from diffusability.core.errors import DataError
+from diffusability.core.seeds import derived_seed
+from diffusability.core.specs.components import Split
+
+
+def _opened(spec: HuggingFaceSpec, split: str) -> Any:
+    """The split, its images not decoded. Raises DataError when it cannot be opened or lacks a column."""
+    import datasets
+
+    folder = Path(spec.path).expanduser()
+    prepared = (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
+    try:
+        if prepared and not spec.streaming:
+            opened = datasets.load_from_disk(str(folder))
+            if isinstance(opened, datasets.DatasetDict):
+                if split not in opened:
+                    raise DataError(f"{spec.path!r} has no split {split!r}; it has {', '.join(opened)}")
+                opened = opened[split]
+        elif prepared:
+            raise DataError(
+                f"{spec.path!r} was written by save_to_disk and is read from disk as it is; leave 'streaming' out"
+            )
+        else:
+            opened = datasets.load_dataset(
+                str(folder) if folder.is_dir() else spec.path,
+                spec.name,
+                split=split,
+                revision=spec.revision,
+                streaming=spec.streaming,
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(f"dataset {spec.path!r}, split {split!r}, cannot be opened: {error}") from None
+    columns = list(opened.column_names or opened.features or ())
+    for column in filter(None, (spec.image, spec.label)):
+        if column not in columns:
+            raise DataError(f"dataset {spec.path!r} has no column {column!r}; it has {', '.join(columns)}")
+    return opened.cast_column(spec.image, datasets.Image(decode=False))
+
+
+def _num_classes(opened: Any, label: str) -> tuple[int | None, list[str] | None]:
+    names = getattr((opened.features or {}).get(label), "names", None)
+    return (len(names), list(names)) if names is not None else (None, None)
+
+
+def _files_of(spec: HuggingFaceSpec) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of a local folder's files, which tell a changed set; none for one on the hub."""
+    files = sorted(path for path in Path(spec.path).expanduser().rglob("*") if path.is_file())
+    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+
+
+def _is_validation(index: int, share: float) -> bool:
+    return derived_seed("validation", index) / 2**63 < share
+
+
+def _content(row: Mapping[str, Any], spec: HuggingFaceSpec, name: str) -> bytes | Path:
+    value = row[spec.image]
+    if not isinstance(value, Mapping) or not (value.get("bytes") or value.get("path")):
+        raise UnreadableExample(f"{name}: column {spec.image!r} holds no image")
+    return value["bytes"] or Path(value["path"])
+
+
+class _HuggingFaceImages(Dataset):
+    """What the two ways of reading have in common: from a row to an example."""
+
+    def __init__(self, spec: HuggingFaceSpec, split: Split) -> None:
+        self.spec = spec
+        self.split = split
+        self.max_unreadable_share = spec.max_unreadable_share
+        self.source = spec.split
+        if split == "validation" and spec.validation_split is not None:
+            self.source = spec.validation_split
+        self.opened = _opened(spec, self.source)
+        if spec.label is not None:
+            self.num_classes, self.class_names = _num_classes(self.opened, spec.label)
+
+    def _chosen(self, count: int) -> list[int]:
+        """Rows of the source that belong to this split."""
+        if self.spec.validation_split is not None:
+            return list(range(count))
+        wanted = self.split == "validation"
+        chosen = [row for row in range(count) if _is_validation(row, self.spec.validation_share) == wanted]
+        if not chosen:
+            raise DataError(f"no {self.split} examples in the {count} of {self.spec.path!r}")
+        return chosen
+
+    def _example(self, row: Mapping[str, Any], number: int, generator: torch.Generator | None) -> Example:
+        name = f"{self.spec.path} ({self.source}) row {number}"
+        image = read_rgb(_content(row, self.spec, name), name)
+        data = image_view(image, self.spec, generator if self.split == "train" else None, name)
+        if self.spec.label is None:
+            return Example(data=data)
+        label = row[self.spec.label]
+        if not isinstance(label, int) or not 0 <= label < (self.num_classes or 0):
+            raise UnreadableExample(f"{name}: label {label!r}; expected a number below {self.num_classes}")
+        return Example(data=data, label=label)
+
+
+class HuggingFaceTable(_HuggingFaceImages):
+    """A set on this machine's disk: any row at any time."""
+
+    def __init__(self, spec: HuggingFaceSpec, split: Split) -> None:
+        super().__init__(spec, split)
+        self.rows = self._chosen(len(self.opened))
+        if spec.label is not None and self.num_classes is None:
+            self.num_classes = 1 + max(self.opened[spec.label])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def load(self, index: int, generator: torch.Generator | None) -> Example:
+        number = self.rows[index]
+        return self._example(self.opened[number], number, generator)
+
+
+class HuggingFaceStream(_HuggingFaceImages):
+    """A set that is read shard by shard. Rows are counted once, when it is opened for the first time.
+
+    Its epochs go through the shards in random order, and through each shard's rows in random order.
+    """
+
+    def __init__(self, spec: HuggingFaceSpec, split: Split) -> None:
+        super().__init__(spec, split)
+        identity = (spec.path, spec.name, spec.revision, self.source, *_files_of(spec))
+        self.shards = StreamedShards(self.opened, spec.label or spec.image, identity)
+        self.rows = self._chosen(self.shards.num_rows)
+        if spec.label is not None and self.num_classes is None:
+            raise DataError(
+                f"column {spec.label!r} of {spec.path!r} is no ClassLabel, and a stream does not tell its largest"
+                " number; leave 'streaming' out"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def order(self, generator: torch.Generator) -> torch.Tensor:
+        return self.shards.order(self.rows, generator)
+
+    def load(self, index: int, generator: torch.Generator | None) -> Example:
+        number = self.rows[index]
+        return self._example(self.shards.row(number), number, generator)
+
+
+def open_huggingface(spec: HuggingFaceSpec, split: Split) -> Dataset:
+    """The set of a spec, streamed or from disk.
+
+    Raises:
+        DataError: it cannot be opened, or lacks a split, a column or examples.
+    """
+    return HuggingFaceStream(spec, split) if spec.streaming else HuggingFaceTable(spec, split)

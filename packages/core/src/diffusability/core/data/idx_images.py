@@ -1,0 +1,74 @@
+"""Small labelled images in MNIST's idx format, held in memory."""
+
+import gzip
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from diffusability.core.data.idx_images_spec import IdxImagesSpec, idx_file
+from diffusability.core.data.image_files import mirrored
+from diffusability.core.dataset import Dataset, Example
+from diffusability.core.errors import DataError
+from diffusability.core.specs.components import Split
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """An array of bytes in idx format: 0, 0, 8 (unsigned bytes), number of axes, each length as 32 bits, the values.
+
+    Raises:
+        DataError: it is cut short, not compressed rightly, or of another format.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise DataError(f"{str(path)!r} cannot be read: {type(error).__name__}: {error}") from None
+    if len(content) < 4 or content[:3] != b"\0\0\x08":
+        raise DataError(f"{str(path)!r} is no idx file of bytes: it begins with {content[:4]!r}")
+    num_axes = content[3]
+    header = content[4 : 4 + 4 * num_axes]
+    shape = tuple(int.from_bytes(header[first : first + 4], "big") for first in range(0, len(header), 4))
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
+    if len(shape) != num_axes or len(values) != math.prod(shape):
+        raise DataError(f"{str(path)!r} is cut short: shape {shape}, and {len(values)} values follow")
+    return values.reshape(shape)
+
+
+class IdxImages(Dataset):
+    """Grey images in [-1, 1], put into the middle of a dark square or, if too large for it, reduced.
+
+    Raises:
+        DataError: a file cannot be read, or images and labels differ in number.
+    """
+
+    def __init__(self, spec: IdxImagesSpec, split: Split) -> None:
+        self.spec = spec
+        self.split = split
+        self.images = read_idx(idx_file(spec.path, split, "images"))
+        if self.images.ndim != 3:
+            raise DataError(f"images of {str(spec.path)!r} have shape {self.images.shape}; expected n, height, width")
+        self.labels: np.ndarray | None = None
+        if spec.labels:
+            self.labels = read_idx(idx_file(spec.path, split, "labels"))
+            if self.labels.shape != self.images.shape[:1]:
+                raise DataError(
+                    f"{str(spec.path)!r} has {len(self.images)} {split} images and labels of shape {self.labels.shape}"
+                )
+            self.num_classes = 1 + int(read_idx(idx_file(spec.path, "train", "labels")).max())
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def load(self, index: int, generator: torch.Generator | None) -> Example:
+        pixels, side = self.images[index], self.spec.resolution
+        if max(pixels.shape) > side:
+            pixels = np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC))
+        square = np.zeros((side, side), dtype=np.uint8)
+        top, left = (side - pixels.shape[0]) // 2, (side - pixels.shape[1]) // 2
+        square[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+        data = torch.from_numpy(square).float().div(127.5).sub(1).repeat(self.spec.channels, 1, 1)
+        if generator is not None and self.spec.flip and self.split == "train":
+            data = mirrored(data, generator)
+        return Example(data=data, label=None if self.labels is None else int(self.labels[index]))

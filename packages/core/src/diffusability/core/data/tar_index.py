@@ -1,0 +1,133 @@
+"""Where the examples of a tar file lie, so that any of them can be read without what stands before it."""
+
+import hashlib
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import attrs
+import numpy as np
+
+from diffusability.core.errors import DataError
+from diffusability.core.seeds import derived_seed
+
+_BLOCK = 512
+_VERSION = 1
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class TarIndex:
+    """The examples of one shard, in its order; a column each.
+
+    Attributes:
+        offset: first byte of the image member's content; -1 for an example that is lost, with ``size`` as the reason.
+        size: its bytes.
+        label: the class, or -1.
+        place: a number in [0, 1) from the example's key, to split by.
+        problem: what is wrong with the file from some place on; empty for a whole one.
+    """
+
+    offset: np.ndarray
+    size: np.ndarray
+    label: np.ndarray
+    place: np.ndarray
+    problem: str
+
+
+def split_key(name: str) -> tuple[str, str]:
+    """A member's key and its extension: all from the first dot of the last part on, as webdataset splits them."""
+    folder, _, last = name.rpartition("/")
+    stem, _, extension = last.partition(".")
+    return (f"{folder}/{stem}" if folder else stem), extension.lower()
+
+
+def _members(path: Path) -> Iterator[tarfile.TarInfo | str]:
+    """The members of a tar file, and at the end a sentence about damage, if there is any."""
+    size = path.stat().st_size
+    try:
+        with tarfile.open(path, "r:") as opened:
+            for member in opened:
+                if member.isfile() and member.offset_data + member.size > size:
+                    yield f"member {member.name!r} is cut short: the file ends after {size} bytes"
+                    return
+                yield member
+                opened.members = []  # type: ignore[attr-defined] # tarfile keeps every header, for a million files too
+            end = opened.offset
+    except (tarfile.TarError, OSError) as error:
+        yield f"{type(error).__name__}: {error}"
+        return
+    # tarfile takes a damaged header for the end of the archive; the real end is a block of zeros.
+    with path.open("rb") as file:
+        file.seek(end)
+        block = file.read(_BLOCK)
+    if block.strip(b"\0"):
+        yield f"no valid member begins at byte {end}; what follows is lost"
+
+
+def build_index(path: Path, images: Sequence[str], label: str | None) -> TarIndex:
+    """Reads all headers (and labels) of an uncompressed tar file.
+
+    Raises:
+        DataError: it is no tar file, or its labels are no numbers.
+    """
+    rows: dict[str, list[float]] = {}
+    problem = ""
+    with path.open("rb") as file:
+        for member in _members(path):
+            if isinstance(member, str):
+                problem = member
+                break
+            if not member.isfile() or member.name.rpartition("/")[2].startswith("."):
+                continue
+            key, extension = split_key(member.name)
+            row = rows.setdefault(key, [-1, 0, -1, derived_seed("validation", key) / 2**63])
+            if extension in images:
+                row[:2] = [member.offset_data, member.size]
+            elif label is not None and extension == label:
+                file.seek(member.offset_data)
+                text = file.read(member.size).decode(errors="replace").strip()
+                if not text.isdigit():
+                    raise DataError(
+                        f"{str(path)!r}: member {member.name!r} holds {text[:40]!r}; expected a class number"
+                    )
+                row[2] = int(text)
+    if problem and rows and next(reversed(rows.values()))[0] < 0:
+        rows.popitem()  # the example in which the damage lies: `problem` stands for it
+    if not rows and problem:
+        raise DataError(f"shard {str(path)!r} is no readable tar file: {problem}")
+    columns = np.array(list(rows.values()), dtype=np.float64).reshape(-1, 4).T
+    return TarIndex(
+        offset=columns[0].astype(np.int64),
+        size=columns[1].astype(np.int64),
+        label=columns[2].astype(np.int64),
+        place=columns[3],
+        problem=problem,
+    )
+
+
+def _cache_path(path: Path, images: Sequence[str], label: str | None) -> Path:
+    state = path.stat()
+    identity = (_VERSION, str(path.resolve()), state.st_size, state.st_mtime_ns, *images, label)
+    name = hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    return cache / "diffusability" / "tar-index" / f"{name}.npz"
+
+
+def tar_index(path: Path, images: Sequence[str], label: str | None) -> TarIndex:
+    """The index of a shard: from the user's cache folder, or built and put there. A changed file gets a new one."""
+    cached = _cache_path(path, images, label)
+    try:
+        with np.load(cached) as content:
+            columns = {name: content[name] for name in ("offset", "size", "label", "place")}
+            return TarIndex(**columns, problem=str(content["problem"]))
+    except (OSError, ValueError, KeyError):
+        index = build_index(path, images, label)
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        partial = cached.with_suffix(f".{os.getpid()}.npz")
+        np.savez(partial, **attrs.asdict(index))
+        os.replace(partial, cached)
+    except OSError:
+        pass  # the cache only saves time
+    return index

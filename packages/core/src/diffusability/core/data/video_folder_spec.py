@@ -1,0 +1,74 @@
+"""The spec of clips from video files. Free of torch."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from diffusability.core.build import BuildContext
+from diffusability.core.data.missing_extra import require
+from diffusability.core.specs.base import Incidental
+from diffusability.core.specs.components import DatasetSpec, Split
+
+if TYPE_CHECKING:
+    from diffusability.core.dataset import Dataset
+
+#: File names that are taken for videos.
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
+
+
+class VideoFolderSpec(DatasetSpec):
+    """Clips of video files in a tree of folders, with class folders if wanted."""
+
+    kind: Literal["video-folder"] = "video-folder"
+    path: Path = Field(description="folder with videos, at any depth")
+    frames: PositiveInt = Field(17, description="frames of a clip")
+    stride: PositiveInt = Field(1, description="take every so many frames")
+    resolution: PositiveInt | tuple[PositiveInt, PositiveInt] = Field(
+        256, description="pixels of the square, or [height, width]; the largest such part of the frame is resized to it"
+    )
+    crop: Literal["random", "center"] = Field("center", description="of training clips")
+    start: Literal["random", "even"] = Field(
+        "random", description="where training clips begin: anywhere, or evenly spread as in validation"
+    )
+    clips_per_video: PositiveInt = Field(1, description="examples of each file; without randomness, evenly spread")
+    flip: bool = Field(True, description="mirror half of the training clips")
+    labels: Literal["none", "folder"] = Field("none", description="folder: the first folder below `path` is the class")
+    validation_path: Path | None = Field(None, description="a folder of its own for validation")
+    validation_share: float = Field(
+        0.05, gt=0, lt=1, description="without validation_path: the share of files kept out of training, by name"
+    )
+    min_size: PositiveInt | None = Field(None, description="leave out videos whose shorter side has fewer pixels")
+    max_aspect: PositiveFloat | None = Field(
+        None, ge=1, description="leave out videos whose longer side is more than this many times the shorter one"
+    )
+    max_unreadable_share: float = Field(
+        0.1, ge=0, le=1, description="training stops when a larger share of the examples cannot be read"
+    )
+    num_workers: Annotated[int, Incidental()] = Field(2, ge=0, description="loading processes per rank")
+
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return (self.resolution, self.resolution) if isinstance(self.resolution, int) else self.resolution
+
+    def image_shape(self) -> tuple[int, ...]:
+        return (3, self.frames, *self.size())
+
+    def check_inputs(self) -> None:
+        require("av", self.kind, "video")
+        for name, folder in (("path", self.path), ("validation_path", self.validation_path)):
+            if folder is None:
+                continue
+            if not folder.is_dir():
+                what = "is a file" if folder.is_file() else "does not exist"
+                raise ValueError(f"{name} {str(folder)!r} {what}; expected a folder with videos")
+            names = (name for _, _, names in os.walk(folder, followlinks=True) for name in names)
+            if not any(Path(name).suffix.lower() in VIDEO_SUFFIXES for name in names):
+                suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
+                raise ValueError(f"{name} {str(folder)!r} holds no videos; expected files ending in {suffixes}")
+
+    def build(self, context: BuildContext, split: Split) -> "Dataset":
+        from diffusability.core.data.video_folder import VideoFolder
+
+        return VideoFolder(self, split)

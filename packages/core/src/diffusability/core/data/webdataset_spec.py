@@ -1,0 +1,56 @@
+"""The spec of images in tar shards. Free of torch."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, PositiveInt, field_validator
+
+from diffusability.core.build import BuildContext
+from diffusability.core.data.image_view_spec import ImageViewSpec
+from diffusability.core.data.missing_extra import require
+from diffusability.core.specs.components import Split
+
+if TYPE_CHECKING:
+    from diffusability.core.dataset import Dataset
+
+
+def is_url(shard: str) -> bool:
+    """True for what is not a path on this machine: ``https:``, ``s3:``, ``pipe:`` and the like."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", shard) is not None and not shard.startswith("file:")
+
+
+class WebDatasetSpec(ImageViewSpec):
+    """Images in tar shards, as the library webdataset writes and reads them."""
+
+    kind: Literal["webdataset"] = "webdataset"
+    shards: tuple[str, ...] = Field(
+        min_length=1, description="paths or URLs of tar files; braces count, as in train-{000000..001023}.tar"
+    )
+    validation_shards: tuple[str, ...] = Field((), description="shards of their own for validation")
+    validation_share: float = Field(
+        0.05, gt=0, lt=1, description="without validation_shards: the share of examples kept out of training, by key"
+    )
+    images: tuple[str, ...] = Field(("jpg", "jpeg", "png", "webp"), description="extensions of the image members")
+    label: str | None = Field(None, description="extension of the member that holds the class as a number, such as cls")
+    num_classes: PositiveInt | None = Field(None, description="default: the largest label plus one")
+    download_to: Path | None = Field(None, description="folder for shards that are given as URLs")
+
+    @field_validator("shards", "validation_shards", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    def check_inputs(self) -> None:
+        require("webdataset", self.kind, "webdataset")
+        for shard in (*self.shards, *self.validation_shards):
+            if is_url(shard):
+                if self.download_to is None:
+                    raise ValueError(f"shard {shard!r} is a URL; give 'download_to', a folder with room for the shards")
+            elif "{" not in shard and not Path(shard.removeprefix("file:")).is_file():
+                raise ValueError(f"shard {shard!r} does not exist; expected a tar file")
+
+    def build(self, context: BuildContext, split: Split) -> "Dataset":
+        from diffusability.core.data.webdataset_shards import WebDataset
+
+        return WebDataset(self, split)
