@@ -58,7 +58,7 @@ def test_the_good_spec_is_good(tmp_path):
         ("{kind: kl}", "{kind: kl, weight: -1}", ["greater than or equal to 0", "-1"]),
         ("{kind: kl}", "{kind: kl, weight: .inf}", ["finite"]),
         ("{kind: kl}", "{kind: kl, weight: heavy}", ["valid number", "'heavy'", "regularizers.0.weight"]),
-        ("{kind: kl}", "{kind: kl}, {kind: kl}", ["must differ in kind", "kl"]),
+        ("{kind: kl}", "{kind: kl}, {kind: kl}", ["must differ in name", "kl"]),
         ("kind: encode", "kind: encoder", ["unknown stage kind 'encoder'", "did you mean 'encode'"]),
         ("steps: 2\n  encode", "encode", []),
         ("stage: pretrain}, num", "stage: dit}, num", ["later stage 'dit'"]),

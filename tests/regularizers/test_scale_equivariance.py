@@ -4,72 +4,21 @@ from typing import Any, Literal
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from toy_autoencoders import CausalPairs, Identity, LinearConvolutions, Unfinished
 
 from diffusability.core.autoencoder import Autoencoder
-from diffusability.core.build import AutoencoderInfo, BuildContext
+from diffusability.core.build import BuildContext
 from diffusability.core.engine.task import TrainTask
 from diffusability.core.errors import TrainingError
 from diffusability.core.objective import Batch
-from diffusability.core.posterior import Posterior
-from diffusability.regularizers.scale_equivariance import scale_equivariance_loss, shrink
-from diffusability.regularizers.specs import KLSpec, ScaleEquivarianceSpec
+from diffusability.regularizers.kl_spec import KLSpec
+from diffusability.regularizers.scale_equivariance import scale_equivariance_loss, shrunk
+from diffusability.regularizers.scale_equivariance_spec import ScaleEquivarianceSpec
 
 Task = Callable[..., TrainTask]
 MakeBatch = Callable[..., Batch]
 Noise = Callable[..., Tensor]
-
-
-class LinearConvolutions(Autoencoder):
-    """One strided convolution each way, and a constant log variance."""
-
-    info = AutoencoderInfo(latent_channels=4, spatial_factor=2)
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.encoder = nn.Conv2d(3, 4, 4, stride=2, padding=1)
-        self.decoder = nn.ConvTranspose2d(4, 3, 4, stride=2, padding=1)
-        self.double()
-
-    def encode(self, images: Tensor) -> Posterior:
-        mean = self.encoder(images)
-        return Posterior(mean=mean, logvar=torch.full_like(mean, -4.0))
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return self.decoder(latents)
-
-
-class Identity(Autoencoder):
-    """Latents are images: equivariant to everything."""
-
-    info = AutoencoderInfo(latent_channels=3, spatial_factor=1)
-
-    def encode(self, images: Tensor) -> Posterior:
-        return Posterior(mean=images)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return latents
-
-
-class CausalPairs(Identity):
-    """Halves time: the first frame alone, the average of each pair after it; decoding repeats. Space is left alone."""
-
-    info = AutoencoderInfo(latent_channels=3, spatial_factor=1, temporal_factor=2)
-
-    def encode(self, images: Tensor) -> Posterior:
-        pairs = (images[:, :, 1::2] + images[:, :, 2::2]) / 2
-        return Posterior(mean=torch.cat([images[:, :, :1], pairs], 2))
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return torch.cat([latents[:, :, :1], latents[:, :, 1:].repeat_interleave(2, 2)], 2)
-
-
-class Unfinished(Identity):
-    """Decodes to a fixed size whatever it is given, as a decoder with a learned position grid would."""
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return F.interpolate(latents, (16, 16))
 
 
 def term_of(task: TrainTask, batch: Batch, **fields: Any) -> Tensor:
@@ -178,11 +127,87 @@ def test_clips_are_shortened_to_what_a_causal_decoder_returns(task_of: Task, bat
     torch.testing.assert_close(loss, torch.stack(difference, 2).abs().mean())
 
 
-def test_time_can_be_left_alone(noise: Noise) -> None:
-    """A clip's length with and without shortening; height and width shrink either way."""
+def test_time_is_really_shortened(noise: Noise) -> None:
+    """A clip's length and its frames by slicing, with and without a temporal factor."""
     clips = noise(1, 3, 5, 8, 8)
-    assert shrink(clips, 2).shape == (1, 3, 3, 4, 4)
-    assert shrink(clips, 2, shorten_time=False).shape == (1, 3, 5, 4, 4)
+    assert shrunk(clips, (4, 4)).shape == (1, 3, 5, 4, 4)
+    short = shrunk(clips, (4, 4), 2)
+    small = F.avg_pool3d(clips, (1, 2, 2))
+    expected = [small[:, :, 0], small[:, :, 1:3].mean(2), small[:, :, 3:5].mean(2)]
+    torch.testing.assert_close(short, torch.stack(expected, 2))
+
+
+@pytest.mark.parametrize("factor", [1.5, 2.7, (2, 1), (1, 3.2)])
+def test_any_ratio_of_either_side(factor: float | tuple[float, float], noise: Noise) -> None:
+    """Factors that are no whole numbers, or differ by side, against interpolation to the rounded sizes."""
+    images, latents = noise(1, 3, 32, 48), noise(1, 2, 16, 24, seed=1)
+    height, width = factor if isinstance(factor, tuple) else (factor, factor)
+    size = (round(16 / height), round(24 / width))
+    loss = scale_equivariance_loss(
+        images, latents, lambda z: F.interpolate(z.mean(1, keepdim=True), scale_factor=2).repeat(1, 3, 1, 1),
+        F.mse_loss, factor=factor,
+    )  # fmt: skip
+    small = F.interpolate(latents, size, mode="bilinear").mean(1, keepdim=True)
+    decoded = F.interpolate(small, scale_factor=2).expand(-1, 3, -1, -1)
+    shrunken = F.interpolate(images, (2 * size[0], 2 * size[1]), mode="bilinear")
+    torch.testing.assert_close(loss, F.mse_loss(decoded, shrunken))
+
+
+def test_temporal_factors_of_their_own(task_of: Task, batch_of: MakeBatch, noise: Noise) -> None:
+    """Space by 2, time by 4 and not at all: the mean of both, each by hand on the identity with a shifted decoder."""
+
+    class Brighter(Identity):
+        def decode(self, latents: Tensor) -> Tensor:
+            return latents * latents.shape[2]
+
+    clips = noise(1, 3, 9, 8, 8)
+    loss = term_of(task_of(Brighter()), batch_of(clips), factors=[2], temporal_factors=[1, 4], each_step="all")
+    small = F.avg_pool3d(clips, (1, 2, 2))
+    short = torch.stack([small[:, :, 0], small[:, :, 1:5].mean(2), small[:, :, 5:].mean(2)], 2)
+    torch.testing.assert_close(loss, (8 * small.abs().mean() + 2 * short.abs().mean()) / 2)
+
+
+def test_the_perceptual_part_is_left_out_unless_asked_for(task_of: Task, batch_of: MakeBatch, noise: Noise) -> None:
+    """An objective whose loss tells which part it was asked for."""
+    task, batch = task_of(Identity()), batch_of(noise(1, 3, 8, 8))
+    output = task.objective(batch)
+    asked: list[bool] = []
+
+    def remembering(images: Tensor, reconstruction: Tensor, perceptual: bool = True) -> Tensor:
+        asked.append(perceptual)
+        return F.l1_loss(images, reconstruction)
+
+    task.objective.reconstruction_loss = remembering  # type: ignore[method-assign]
+    for perceptual in (False, True):
+        ScaleEquivarianceSpec(perceptual=perceptual).build(BuildContext())(output, task)
+    ScaleEquivarianceSpec().build(BuildContext())(output, task)
+    assert asked == [False, True, False]
+
+
+def test_what_two_of_them_decode_alike_is_decoded_once(task_of: Task, batch_of: MakeBatch, noise: Noise) -> None:
+    """Calls of the decoder: one for the reconstruction and one for both regularizers; totals as of one apart."""
+
+    class Counting(LinearConvolutions):
+        calls = 0
+
+        def decode(self, latents: Tensor) -> Tensor:
+            self.calls += 1
+            return super().decode(latents)
+
+    def specs(*names: str) -> tuple[ScaleEquivarianceSpec, ...]:
+        return tuple(ScaleEquivarianceSpec(name=name, factors=(2,), weight=0.5) for name in names)
+
+    totals = {}
+    for names in (("one",), ("one", "two")):
+        autoencoder = Counting()
+        modules = {spec.label: spec.build(BuildContext()) for spec in specs(*names)}
+        output = task_of(autoencoder, specs(*names), modules)(batch_of(noise(2, 3, 16, 16)))
+        assert autoencoder.calls == 2
+        assert set(output.terms) == {"l1", *names}
+        totals[len(names)] = output.loss
+        output.loss.backward()
+    term = totals[2] - totals[1]
+    torch.testing.assert_close(term, 0.5 * output.terms["two"].to(term), rtol=1e-5, atol=1e-7)
 
 
 def test_terms_and_total_in_a_real_task(task_of: Task, batch_of: MakeBatch, noise: Noise) -> None:
@@ -201,7 +226,7 @@ def test_terms_and_total_in_a_real_task(task_of: Task, batch_of: MakeBatch, nois
 def error_cases() -> Sequence[tuple[Autoencoder | None, tuple[int, ...], type[Exception], str]]:
     return [
         (Unfinished(), (2, 3, 16, 16), TrainingError, r"to shape \(2, 3, 16, 16\); expected the shape \(2, 3, 8, 8\)"),
-        (Identity(), (2, 3, 9, 8), ValueError, "9x8 map cannot be downsampled by 2"),
+        (Identity(), (2, 3, 9, 8), ValueError, "factor 2 does not divide a map of 9x8"),
         (Identity(), (2, 3, 4, 8, 8), ValueError, "4 frames cannot be shortened by 2"),
     ]
 

@@ -14,6 +14,7 @@ from diffusability.core.posterior import Posterior
 from diffusability.core.randomness import BatchRandomness
 from diffusability.core.sampler import Sampler
 from diffusability.core.shapes import Images, Labels, Latents, Scalar, Times
+from diffusability.core.step_memo import StepMemo
 
 if TYPE_CHECKING:
     from diffusability.core.saved_models import DiffusionModel
@@ -49,6 +50,7 @@ class StepOutput:
         prediction: the denoiser's prediction.
         target: what the prediction is compared with.
         monitors: further numbers for the log; not minimised.
+        memo: what regularizers have computed in this step and others may use.
     """
 
     losses: Mapping[str, Scalar]
@@ -61,6 +63,7 @@ class StepOutput:
     prediction: Latents | None = None
     target: Latents | None = None
     monitors: Mapping[str, Tensor] = attrs.field(factory=dict)
+    memo: StepMemo = attrs.field(factory=StepMemo, repr=False)
 
 
 class Objective(nn.Module, ABC):

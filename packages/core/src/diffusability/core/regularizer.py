@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
 from diffusability.core.objective import StepOutput
 from diffusability.core.shapes import Scalar
@@ -24,3 +24,10 @@ class Regularizer(nn.Module, ABC):
     @abstractmethod
     def forward(self, output: StepOutput, task: "TrainTask") -> Scalar:
         """The unweighted term, a mean over the batch. The engine applies the weight and its schedule."""
+
+    def factor(self) -> Tensor | None:
+        """A further multiplier of the weight, for weights that adapt; asked after each ``forward``. None for none.
+
+        Detached, at least 0 and equal on all ranks. What it depends on belongs into buffers, which are checkpointed.
+        """
+        return None

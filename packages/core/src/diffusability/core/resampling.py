@@ -1,6 +1,6 @@
-"""Downsampling by a factor, of images and of latents alike."""
+"""Downsampling, of images and of latents alike."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -24,16 +24,38 @@ def downsample(images: Images, factor: int, method: Resampling = "bilinear") -> 
     height, width = images.shape[-2:]
     if factor < 1 or height % factor or width % factor:
         raise ValueError(f"a {height}x{width} map cannot be downsampled by {factor}")
+    _check_method(method)
     if factor == 1:
+        return images
+    return resize(images, (height // factor, width // factor), method)
+
+
+def resize(
+    images: Images, size: tuple[int, int], method: Resampling = "bilinear"
+) -> Float[Tensor, "b c *t small_h small_w"]:
+    """Shrinks height and width to any smaller size, with the methods of ``downsample``.
+
+    ``mean`` averages the pixels under each new one, whole pixels only. The time axis of clips is left alone.
+
+    Raises:
+        ValueError: a side would grow or vanish, or the method is unknown.
+    """
+    _check_method(method)
+    height, width = images.shape[-2:]
+    if not (1 <= size[0] <= height and 1 <= size[1] <= width):
+        raise ValueError(f"a {height}x{width} map cannot be shrunk to {size[0]}x{size[1]}")
+    if size == (height, width):
         return images
     frames = images.transpose(1, 2).flatten(0, 1) if images.ndim == 5 else images
     if method == "mean":
-        small = F.avg_pool2d(frames, factor)
-    elif method in ("bilinear", "antialias"):
-        size = (height // factor, width // factor)
-        small = F.interpolate(frames, size=size, mode="bilinear", align_corners=False, antialias=method == "antialias")
+        small = F.adaptive_avg_pool2d(frames, size)
     else:
-        raise ValueError(f"unknown resampling {method!r}; expected 'bilinear', 'mean' or 'antialias'")
+        small = F.interpolate(frames, size=size, mode="bilinear", align_corners=False, antialias=method == "antialias")
     if images.ndim == 5:
         small = small.reshape(images.shape[0], images.shape[2], *small.shape[1:]).transpose(1, 2)
     return small
+
+
+def _check_method(method: str) -> None:
+    if method not in get_args(Resampling):
+        raise ValueError(f"unknown resampling {method!r}; expected 'bilinear', 'mean' or 'antialias'")

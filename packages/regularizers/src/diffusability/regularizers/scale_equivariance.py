@@ -1,56 +1,64 @@
 """Scale equivariance: the decoder must map downsampled latents to the downsampled image."""
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from diffusability.core.engine.task import TrainTask
-from diffusability.core.errors import TrainingError
 from diffusability.core.objective import StepOutput
 from diffusability.core.regularizer import Regularizer
-from diffusability.core.resampling import Resampling, downsample
-from diffusability.core.shapes import Images, Latents, Scalar
-from diffusability.regularizers.specs import ScaleEquivarianceSpec
+from diffusability.core.resampling import Resampling, resize
+from diffusability.core.shapes import Images, Scalar
+from diffusability.regularizers.decoding import (
+    Decode,
+    Distance,
+    decoding_loss,
+    distance_of,
+    images_and_latents,
+    trained_autoencoder,
+)
+from diffusability.regularizers.scale_equivariance_spec import ScaleEquivarianceSpec
+from diffusability.regularizers.scaling import Factor, small_size
 from diffusability.regularizers.time_pooling import pool_time
 
 
-def shrink(
-    maps: Images, factor: int, resampling: Resampling = "bilinear", shorten_time: bool = True
+def shrunk(
+    maps: Images, size: tuple[int, int], temporal_factor: int = 1, resampling: Resampling = "bilinear"
 ) -> Float[Tensor, "b c *s small_h small_w"]:
-    """Downsamples height and width by ``factor`` and, if ``shorten_time``, clips in time too."""
-    small = downsample(maps, factor, resampling)
-    return pool_time(small, factor) if shorten_time and maps.ndim == 5 else small
+    """Resamples height and width to ``size`` and, of clips, pools all frames after the first."""
+    small = resize(maps, size, resampling)
+    return pool_time(small, temporal_factor) if temporal_factor > 1 else small
+
+
+def image_size(images: Images, latents: Float[Tensor, "b d *s i j"], size: tuple[int, int]) -> tuple[int, int]:
+    """The size of images whose latents have a given size, at the ratio of these images and latents."""
+    return (size[0] * images.shape[-2] // latents.shape[-2], size[1] * images.shape[-1] // latents.shape[-1])
 
 
 def scale_equivariance_loss(
     images: Images,
     latents: Float[Tensor, "b d *s i j"],
-    decode: Callable[[Latents], Images],
-    distance: Callable[[Images, Images], Scalar],
+    decode: Decode,
+    distance: Distance,
     *,
-    factor: int,
+    factor: Factor,
+    temporal_factor: int = 1,
     resampling: Resampling = "bilinear",
-    shorten_time: bool = True,
 ) -> Scalar:
     """``d(down(x), D(down(z)))`` for one factor ("Improving the Diffusability of Autoencoders", ICML 2025).
 
-    Gradients flow to the decoder and through ``latents`` to the encoder: nothing is detached.
+    Latents are resampled to whole pixels, images to the size that those decode to. Clips are also shortened by
+    ``temporal_factor``, all but their first frame. Gradients flow to the decoder and through ``latents`` to the
+    encoder: nothing is detached.
 
     Raises:
-        ValueError: the factor does not divide the sides of the images or of the latents.
+        ValueError: the factor does not fit the latents.
         TrainingError: the decoder does not return images of the downsampled size.
     """
-    small_images = shrink(images, factor, resampling, shorten_time)
-    small_latents = shrink(latents, factor, resampling, shorten_time)
-    decoded = decode(small_latents)
-    if decoded.shape != small_images.shape:
-        raise TrainingError(
-            f"the decoder maps latents of shape {tuple(small_latents.shape)!r}, downsampled by {factor}, to shape"
-            f" {tuple(decoded.shape)!r}; expected the shape {tuple(small_images.shape)!r} of the downsampled images"
-        )
-    return distance(small_images, decoded)
+    size = small_size((latents.shape[-2], latents.shape[-1]), factor)
+    small_images = shrunk(images, image_size(images, latents, size), temporal_factor, resampling)
+    small_latents = shrunk(latents, size, temporal_factor, resampling)
+    return decoding_loss(small_images, small_latents, decode, distance, "downsampled")
 
 
 class ScaleEquivariance(Regularizer):
@@ -68,27 +76,29 @@ class ScaleEquivariance(Regularizer):
         Raises:
             TrainingError: the objective has no autoencoder, or its decoder returns images of a wrong size.
         """
-        assert output.images is not None, "the objective provides images"
-        assert output.latents is not None, "the objective provides latents"
-        autoencoder = task.objective.autoencoder
-        if autoencoder is None:
-            raise TrainingError(
-                "regularizer 'scale-equivariance' needs an objective that trains an autoencoder;"
-                f" {type(task.objective).__name__} has none"
-            )
-        factors = self.spec.factors
+        images, latents = images_and_latents(output)
+        autoencoder = trained_autoencoder(task, self.spec.label)
+        resampling = self.spec.resampling
+        choices = self.spec.choices(clips=latents.ndim == 5)
         if self.spec.each_step == "one":
-            factors = (factors[output.batch.randomness.choice("scale-equivariance", len(factors))],)
-        losses = [
-            scale_equivariance_loss(
-                output.images,
-                output.latents,
-                autoencoder.decode,
-                task.objective.reconstruction_loss,
-                factor=factor,
-                resampling=self.spec.resampling,
-                shorten_time=self.spec.shorten_time,
+            choices = [choices[output.batch.randomness.choice("scale-equivariance", len(choices))]]
+        losses = []
+        for factor, temporal_factor in choices:
+            size = small_size((latents.shape[-2], latents.shape[-1]), factor)
+
+            def decode(small: Tensor, key: object = (size, temporal_factor)) -> Tensor:
+                # Another regularizer of this step that decodes the same gets these images too.
+                return output.memo.get(("decoded", resampling, key), lambda: autoencoder.decode(small))
+
+            losses.append(
+                scale_equivariance_loss(
+                    images,
+                    latents,
+                    decode,
+                    distance_of(task, self.spec.perceptual),
+                    factor=factor,
+                    temporal_factor=temporal_factor,
+                    resampling=resampling,
+                )
             )
-            for factor in factors
-        ]
         return torch.stack(losses).mean()

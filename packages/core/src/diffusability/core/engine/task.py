@@ -21,7 +21,7 @@ class TaskOutput:
     Attributes:
         loss: the weighted total that is minimised.
         terms: the objective's losses, and each regularizer's term before its weight, by name; detached.
-        monitors: further numbers for the log; detached.
+        monitors: further numbers for the log, among them the factor of each weight that adapts; detached.
     """
 
     loss: Scalar
@@ -42,7 +42,7 @@ class TrainTask(nn.Module):
         super().__init__()
         self.objective = objective
         self.regularizers = nn.ModuleDict(regularizers)
-        self.specs = {spec.kind: spec for spec in specs}
+        self.specs = {spec.label: spec for spec in specs}
         self.autocast_dtype = autocast_dtype
 
     def forward(self, batch: Batch) -> TaskOutput:
@@ -51,19 +51,29 @@ class TrainTask(nn.Module):
         with torch.autocast(device, dtype=self.autocast_dtype or torch.bfloat16, enabled=bool(self.autocast_dtype)):
             output = self.objective(batch)
             terms: dict[str, Tensor] = {name: _scalar(name, loss) for name, loss in output.losses.items()}
+            monitors = dict(output.monitors)
             total: Tensor = torch.stack([loss.float() for loss in terms.values()]).sum()
             for name, regularizer in self.regularizers.items():
                 spec = self.specs[name]
                 weight = spec.weight * spec.schedule.factor(batch.randomness.step)
                 if weight == 0 and not any(parameter.requires_grad for parameter in regularizer.parameters()):
                     continue
+                if name in output.losses:
+                    raise TrainingError(
+                        f"regularizer {name!r} has the name of a loss of {type(self.objective).__name__}; give it"
+                        " another 'name'"
+                    )
                 term = _scalar(name, regularizer(output, self))
                 terms[name] = term
+                factor: Tensor | None = regularizer.factor()  # type: ignore[operator]
+                if factor is not None:
+                    monitors[f"{name}_factor"] = factor
+                    term = term * factor
                 total = total + weight * term.float()
         return TaskOutput(
             loss=total,
             terms={name: term.detach().float() for name, term in terms.items()},
-            monitors={name: value.detach().float() for name, value in output.monitors.items()},
+            monitors={name: value.detach().float() for name, value in monitors.items()},
         )
 
 

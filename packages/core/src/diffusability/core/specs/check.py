@@ -96,8 +96,9 @@ def _train_findings(
                 f"regularizer {regularizer.kind!r} needs {_listed(missing)}, which objective {objective.kind!r} does"
                 f" not provide; it provides {_listed(objective.provides)}",
             )
-        elif context.latent_shape is not None:
-            yield from _caught(path, partial(regularizer.check_latents, context.latent_shape))
+            continue
+        yield from _caught(path, partial(regularizer.check_model, context))
+        yield from _caught(path, partial(regularizer.check_engine, stage.engine))
     if spec.evaluate is not None:
         provided = AUTOENCODER_EVALUATION if objective.trains_on == "images" else DENOISER_EVALUATION
         for index, evaluator in enumerate(spec.evaluate.evaluators):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from diffusability.core.objective import Objective
     from diffusability.core.regularizer import Regularizer
     from diffusability.core.sampler import Sampler
+    from diffusability.core.specs.training import EngineSpec
     from diffusability.core.tracker import Tracker
 
 Split = Literal["train", "validation"]
@@ -112,9 +113,41 @@ class RegularizerSpec(PluginSpec):
     #: Fields of StepOutput that it reads; checked against the objective's ``provides`` before anything starts.
     #: None: take them from the module that ``build`` makes.
     needs: ClassVar[frozenset[str] | None] = None
+    #: Whether it works on clips too, and not on images alone; checked before anything starts.
+    clips: ClassVar[bool] = True
 
+    name: str | None = Field(
+        None,
+        pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$",
+        description="its line in the metrics, for several of one kind in a stage; default: the kind",
+    )
     weight: float = Field(1.0, ge=0)
     schedule: WeightSchedule = WeightSchedule()
+
+    @property
+    def label(self) -> str:
+        """What it is called in metrics and messages."""
+        return self.name or self.kind
+
+    def check_model(self, context: BuildContext) -> None:
+        """Looks, before anything starts, whether it suits the autoencoder and the images, as far as they are known.
+
+        Raises:
+            ValueError: with a sentence that says what does not fit.
+        """
+        shape = context.latent_shape
+        if shape is None:
+            return
+        if len(shape) == 4 and not self.clips:
+            raise ValueError(f"regularizer {self.kind!r} works on images only, and these latents are clips {shape!r}")
+        self.check_latents(shape)
+
+    def check_engine(self, engine: "EngineSpec") -> None:
+        """Looks, before anything starts, whether it works at this precision and ZeRO stage.
+
+        Raises:
+            ValueError: with a sentence that says what does not fit.
+        """
 
     def check_latents(self, latent_shape: tuple[int, ...]) -> None:
         """Looks, before anything starts, whether it can work on latents of shape ``(c, *t, h, w)``.

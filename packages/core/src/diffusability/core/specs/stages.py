@@ -70,10 +70,12 @@ class TrainStage(StageSpec):
 
     @model_validator(mode="after")
     def _regularizers_differ(self) -> "TrainStage":
-        kinds = [regularizer.kind for regularizer in self.regularizers]
-        repeated = sorted({kind for kind in kinds if kinds.count(kind) > 1})
+        labels = [regularizer.label for regularizer in self.regularizers]
+        repeated = sorted({label for label in labels if labels.count(label) > 1})
         if repeated:
-            raise ValueError(f"regularizers must differ in kind; more than one: {', '.join(repeated)}")
+            raise ValueError(
+                f"regularizers must differ in name; more than one: {', '.join(repeated)}; give each a 'name' of its own"
+            )
         return self
 
 

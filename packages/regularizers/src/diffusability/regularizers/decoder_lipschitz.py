@@ -1,0 +1,66 @@
+"""A smooth decoder: small changes of latents change images little."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffusability.core.engine.task import TrainTask
+from diffusability.core.objective import StepOutput
+from diffusability.core.regularizer import Regularizer
+from diffusability.core.shapes import Images, Latents, Scalar
+from diffusability.regularizers.decoder_lipschitz_spec import DecoderLipschitzSpec
+from diffusability.regularizers.decoding import Decode, trained_autoencoder
+from diffusability.regularizers.sample_deviation import sample_deviation
+
+
+def gradient_penalty(
+    latents: Latents, reconstruction: Float[Tensor, "b k *s i j"], directions: Float[Tensor, "b k *s i j"]
+) -> Scalar:
+    """``mean_b |d<D(z), v>/dz|^2 / P`` for standard normal v and P values in an image: an estimate of ``|J|_F^2 / P``.
+
+    R1 (Mescheder et al. 2018, equation 9) for the decoder, one of the alternatives to scale equivariance in "Improving
+    the Diffusability of Autoencoders" (ICML 2025). A decoder has many outputs where a discriminator has one, so they
+    are projected on a random direction (Hutchinson 1990). ``reconstruction`` must depend on ``latents``.
+    """
+    (gradient,) = torch.autograd.grad((reconstruction * directions).sum(), latents, create_graph=True)
+    return gradient.float().square().sum() / reconstruction.numel()
+
+
+def difference_penalty(
+    latents: Float[Tensor, "b d *s i j"],
+    reconstruction: Images,
+    decode: Decode,
+    directions: Float[Tensor, "b d *s i j"],
+    step: float | Float[Tensor, "b ..."],
+) -> Scalar:
+    """``mean_b |(D(z + h u) - D(z)) / h|^2 / P`` for standard normal u: an estimate of ``|J|_F^2 / P`` at scale h.
+
+    The same quantity as ``gradient_penalty`` from one more decoding and without second derivatives. It sees what
+    the decoder does within h of the latents, and tends to the former as h tends to 0.
+    """
+    moved = decode(latents + step * directions)
+    return ((moved - reconstruction).float() / step).square().mean()
+
+
+class DecoderLipschitz(Regularizer):
+    """One of the two estimates, along directions drawn for every sample."""
+
+    needs = DecoderLipschitzSpec.needs
+
+    def __init__(self, spec: DecoderLipschitzSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, output: StepOutput, task: TrainTask) -> Scalar:
+        """The penalty, at least 0."""
+        autoencoder = trained_autoencoder(task, self.spec.label)
+        latents, reconstruction = output.latents, output.reconstruction
+        assert latents is not None, "the objective provides latents"
+        assert reconstruction is not None, "the objective provides a reconstruction"
+        draw = output.batch.randomness.normal
+        if self.spec.estimate == "gradient":
+            directions = draw("decoder-lipschitz", reconstruction.shape[1:], latents.device).to(reconstruction)
+            return gradient_penalty(latents, reconstruction, directions)
+        directions = draw("decoder-lipschitz", latents.shape[1:], latents.device).to(latents)
+        length = float(self.spec.step) * sample_deviation(latents)
+        return difference_penalty(latents, reconstruction, autoencoder.decode, directions, length)
