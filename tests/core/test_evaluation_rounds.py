@@ -19,6 +19,7 @@ from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.generation import ImageGenerator
 from diffusability.core.normalizer import LatentNormalizer
 from diffusability.core.posterior import Posterior
+from diffusability.core.randomness import BatchRandomness
 from diffusability.core.sampler import Sampler
 from diffusability.core.saved_models import DiffusionModel
 from diffusability.core.specs.components import DenoiserSpec, EvaluatorSpec
@@ -177,7 +178,9 @@ class Nothing(Denoiser):
 class Identity(Sampler):
     """Gives the noise."""
 
-    def sample(self, denoiser: Denoiser, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+    def sample(
+        self, denoiser: Denoiser, noise: Tensor, labels: Tensor | None = None, randomness: BatchRandomness | None = None
+    ) -> Tensor:
         return noise
 
 

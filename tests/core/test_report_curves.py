@@ -236,3 +236,45 @@ def test_latest_sample_of_each_title_is_chosen(tmp_path: Path) -> None:
         "classes": (samples / "step-0000010-classes.png", "step 10"),
     }
     assert rows[0].title == "best"
+
+
+def denoiser_stage(offset: float) -> Stage:
+    """A trained denoiser with losses in two bins of time, and a metric at three steps."""
+    steps = np.arange(1.0, 31.0)
+    log = {
+        "loss": Series(steps=steps, values=0.5 + offset + 1 / steps),
+        "velocity_t0.00-0.25": Series(steps=steps, values=0.8 + offset + 1 / steps),
+        "velocity_t0.75-1.00": Series(steps=steps, values=0.3 + offset + 1 / steps),
+        "eval/fid": Series(steps=steps[9::10], values=np.array([90.0, 60.0, 50.0]) + offset),
+    }
+    return Stage(name="dit", kind="train", status="done", metrics={}, log=log)
+
+
+def test_convergence_draws_the_metric_of_all_variants_on_one_axis() -> None:
+    """Steps and values of each line, and the variants' colours, against the logs."""
+    comparison = comparison_of({"plain": {"dit": denoiser_stage(0.0)}, "se": {"dit": denoiser_stage(-10.0)}})
+    figure = next(one for one in training_figures(comparison) if one.name == "convergence-dit")
+    axes = [one for one in figure.figure.axes if one.get_visible()]
+    assert len(axes) == 1
+    drawn = [(line.get_color(), list(line.get_xdata()), list(line.get_ydata())) for line in axes[0].get_lines()]
+    assert drawn == [
+        (variant_style(0).color, [10.0, 20.0, 30.0], [90.0, 60.0, 50.0]),
+        (variant_style(1).color, [10.0, 20.0, 30.0], [80.0, 50.0, 40.0]),
+    ]
+    assert axes[0].get_xlabel() == "step"
+
+
+def test_losses_by_time_share_a_scale_and_leave_the_losses() -> None:
+    """Names of figures and panels, and the panels' ranges: equal, although the bins' losses differ."""
+    comparison = comparison_of({"plain": {"dit": denoiser_stage(0.0)}})
+    figures = {one.name: one for one in training_figures(comparison)}
+    assert list(figures) == ["training-dit", "convergence-dit", "loss-by-time-dit"]
+    panels = [axes for axes in figures["loss-by-time-dit"].figure.axes if axes.get_visible()]
+    assert [axes.get_title(loc="left") for axes in panels] == [
+        "velocity, t in [0.00, 0.25)",
+        "velocity, t in [0.75, 1.00)",
+    ]
+    assert panels[0].get_ylim() == panels[1].get_ylim()
+    assert panels[0].get_ylim()[1] >= 1.8
+    titles = [axes.get_title(loc="left") for axes in figures["training-dit"].figure.axes if axes.get_visible()]
+    assert titles == ["loss"]

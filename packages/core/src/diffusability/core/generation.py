@@ -6,6 +6,7 @@ import attrs
 import torch
 
 from diffusability.core.randomness import BatchRandomness
+from diffusability.core.sampled_latents import SampledLatents
 from diffusability.core.sampler import Sampler
 from diffusability.core.saved_models import DiffusionModel
 from diffusability.core.shapes import Images, Labels, Latents
@@ -33,6 +34,7 @@ class ImageGenerator:
         seed: of noise and labels.
         device: where it computes.
         autocast_dtype: of the denoiser; None for float32.
+        kept: where sampled latents are kept and looked for; None for nowhere.
     """
 
     model: DiffusionModel
@@ -41,20 +43,42 @@ class ImageGenerator:
     seed: int
     device: torch.device
     autocast_dtype: torch.dtype | None = None
+    kept: SampledLatents | None = None
 
     @torch.no_grad()
     def at(self, positions: Sequence[int]) -> Generated:
         """The samples of these numbers, which are the same on whatever rank and in whatever batch they are made."""
+        images = self.decode(self.latents_at(positions)).float().clamp(-1, 1)
+        return Generated(images=images, labels=self._labels(positions))
+
+    @torch.no_grad()
+    def latents_at(self, positions: Sequence[int]) -> Latents:
+        """The raw latents of the samples of these numbers. What is kept is not made again."""
+        found = dict(self.kept.found(positions)) if self.kept is not None else {}
+        missing = [position for position in positions if position not in found]
+        if missing:
+            made = self._sampled(missing)
+            if self.kept is not None:
+                self.kept.keep(missing, made)
+            if len(missing) == len(positions):
+                return made
+            found |= dict(zip(missing, made, strict=True))
+        return torch.stack([found[position].to(self.device) for position in positions])
+
+    def _labels(self, positions: Sequence[int]) -> Labels | None:
+        if self.model.num_classes is None:
+            return None
+        randomness = BatchRandomness(seed=self.seed, step=0, positions=positions)
+        return randomness.integers("sampling-labels", self.model.num_classes, self.device)
+
+    def _sampled(self, positions: Sequence[int]) -> Latents:
         randomness = BatchRandomness(seed=self.seed, step=0, positions=positions)
         noise = randomness.normal("sampling", self.model.latent_shape, self.device)
-        labels = None
-        if self.model.num_classes is not None:
-            labels = randomness.integers("sampling-labels", self.model.num_classes, self.device)
+        labels = self._labels(positions)
         dtype = self.autocast_dtype
         with torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
             normalized = self.sampler.sample(self.model.velocity_model(), noise, labels, randomness)
-        decoded = self.decode(self.model.normalizer.denormalize(normalized.float()))
-        return Generated(images=decoded.float().clamp(-1, 1), labels=labels)
+        return self.model.normalizer.denormalize(normalized.float())
 
 
 def generate(

@@ -1,5 +1,6 @@
 """Figures of training: the loss and its terms by optimizer step, all variants on each axis."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -28,18 +29,24 @@ GROUP_NORM_PREFIX = "grad_norm/"
 #: Counters, which say nothing as a curve.
 COUNTERS = ("samples", "num_skipped", "num_unreadable", "epoch", "time", "seconds")
 EVALUATION_PREFIX = "eval/"
+#: Ends of the names of losses in a bin of diffusion time.
+_TIME_BIN = re.compile(r"_t(\d\.\d+)-(\d\.\d+)$")
 #: Points of a line that a reader can tell apart.
 MOST_POINTS = 800
 
 
 @attrs.frozen(kw_only=True)
 class PanelGroup:
-    """Logged numbers that share a figure. ``title`` has a place for the name of the stage."""
+    """Logged numbers that share a figure. ``title`` has a place for the name of the stage.
+
+    ``one_scale``: all panels have the same range of values, so that they can be compared with each other.
+    """
 
     name: str
     title: str
     caption: str
     wants: Callable[[str], bool]
+    one_scale: bool = False
 
 
 LOSSES = PanelGroup(
@@ -47,13 +54,28 @@ LOSSES = PanelGroup(
     title="Losses of {stage}",
     caption="Smoothed over 5% of the logged steps; the faint lines are the values as logged.",
     wants=lambda key: (
-        key not in (*OPTIMISATION_KEYS, *COUNTERS) and not key.startswith((EVALUATION_PREFIX, GROUP_NORM_PREFIX))
+        key not in (*OPTIMISATION_KEYS, *COUNTERS)
+        and not key.startswith((EVALUATION_PREFIX, GROUP_NORM_PREFIX))
+        and not _TIME_BIN.search(key)
     ),
 )
-EVALUATIONS = PanelGroup(
-    name="evaluated",
-    title="Evaluated during {stage}",
-    caption="Metrics of the weights that would have been saved at that step.",
+LOSSES_BY_TIME = PanelGroup(
+    name="loss-by-time",
+    title="Loss of {stage} by time",
+    caption=(
+        "The denoising loss at times from data (0) to noise (1), one panel for each bin, all on one scale; smoothed as"
+        " the losses are. What is hard to learn shows as a bin that stays high."
+    ),
+    wants=lambda key: _TIME_BIN.search(key) is not None,
+    one_scale=True,
+)
+CONVERGENCE = PanelGroup(
+    name="convergence",
+    title="Convergence of {stage}",
+    caption=(
+        "Metrics against optimizer steps, all variants on one axis; of the weights that would have been saved at that"
+        " step (the average, where there is one)."
+    ),
     wants=lambda key: key.startswith(EVALUATION_PREFIX),
 )
 OPTIMISATION = PanelGroup(
@@ -65,8 +87,8 @@ OPTIMISATION = PanelGroup(
 
 
 def training_figures(comparison: Comparison) -> list[ReportFigure]:
-    """For every stage that trained: the loss and its terms, and what was evaluated on the way."""
-    return _figures(comparison, (LOSSES, EVALUATIONS))
+    """For every stage that trained: the loss and its terms, what was evaluated on the way, and the loss by time."""
+    return _figures(comparison, (LOSSES, CONVERGENCE, LOSSES_BY_TIME))
 
 
 def optimisation_figures(comparison: Comparison) -> list[ReportFigure]:
@@ -82,7 +104,7 @@ def _figures(comparison: Comparison, groups: Sequence[PanelGroup]) -> list[Repor
             keys = [key for key in _keys(folders) if group.wants(key)]
             if keys:
                 name = f"{group.name}-{file_name(stage)}"
-                figures.append(_panels(folders, keys, name, group.title.format(stage=stage), group.caption))
+                figures.append(_panels(folders, keys, name, group.title.format(stage=stage), group))
     return figures
 
 
@@ -109,19 +131,23 @@ def _repeats_loss(folder: StageFolder, key: str) -> bool:
     return bool(np.allclose(log["loss"].values, log[key].values, rtol=1e-5, atol=0, equal_nan=True))
 
 
-def _panels(folders: Sequence[StageFolder], keys: Sequence[str], name: str, title: str, caption: str) -> ReportFigure:
+def _panels(
+    folders: Sequence[StageFolder], keys: Sequence[str], name: str, title: str, group: PanelGroup
+) -> ReportFigure:
     columns = 3 if len(keys) in (3, 5, 6) else min(4, len(keys))
     rows = -(-len(keys) // columns)
     width, height = {1: (5.9, 3.2), 2: (9.6, 3.0), 3: (12.0, 2.9), 4: (12.0, 2.5)}[columns]
     figure, panels = new_figure(width, height * rows + 0.3, rows, columns)
     for axes, key in zip(panels, keys, strict=False):
         _draw_panel(axes, folders, key)
+    if group.one_scale:
+        _use_one_scale(panels[: len(keys)])
     for axes in panels[len(keys) :]:
         axes.set_visible(False)
     drawn = [folder for folder in folders if any(key in folder.stage.log for key in keys)]
     add_legend(figure, [legend_line(folder.label, folder.style) for folder in drawn])
     shown = ", ".join(_key_label(key) for key in keys)
-    return ReportFigure(name=name, title=title, caption=caption, alt=f"{title}: {shown}", figure=figure)
+    return ReportFigure(name=name, title=title, caption=group.caption, alt=f"{title}: {shown}", figure=figure)
 
 
 def _draw_panel(axes: Axes, folders: Sequence[StageFolder], key: str) -> None:
@@ -134,6 +160,17 @@ def _draw_panel(axes: Axes, folders: Sequence[StageFolder], key: str) -> None:
     axes.set_title(plain_text(_key_label(key)), loc="left", fontweight="bold" if key == "loss" else "normal")
     axes.set_xlabel("step")
     axes.margins(x=0.02)
+
+
+def _use_one_scale(panels: Sequence[Axes]) -> None:
+    limits = [axes.get_ylim() for axes in panels]
+    scale = "log" if any(axes.get_yscale() == "log" for axes in panels) else "linear"
+    low, high = min(low for low, _ in limits), max(high for _, high in limits)
+    if scale == "log" and low <= 0:
+        scale = "linear"
+    for axes in panels:
+        axes.set_yscale(scale)
+        axes.set_ylim(low, high)
 
 
 def _use_log_axis(axes: Axes, values: Float[np.ndarray, " n"]) -> None:
@@ -167,6 +204,9 @@ def _thin(series: Series) -> Series:
 
 
 def _key_label(key: str) -> str:
+    time_bin = _TIME_BIN.search(key)
+    if time_bin is not None:
+        return f"{key[: time_bin.start()]}, t in [{time_bin[1]}, {time_bin[2]})"
     name = key.removeprefix(EVALUATION_PREFIX)
     label = metric_label(name)
     return label if key != name or name in OPTIMISATION_KEYS else name

@@ -4,8 +4,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from diffusability.core.generation import ImageGenerator
 from diffusability.core.progress import StageProgress
+from diffusability.core.sampled_latents import SampledLatents
 from diffusability.core.sampler import Sampler
 from diffusability.core.saved_models import DiffusionModel, build_autoencoder, load_diffusion_model
 from diffusability.core.shapes import Images, Latents
@@ -47,14 +50,17 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
             dataset=dataset,
             device=around.ranks.device,
             make_autoencoder=lambda: around.stage_autoencoder(stage),
-            make_generator=lambda: _generator(stage, spec, around, source),
+            make_generator=lambda: _generator(stage, spec, around, source, kept),
             num_workers=stage.data.num_workers,
         )
     grid = SampleGrid()
+    kept = SampledLatents(directory / "sampled-latents")
     with StageProgress(around.console, stage.name, max(one.num_samples for one in spec.evaluators)) as progress:
 
         def on_round(done: Round) -> None:
-            around.stop.raise_together(around.ranks, "this stage starts anew")
+            around.stop.raise_together(
+                around.ranks, "samples that were made are kept, the rest of this stage starts anew"
+            )
             unreadable.report(done.unreadable)
             progress.update(done.done, total=done.total)
 
@@ -69,18 +75,19 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
             on_round=on_round,
         )
     if around.ranks.is_main:
+        kept.remove()
         for evaluator in evaluation.evaluators:
             evaluator.draw(directory / ("samples" if evaluator is grid else "figures"))
         write_json(directory / "results.json", results_json(evaluation.results))
 
 
 def _generator(
-    stage: PlannedStage, spec: EvaluateStage, around: Surroundings, source: EvaluationSource
+    stage: PlannedStage, spec: EvaluateStage, around: Surroundings, source: EvaluationSource, kept: SampledLatents
 ) -> ImageGenerator:
     assert isinstance(spec.denoiser, StageDenoiserSpec)
     model = load_diffusion_model(around.folder.stage(stage.inputs[spec.denoiser.stage]) / "model")
     sampler = build_sampler(spec.sampler, around.context(stage))
-    return image_generator(model, sampler, source.autoencoder.decode, stage, around)
+    return attrs.evolve(image_generator(model, sampler, source.autoencoder.decode, stage, around), kept=kept)
 
 
 def image_generator(

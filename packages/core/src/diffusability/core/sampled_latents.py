@@ -1,0 +1,55 @@
+"""Sampled latents on disk, by their numbers, so that an interrupted generation goes on where it was."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from diffusability.core.shapes import Latents
+
+
+class SampledLatents:
+    """A folder of files, each with some samples and their numbers. Any rank reads what any other has written.
+
+    A file appears whole or not at all; one that cannot be read counts as missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[Path, frozenset[int]] = {}
+
+    def found(self, positions: Sequence[int]) -> Mapping[int, Float[Tensor, "c *t h w"]]:
+        """Those of the samples with these numbers that are there, on the CPU."""
+        wanted = set(positions)
+        samples: dict[int, Tensor] = {}
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path in self._files and not wanted & self._files[path]:
+                continue
+            try:
+                content = load_file(path)
+                numbers, latents = content["numbers"].tolist(), content["latents"]
+            except (OSError, SafetensorError, KeyError):
+                continue
+            self._files[path] = frozenset(numbers)
+            samples |= {number: one for number, one in zip(numbers, latents, strict=True) if number in wanted}
+        return samples
+
+    def keep(self, positions: Sequence[int], latents: Latents) -> None:
+        """Writes samples and their numbers."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{positions[0]:08d}-{positions[-1]:08d}.safetensors"
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        save_file({"numbers": torch.tensor(list(positions)), "latents": latents.detach().cpu().contiguous()}, partial)
+        os.replace(partial, path)
+        self._files[path] = frozenset(positions)
+
+    def remove(self) -> None:
+        """Deletes all of them."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._files.clear()
