@@ -28,8 +28,8 @@ from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.engine.task import TrainTask
 from diffusability.core.engine.training_loop import TrainingLoop
 from diffusability.core.progress import StageProgress
+from diffusability.core.specs.engine import EngineSpec
 from diffusability.core.specs.stages import StageSpec, TrainStage
-from diffusability.core.specs.training import EngineSpec
 
 OBJECTIVES = {
     "compact-kl": ({"kind": "reconstruction", "autoencoder": {"kind": "compact-kl"}}, (3, 64, 64), 32),

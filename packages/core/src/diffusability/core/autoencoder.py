@@ -46,6 +46,13 @@ class Autoencoder(nn.Module, ABC):
                 return "decoder"
         return None
 
+    def repeated_blocks(self) -> Iterable[nn.Module]:
+        """Blocks that the engine may compile, and whose activations it may compute again in the backward pass.
+
+        Each is called as a module, keeps no state between calls, and lies in no other. None by default.
+        """
+        return ()
+
     def decoder_tail(self) -> Iterable[nn.Module]:
         """The decoder's last normalisation and convolution, which fine-tuning may freeze. None by default."""
         return ()

@@ -1,6 +1,7 @@
 """The contract of a denoiser."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 from torch import nn
 
@@ -25,6 +26,13 @@ class Denoiser(nn.Module, ABC):
     learn_sigma: bool = False
     self_conditioning: bool = False
     spec: DenoiserSpec | None = None
+
+    def repeated_blocks(self) -> Iterable[nn.Module]:
+        """Blocks that the engine may compile, and whose activations it may compute again in the backward pass.
+
+        Each is called as a module, keeps no state between calls, and lies in no other. None by default.
+        """
+        return ()
 
     @abstractmethod
     def forward(

@@ -141,6 +141,10 @@ class CompactKL(Autoencoder):
             return "encoder" if parameter.startswith("shortcut.to_latent.") else "decoder"
         return super().part_of(parameter)
 
+    def repeated_blocks(self) -> Iterable[nn.Module]:
+        """The residual blocks of encoder and decoder."""
+        return [module for module in self.modules() if isinstance(module, ResidualBlock)]
+
     def decoder_tail(self) -> Iterable[nn.Module]:
         """The last normalisation and convolution; the patch shortcut is not among them."""
         norm, _, conv, _ = self.decoder[-4:]

@@ -164,6 +164,10 @@ class CompactVideoKL(Autoencoder):
             return "encoder" if parameter.startswith("to_latent.") else "decoder"
         return super().part_of(parameter)
 
+    def repeated_blocks(self) -> Iterable[nn.Module]:
+        """The residual blocks of encoder and decoder."""
+        return [module for module in self.modules() if isinstance(module, CausalBlock)]
+
     def decoder_tail(self) -> Iterable[nn.Module]:
         """The last normalisation and convolution; the patch shortcut is not among them."""
         norm, _, conv, _ = self.decoder.layers[-4:]

@@ -1,5 +1,7 @@
 """The diffusion transformer."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -68,6 +70,10 @@ class DiT(Denoiser):
             nn.init.normal_(self.label_embedding.weight, std=0.02)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.final.linear.weight)
+
+    def repeated_blocks(self) -> Iterable[nn.Module]:
+        """The transformer blocks."""
+        return self.blocks
 
     def checkpoint_activations(self, enabled: bool = True) -> None:
         """Keeps only each block's input while training, and computes the rest again for the backward pass."""

@@ -107,6 +107,10 @@ class Taesd(Autoencoder):
         decoded: Tensor = self.decoder(latents).to(latents.dtype)
         return decoded.mul(2).sub(1)
 
+    def repeated_blocks(self) -> Iterable[nn.Module]:
+        """The residual blocks of encoder and decoder."""
+        return [module for module in self.modules() if isinstance(module, TinyBlock)]
+
     def decoder_tail(self) -> Iterable[nn.Module]:
         """The last convolution; there is no normalisation before it."""
         return (self.decoder[-1],)

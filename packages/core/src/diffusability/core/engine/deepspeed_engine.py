@@ -3,14 +3,21 @@
 import logging
 import math
 import warnings
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 import torch
+from torch import nn
 
+from diffusability.core.engine.blocks import prepare_blocks
 from diffusability.core.engine.distributed import Ranks
+from diffusability.core.engine.nvme import keep_gradients_in_memory
 from diffusability.core.engine.task import TrainTask
+from diffusability.core.errors import SpecError
+from diffusability.core.specs.engine import ROUNDED_WEIGHTS, EngineSpec
 from diffusability.core.specs.stages import TrainStage
-from diffusability.core.specs.training import EngineSpec
 
 
 def micro_batch_size(spec: TrainStage, engine: EngineSpec, num_ranks: int) -> int:
@@ -27,38 +34,102 @@ def deepspeed_config(spec: TrainStage, engine: EngineSpec, num_ranks: int) -> di
         "gradient_accumulation_steps": spec.batch_size // (micro * num_ranks),
         # Without sharding DeepSpeed clips but does not tell the norm: `clip_gradients` does both instead.
         "gradient_clipping": (spec.gradient_clip or 0.0) if engine.zero_stage else 0.0,
-        "zero_optimization": {"stage": engine.zero_stage},
+        "zero_optimization": {"stage": engine.zero_stage, **_offload_config(engine)},
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**62,
+        **_precision_config(engine),
     }
-    further = dict(engine.deepspeed)
-    zero = {**further.pop("zero_optimization", {}), **own.pop("zero_optimization")}
-    return {**own, **further, "zero_optimization": zero}
+    return _merged(engine.deepspeed, own)
+
+
+def _offload_config(engine: EngineSpec) -> dict[str, Any]:
+    offload = engine.offload
+    if offload is None:
+        return {}
+    pinning = {"pin_memory": torch.cuda.is_available()}
+    on_nvme = {"nvme_path": offload.nvme_path}
+    targets = {"offload_optimizer": offload.optimizer, "offload_param": offload.parameters}
+    return {
+        key: {"device": target, **pinning, **(on_nvme if target == "nvme" else {})}
+        for key, target in targets.items()
+        if target is not None
+    }
+
+
+def _precision_config(engine: EngineSpec) -> dict[str, Any]:
+    """Of rounded weights; autocast is the task's own. Gradients of micro batches are summed in float32."""
+    if engine.precision not in ROUNDED_WEIGHTS:
+        return {}
+    key = "fp16" if engine.precision == "fp16" else "bf16"
+    return {key: {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+
+
+def _merged(further: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, one within the other; what is our own wins."""
+    merged = dict(further)
+    for key, value in own.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def require_devices(engine: EngineSpec) -> None:
+    """Raises SpecError when this machine cannot compute at the precision that is asked for."""
+    if engine.precision == "fp16" and not torch.cuda.is_available():
+        raise SpecError(
+            "engine.precision 'fp16' needs a CUDA device, and this machine has none; 'bf16' computes on CPUs as well"
+        )
+
+
+def _adamw(trainable: list[nn.Parameter], spec: TrainStage, engine: EngineSpec) -> torch.optim.Optimizer:
+    """AdamW in one kernel: torch's, or DeepSpeed's for states that are kept outside of the accelerator."""
+    settings: dict[str, Any] = spec.optimizer.model_dump(exclude={"kind"})
+    if engine.offload is not None and engine.offload.optimizer is not None:
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        made: torch.optim.Optimizer = DeepSpeedCPUAdam(trainable, adamw_mode=True, **settings)
+        return made
+    return torch.optim.AdamW(trainable, fused=True, **settings)
+
+
+def _keep_frozen_in_float32(task: TrainTask) -> None:
+    """Turns frozen parameters into buffers, of the same names, which DeepSpeed neither rounds nor shards.
+
+    Fixed networks, such as those of perceptual distances, compute in float32 whatever the trained weights are.
+    """
+    for module in task.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if not parameter.requires_grad:
+                delattr(module, name)
+                module.register_buffer(name, parameter.data)
 
 
 def initialize(task: TrainTask, spec: TrainStage, engine: EngineSpec, ranks: Ranks) -> Any:
-    """A DeepSpeed engine around the task's trainable parameters, with AdamW."""
+    """A DeepSpeed engine around the task's trainable parameters, with AdamW.
+
+    Raises:
+        SpecError: this machine, or the task, cannot do what the engine's settings ask.
+    """
     import deepspeed
 
+    require_devices(engine)
+    prepare_blocks(task, engine)
+    task.to(ranks.device)
+    if engine.precision in ROUNDED_WEIGHTS:
+        _keep_frozen_in_float32(task)
     trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trainable,
-        lr=spec.optimizer.lr,
-        betas=spec.optimizer.betas,
-        eps=spec.optimizer.eps,
-        weight_decay=spec.optimizer.weight_decay,
-        fused=True,
-    )
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):  # BF16_Optimizer prints memory
         warnings.simplefilter("ignore")
         made, *_ = deepspeed.initialize(
-            model=task.to(ranks.device),
-            optimizer=optimizer,
+            model=task,
+            optimizer=_adamw(trainable, spec, engine),
             model_parameters=trainable,
             config=deepspeed_config(spec, engine, ranks.size),
             dist_init_required=False,
         )
+    if engine.offload is not None and engine.offload.optimizer == "nvme":
+        keep_gradients_in_memory(made.optimizer)
     return made
 
 

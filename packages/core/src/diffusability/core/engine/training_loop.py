@@ -22,8 +22,8 @@ from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.engine.task import TaskOutput
 from diffusability.core.progress import StageProgress
 from diffusability.core.seeds import derived_seed
+from diffusability.core.specs.engine import EngineSpec
 from diffusability.core.specs.stages import TrainStage
-from diffusability.core.specs.training import EngineSpec
 
 #: Called with the number of finished steps.
 StepHook = Callable[[int], None]

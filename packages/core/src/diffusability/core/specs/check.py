@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -10,6 +11,7 @@ from diffusability.core.build import BuildContext
 from diffusability.core.errors import Problem, SpecError
 from diffusability.core.specs.base import PluginSpec, SpecPath
 from diffusability.core.specs.components import EvaluatorSpec, RegularizerSpec
+from diffusability.core.specs.engine import ROUNDED_WEIGHTS, OffloadSpec
 from diffusability.core.specs.plan import Plan, PlannedStage, context_of
 from diffusability.core.specs.references import StageAutoencoderSpec, StageDenoiserSpec
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
@@ -84,6 +86,7 @@ def _train_findings(
         return
     yield from _reference_findings(stage, here)
     yield from _batch_findings(stage, spec, here, num_ranks)
+    yield from _offload_findings(stage, here)
     yield from _caught((*here, "objective"), lambda: objective.num_parameters(context))
     if context.image_shape is not None:
         yield from _caught((*here, "objective"), partial(objective.check_images, context.image_shape))
@@ -160,6 +163,13 @@ def _batch_findings(stage: PlannedStage, spec: TrainStage, here: SpecPath, num_r
         )
 
 
+def _offload_findings(stage: PlannedStage, here: SpecPath) -> Iterator[Finding]:
+    path = stage.engine.offload.nvme_path if stage.engine.offload is not None else None
+    if path is not None and not Path(path).is_dir():
+        base: SpecPath = (*here, "engine") if stage.spec.engine is not None else ("engine",)
+        yield (*base, "offload", "nvme_path"), f"folder {path!r} does not exist; expected one on the NVMe disk"
+
+
 def needs_of(spec: RegularizerSpec | EvaluatorSpec, context: BuildContext) -> frozenset[str]:
     """What a regularizer or evaluator reads: declared on its spec class, or else on the object that it builds."""
     declared = spec.needed() if isinstance(spec, EvaluatorSpec) else spec.needs
@@ -180,21 +190,32 @@ class TrainingEstimate:
 
 
 def estimate(stage: PlannedStage, num_ranks: int = 1) -> TrainingEstimate:
-    """What a training stage costs, at 4 bytes a parameter for each of weights, gradients, two moments and average."""
+    """What a training stage costs, at 4 bytes a parameter for each of weights, gradients, two moments and average.
+
+    Rounded weights take 2 bytes. What is offloaded does not count.
+    """
     spec = stage.spec
     assert isinstance(spec, TrainStage)
     count = spec.objective.num_parameters(context_of(stage))
     if count is None:
         return TrainingEstimate(num_parameters=None, state_bytes_per_rank=None)
     zero = stage.engine.zero_stage
-    weights, gradients, moments = 4 * count, 4 * count, 8 * count
+    rounded = stage.engine.precision in ROUNDED_WEIGHTS
+    offload = stage.engine.offload or OffloadSpec.model_construct()
+    weights, gradients, moments = (2 if rounded else 4) * count, 4 * count, 8 * count
     average = 4 * count if spec.ema is not None else 0
     if zero >= 1:
         moments = (moments + 4 * count) // num_ranks  # the sharded optimizer keeps its own copy of its weights
     if zero >= 2:
         gradients //= num_ranks
     if zero >= 3:
-        weights, average = weights // num_ranks, average // num_ranks
+        weights = weights // num_ranks
+    if zero >= 3 or rounded:
+        average //= num_ranks
+    if offload.optimizer is not None:
+        moments = 0
+    if offload.parameters is not None:
+        weights = 0
     return TrainingEstimate(num_parameters=count, state_bytes_per_rank=weights + gradients + moments + average)
 
 

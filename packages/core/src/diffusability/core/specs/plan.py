@@ -13,13 +13,13 @@ from diffusability.core.build import AutoencoderInfo, BuildContext
 from diffusability.core.errors import Problem, SpecError, nearest
 from diffusability.core.seeds import derived_seed
 from diffusability.core.specs.components import AnyDataset, AutoencoderSpec
+from diffusability.core.specs.engine import EngineSpec
 from diffusability.core.specs.overlay import overlay, override
 from diffusability.core.specs.problems import problems_of
 from diffusability.core.specs.references import StageAutoencoderSpec
 from diffusability.core.specs.run import RunSpec, folder_name
 from diffusability.core.specs.source import Source, read_source
 from diffusability.core.specs.stages import StageSpec
-from diffusability.core.specs.training import EngineSpec
 
 DEFAULT_VARIANT = "default"
 

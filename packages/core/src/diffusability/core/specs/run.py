@@ -8,8 +8,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from diffusability.core.errors import nearest
 from diffusability.core.specs.base import Spec, fail
 from diffusability.core.specs.components import AnyDataset
+from diffusability.core.specs.engine import EngineSpec
 from diffusability.core.specs.stages import AnyStage
-from diffusability.core.specs.training import EngineSpec
 
 
 def folder_name(name: str) -> str:

@@ -17,10 +17,10 @@ from diffusability.core.specs.components import (
     AnyTracker,
     Split,
 )
+from diffusability.core.specs.engine import EngineSpec
 from diffusability.core.specs.training import (
     CheckpointSpec,
     EMASpec,
-    EngineSpec,
     InTrainingEvaluationSpec,
     LearningRateSpec,
     OptimizerSpec,

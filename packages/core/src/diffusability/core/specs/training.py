@@ -1,58 +1,11 @@
 """How a training stage is optimised, logged and saved."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt
 
-from diffusability.core.specs.base import Incidental, Spec
+from diffusability.core.specs.base import Spec
 from diffusability.core.specs.components import AnyEvaluator, AnySampler
-
-#: DeepSpeed settings that a spec states in its own words, and where.
-_SET_ELSEWHERE = {
-    "train_batch_size": "batch_size",
-    "train_micro_batch_size_per_gpu": "engine.micro_batch_size",
-    "gradient_accumulation_steps": "batch_size and engine.micro_batch_size",
-    "gradient_clipping": "gradient_clip",
-    "optimizer": "optimizer",
-    "scheduler": "learning_rate",
-    "zero_optimization.stage": "engine.zero_stage",
-    "zero_optimization.compute_grad_norm": "what watches for gradients that are not finite",
-    "bf16": "engine.precision",
-    "fp16": "engine.precision",
-    "torch_autocast": "engine.precision",
-}
-
-
-class EngineSpec(Spec):
-    """Where and in which precision a stage computes."""
-
-    precision: Literal["fp32", "bf16"] = Field(
-        "bf16", description="bf16: autocast over float32 weights; fp32: float32 throughout"
-    )
-    zero_stage: Annotated[Literal[0, 1, 2, 3], Incidental()] = Field(
-        0, description="DeepSpeed ZeRO: 1 shards the optimizer's state over ranks, 2 gradients too, 3 weights too"
-    )
-    deepspeed: dict[str, Any] = Field(
-        default_factory=dict, description="further DeepSpeed settings, as in its JSON configuration"
-    )
-    micro_batch_size: Annotated[PositiveInt | None, Incidental()] = Field(
-        None, description="samples per rank and forward pass; smaller ones accumulate to batch_size"
-    )
-
-    @field_validator("deepspeed")
-    @classmethod
-    def _does_not_contradict(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        taken = [(key, where) for key, where in _SET_ELSEWHERE.items() if _has(settings, key)]
-        if taken:
-            raise ValueError("; ".join(f"{key!r} is set by {where}, not here" for key, where in taken))
-        return settings
-
-
-def _has(settings: Mapping[str, Any], dotted: str) -> bool:
-    first, _, rest = dotted.partition(".")
-    inner = settings.get(first)
-    return first in settings and (not rest or (isinstance(inner, Mapping) and _has(inner, rest)))
 
 
 class OptimizerSpec(Spec):

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from diffusability.core.engine import distributed
+from diffusability.core.engine.deepspeed_engine import require_devices
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import StoppedOnRequest
 from diffusability.core.report import build_report
@@ -37,6 +38,8 @@ def run(
     The caller holds the folder's lock. An error or a stop leaves everything that is finished in place, and the report
     of it.
     """
+    for stage in stages:
+        require_devices(stage.engine)
     ranks = distributed.start()
     stop = StopRequest()
     around = Surroundings(

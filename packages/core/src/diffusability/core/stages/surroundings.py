@@ -80,4 +80,4 @@ def default_sampler(spec: SamplerSpec | None) -> SamplerSpec:
 
 def autocast_dtype(precision: str) -> torch.dtype | None:
     """The dtype of autocast at a precision, or None for float32."""
-    return torch.bfloat16 if precision == "bf16" else None
+    return {"bf16": torch.bfloat16, "bf16-weights": torch.bfloat16, "fp16": torch.float16}.get(precision)
