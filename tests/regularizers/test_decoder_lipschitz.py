@@ -8,7 +8,7 @@ from toy_autoencoders import Identity, LinearConvolutions
 from diffusability.core.build import BuildContext
 from diffusability.core.engine.task import TrainTask
 from diffusability.core.objective import Batch
-from diffusability.core.specs.training import EngineSpec
+from diffusability.core.specs.engine import EngineSpec
 from diffusability.regularizers.decoder_lipschitz import difference_penalty, gradient_penalty
 from diffusability.regularizers.decoder_lipschitz_spec import DecoderLipschitzSpec
 

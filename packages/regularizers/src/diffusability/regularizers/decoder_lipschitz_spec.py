@@ -8,7 +8,7 @@ from diffusability.core.build import BuildContext
 from diffusability.core.specs.components import RegularizerSpec
 
 if TYPE_CHECKING:
-    from diffusability.core.specs.training import EngineSpec
+    from diffusability.core.specs.engine import EngineSpec
     from diffusability.regularizers.decoder_lipschitz import DecoderLipschitz
 
 

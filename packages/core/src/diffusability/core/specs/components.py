@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from diffusability.core.objective import Objective
     from diffusability.core.regularizer import Regularizer
     from diffusability.core.sampler import Sampler
-    from diffusability.core.specs.training import EngineSpec
+    from diffusability.core.specs.engine import EngineSpec
     from diffusability.core.tracker import Tracker
 
 Split = Literal["train", "validation"]
