@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from diffusability.core.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
     from diffusability.core.features import FeatureExtractor
+    from diffusability.core.generation import ImageGenerator
     from diffusability.core.normalizer import LatentNormalizer, NormalizedLatents
     from diffusability.core.objective import Batch, Objective, StepOutput
     from diffusability.core.parametrisation import Parametrisation
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from diffusability.core.randomness import BatchRandomness
     from diffusability.core.regularizer import Regularizer
     from diffusability.core.sampler import Sampler
+    from diffusability.core.sampling import load_generator
     from diffusability.core.shapes import Images, Labels, Latents, Predictions, Scalar, Times
     from diffusability.core.specs.base import Incidental, Spec, StageReference
     from diffusability.core.specs.components import (
@@ -61,6 +63,7 @@ _HOMES = {
     "errors": ("CheckpointError", "DataError", "DiffusabilityError", "PluginError", "SpecError", "TrainingError"),
     "evaluator": ("Curve", "EvalResult", "EvaluationBatch", "Evaluator"),
     "features": ("FeatureExtractor",),
+    "generation": ("ImageGenerator",),
     "normalizer": ("LatentNormalizer", "NormalizedLatents"),
     "objective": ("Batch", "Objective", "StepOutput"),
     "parametrisation": ("Parametrisation",),
@@ -68,6 +71,7 @@ _HOMES = {
     "randomness": ("BatchRandomness",),
     "regularizer": ("Regularizer",),
     "sampler": ("Sampler",),
+    "sampling": ("load_generator",),
     "shapes": ("Images", "Labels", "Latents", "Predictions", "Scalar", "Times"),
     "specs.base": ("Incidental", "Spec", "StageReference"),
     "specs.components": (

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import attrs
 import torch
 
+from diffusability.core.errors import DataError
 from diffusability.core.randomness import BatchRandomness
 from diffusability.core.sampled_latents import SampledLatents
 from diffusability.core.sampler import Sampler
@@ -46,10 +47,27 @@ class ImageGenerator:
     kept: SampledLatents | None = None
 
     @torch.no_grad()
-    def at(self, positions: Sequence[int]) -> Generated:
-        """The samples of these numbers, which are the same on whatever rank and in whatever batch they are made."""
-        images = self.decode(self.latents_at(positions)).float().clamp(-1, 1)
-        return Generated(images=images, labels=self._labels(positions))
+    def at(self, positions: Sequence[int], labels: Labels | int | None = None) -> Generated:
+        """The samples of these numbers, which are the same on whatever rank and in whatever batch they are made.
+
+        Noise and drawn labels are the same to the bit. What is made of them may differ in the last bits between batch
+        sizes, for which kernels may sum in another order.
+
+        Args:
+            positions: numbers of the samples.
+            labels: their classes, or one for all; by default drawn at random. What is kept is not used for others.
+
+        Raises:
+            DataError: the model has no such class, or none at all.
+        """
+        if labels is None:
+            latents, chosen = self.latents_at(positions), self._labels(positions)
+        else:
+            self.check_label(labels)
+            same = torch.tensor([labels] * len(positions)) if isinstance(labels, int) else labels
+            chosen = same.to(self.device)
+            latents = self._sampled(positions, chosen)
+        return Generated(images=self.decode(latents).float().clamp(-1, 1), labels=chosen)
 
     @torch.no_grad()
     def latents_at(self, positions: Sequence[int]) -> Latents:
@@ -57,7 +75,7 @@ class ImageGenerator:
         found = dict(self.kept.found(positions)) if self.kept is not None else {}
         missing = [position for position in positions if position not in found]
         if missing:
-            made = self._sampled(missing)
+            made = self._sampled(missing, self._labels(missing))
             if self.kept is not None:
                 self.kept.keep(missing, made)
             if len(missing) == len(positions):
@@ -71,14 +89,28 @@ class ImageGenerator:
         randomness = BatchRandomness(seed=self.seed, step=0, positions=positions)
         return randomness.integers("sampling-labels", self.model.num_classes, self.device)
 
-    def _sampled(self, positions: Sequence[int]) -> Latents:
+    def _sampled(self, positions: Sequence[int], labels: Labels | None) -> Latents:
         randomness = BatchRandomness(seed=self.seed, step=0, positions=positions)
         noise = randomness.normal("sampling", self.model.latent_shape, self.device)
-        labels = self._labels(positions)
         dtype = self.autocast_dtype
         with torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
             normalized = self.sampler.sample(self.model.velocity_model(), noise, labels, randomness)
         return self.model.normalizer.denormalize(normalized.float())
+
+    def check_label(self, labels: Labels | int | None) -> None:
+        """Raises DataError when the model has no such class, or none at all."""
+        if labels is None:
+            return
+        num_classes = self.model.num_classes
+        given = [labels] if isinstance(labels, int) else labels.tolist()
+        if num_classes is None:
+            raise DataError(f"label {given[0]!r} was given, and the model is unconditional (num_classes is None)")
+        for label in given:
+            if not 0 <= label < num_classes:
+                raise DataError(
+                    f"label {label!r} is out of range for a model of {num_classes} classes; expected 0 to"
+                    f" {num_classes - 1}"
+                )
 
 
 def generate(

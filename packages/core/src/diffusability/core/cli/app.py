@@ -96,6 +96,51 @@ def export_run(
     export_model(run_folder, to, stage, variant)
 
 
+@app.command()
+def sample(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run, a training stage, or an exported model")],
+    num: Annotated[int, typer.Option("--num", min=1, help="how many")] = 64,
+    label: Annotated[int | None, typer.Option("--class", help="their class; default: drawn at random")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="of noise and classes; sample k depends on it and k alone")] = 0,
+    sampler: Annotated[str, typer.Option("--sampler", help="kind of sampler")] = "euler",
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="evaluations of the model")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option("--guidance-scale", min=0, help="classifier-free guidance; 1 is none")
+    ] = None,
+    variant: Annotated[str | None, typer.Option("--variant", help="which variant of the run")] = None,
+    stage: Annotated[str | None, typer.Option("--stage", help="which training stage of the run")] = None,
+    autoencoder: Annotated[
+        Path | None, typer.Option("--autoencoder", help="folder of the decoder; default: what the model names")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="DIR", help="where files go; default: RUN/generated/...")
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="samples at a time")] = 16,
+    precision: Annotated[str, typer.Option("--precision", help="of the denoiser: fp32 or bf16")] = "fp32",
+    fps: Annotated[int, typer.Option("--fps", min=1, help="frames per second of clips")] = 16,
+) -> None:
+    """Write samples of a trained denoiser as PNG (clips as mp4), and a sheet of them."""
+    from diffusability.core.cli.sample_command import SampleRequest, chosen_precision, write_samples
+
+    given = {"steps": steps, "guidance_scale": guidance_scale}
+    write_samples(
+        SampleRequest(
+            run=run_folder,
+            stage=stage,
+            variant=variant,
+            autoencoder=autoencoder,
+            sampler={"kind": sampler} | {name: value for name, value in given.items() if value is not None},
+            num_samples=num,
+            label=label,
+            seed=seed,
+            batch_size=batch_size,
+            precision=chosen_precision(precision),
+            frames_per_s=fps,
+            to=to,
+        )
+    )
+
+
 @app.command(name="plugins")
 def list_plugins(
     group: Annotated[str | None, typer.Argument(metavar="[KIND]", help=f"one of: {', '.join(plugins.GROUPS)}")] = None,

@@ -62,15 +62,18 @@ def trained_models(run: Path) -> list[TrainedModel]:
     return found
 
 
-def select_model(run: Path, stage: str | None = None, variant: str | None = None) -> TrainedModel:
-    """The one model that is meant.
+def select_model(
+    run: Path, stage: str | None = None, variant: str | None = None, of_format: str | None = None
+) -> TrainedModel:
+    """The one model that is meant; with ``of_format``, among those of that format.
 
     Raises:
         SpecError: there is none, or several are left and neither stage nor variant tells which.
     """
-    models = trained_models(run)
+    models = [model for model in trained_models(run) if of_format in (None, model.format)]
     if not models:
-        raise SpecError(f"{str(run)!r} has no trained model yet; run a training stage to its end first")
+        what = "model" if of_format is None else f"model of format {of_format!r}"
+        raise SpecError(f"{str(run)!r} has no trained {what} yet; run a training stage to its end first")
     for noun, wanted in (("variant", variant), ("stage", stage)):
         known = list(dict.fromkeys(getattr(model, noun) for model in models))
         if wanted is not None and wanted not in known:

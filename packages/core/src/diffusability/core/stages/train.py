@@ -20,6 +20,7 @@ from diffusability.core.engine.training_loop import TrainingLoop
 from diffusability.core.progress import StageProgress
 from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.stages import TrainStage
+from diffusability.core.stages.decoder_reference import name_decoder
 from diffusability.core.stages.inference_copy import InferenceCopy
 from diffusability.core.stages.previews import Previews
 from diffusability.core.stages.surroundings import Surroundings
@@ -126,6 +127,7 @@ def _save_model(shown: InferenceCopy, directory: Path, around: Surroundings) -> 
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         objective.save(partial)
+        name_decoder(partial, directory, shown.stage, around)
         shutil.rmtree(directory, ignore_errors=True)
         os.replace(partial, directory)
     around.ranks.barrier()

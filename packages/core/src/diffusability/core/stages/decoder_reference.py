@@ -1,0 +1,54 @@
+"""Writes into a saved denoiser which autoencoder decodes what it makes, so that it can be sampled from on its own."""
+
+import json
+import os
+from pathlib import Path
+
+from diffusability.core.sampling import AUTOENCODER
+from diffusability.core.saved_models import CONFIG, DENOISER_FORMAT
+from diffusability.core.specs.components import AutoencoderSpec
+from diffusability.core.specs.plan import PlannedStage
+from diffusability.core.specs.references import SavedAutoencoderSpec, StageAutoencoderSpec
+from diffusability.core.specs.stages import EncodeStage
+from diffusability.core.stages.surroundings import Surroundings
+
+
+def name_decoder(written: Path, final: Path, stage: PlannedStage, around: Surroundings) -> None:
+    """Adds the autoencoder of the latents that a stage trained on to the configuration of its denoiser, if it is one.
+
+    Args:
+        written: where the model is now.
+        final: where it will be; the path of the autoencoder is relative to it.
+        stage: the training stage.
+        around: its run.
+    """
+    path = written / CONFIG
+    if stage.data.holds != "latents" or not path.is_file():
+        return
+    config = json.loads(path.read_text())
+    encoder = _encode_stage(stage)
+    if config.get("format") != DENOISER_FORMAT or encoder is None:
+        return
+    assert isinstance(encoder.spec, EncodeStage)
+    spec = _standing_alone(encoder.spec.autoencoder, encoder, final, around)
+    path.write_text(json.dumps(config | {AUTOENCODER: spec.model_dump(mode="json")}, indent=2) + "\n")
+
+
+def _encode_stage(stage: PlannedStage) -> PlannedStage | None:
+    for used in stage.inputs.values():
+        if isinstance(used.spec, EncodeStage):
+            return used
+    for used in stage.inputs.values():
+        if (found := _encode_stage(used)) is not None:
+            return found
+    return None
+
+
+def _standing_alone(spec: AutoencoderSpec, encoder: PlannedStage, final: Path, around: Surroundings) -> AutoencoderSpec:
+    """The spec with a path in place of a stage's name, and whole paths in place of those from the working folder."""
+    if isinstance(spec, StageAutoencoderSpec):
+        trained = around.context(encoder).stage_directory(spec.stage) / "model"
+        return SavedAutoencoderSpec(path=Path(os.path.relpath(trained, final)))
+    fields = {name: getattr(spec, name) for name in type(spec).model_fields}
+    whole = {name: value.resolve() for name, value in fields.items() if isinstance(value, Path) and value.exists()}
+    return spec.model_copy(update=whole)
