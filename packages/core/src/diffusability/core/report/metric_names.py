@@ -42,6 +42,17 @@ KNOWN_METRICS: dict[str, MetricName] = {
     "srss": MetricName("SRSS", "spatial structure of cosine similarity by distance"),
     "sec": MetricName("SEC", "share of full-map DCT energy at high frequencies"),
     "lnc": MetricName("LNC", "share of nearest neighbours with the same label"),
+    "denoising_error": MetricName("Denoising error", "relative error of the denoised data, mean over noise levels"),
+    "denoising_error_high": MetricName("Denoising error, HF", "the same at u + v >= 8 of 8x8 block DCTs"),
+    "denoising_excess": MetricName("Denoising excess", "that error over the best linear denoiser's of equal spectrum"),
+    "cumulative_error": MetricName(
+        "Cumulative error", "divergence of samples from data, Gaussians of DCT coefficients"
+    ),
+    "error_amplification": MetricName("Error amplification", "cumulative error over the sum of single steps' errors"),
+    "denoising_error_curve": MetricName("Denoising error by time"),
+    "resolved_time_curve": MetricName("Which frequencies are resolved when"),
+    "cumulative_error_curve": MetricName("Cumulative error along the sampler"),
+    "modular_error_curve": MetricName("Error of each sampling step alone"),
     "latent_spectrum_curve": MetricName("Spectrum of the latents"),
     "chop_off_curve": MetricName("High-frequency chop-off"),
     "lr": MetricName("learning rate"),
