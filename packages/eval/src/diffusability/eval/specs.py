@@ -49,10 +49,14 @@ class KLPerDimSpec(EvaluatorSpec):
     kind: Literal["kl-per-dim"] = "kl-per-dim"
     needs: ClassVar[frozenset[str]] = frozenset({"posterior"})
 
+    deterministic: Literal["refuse", "skip"] = Field(
+        "refuse", description="what to do with an encoder that has no variance; skip: report nothing"
+    )
+
     def build(self, context: BuildContext) -> "KLPerDim":
         from diffusability.eval.evaluators.kl_per_dim import KLPerDim
 
-        return KLPerDim()
+        return KLPerDim(self)
 
 
 class DCTSpectrumSpec(EvaluatorSpec):

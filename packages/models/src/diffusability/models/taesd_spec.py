@@ -1,14 +1,17 @@
 """The kind ``taesd``. Free of torch."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from diffusability.core.build import AutoencoderInfo, BuildContext
 from diffusability.core.errors import CheckpointError
+from diffusability.core.specs.base import fail
 from diffusability.core.specs.components import AutoencoderSpec
-from diffusability.models.weight_files import check_weight_file
+from diffusability.models.weight_files import check_weight_file, read_header
 
 if TYPE_CHECKING:
     from diffusability.core.autoencoder import Autoencoder
@@ -16,6 +19,24 @@ if TYPE_CHECKING:
 _BLOCKS = 10
 _POOLED_BLOCKS = 3
 _LEVELS = 3
+
+
+def layout_of(encoder: Path) -> dict[str, int | bool]:
+    """The fields of a spec that the shapes of an encoder's weights tell.
+
+    Raises:
+        CheckpointError: the file is no whole safetensors file, or not of a Tiny AutoEncoder.
+    """
+    header = read_header(encoder)
+    convolutions = [name for name in header if re.fullmatch(r"\d+\.weight", name)]
+    if "0.weight" not in convolutions:
+        raise CheckpointError(f"{str(encoder)!r} is not the encoder of a Tiny AutoEncoder: it has no '0.weight'")
+    last = max(convolutions, key=lambda name: int(name.split(".")[0]))
+    return {
+        "latent_channels": header[last]["shape"][0],
+        "width": header["0.weight"]["shape"][0],
+        "pooled_mid_blocks": any(".pool." in name for name in header),
+    }
 
 
 class TaesdSpec(AutoencoderSpec):
@@ -27,8 +48,31 @@ class TaesdSpec(AutoencoderSpec):
         False, description="pooled, group-normalised blocks at the lowest resolution, as TAEF2 has them"
     )
     width: PositiveInt = Field(64, description="channels of every hidden layer; 64 in everything that is published")
+    path: Path | None = Field(
+        None, description="folder with encoder.safetensors and decoder.safetensors, from which the rest is read"
+    )
     encoder: Path | None = Field(None, description="the encoder's weights, .safetensors or .pth; default: random ones")
     decoder: Path | None = Field(None, description="the decoder's weights, .safetensors or .pth; default: random ones")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_folder(cls, value: Any) -> Any:
+        """Lets ``path`` name a folder with ``encoder.safetensors`` and ``decoder.safetensors``.
+
+        The number of latent channels, the width and the kind of blocks are then read from the encoder.
+        """
+        if not isinstance(value, Mapping) or value.get("path") is None:
+            return value
+        folder = Path(value["path"])
+        files = {half: folder / f"{half}.safetensors" for half in ("encoder", "decoder")}
+        missing = [path.name for path in files.values() if not path.is_file()]
+        if missing:
+            raise fail("path", f"folder {str(folder)!r} lacks {' and '.join(missing)}", value["path"], cls.__name__)
+        found = {key: item for key, item in value.items() if key != "path"}
+        try:
+            return {**layout_of(files["encoder"]), **files, **found}
+        except CheckpointError as error:
+            raise fail("path", str(error), value["path"], cls.__name__) from None
 
     def check_inputs(self) -> None:
         for path in (self.encoder, self.decoder):

@@ -71,6 +71,45 @@ def check(
 
 
 @app.command()
+def score(
+    autoencoders: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="AUTOENCODER...", help="KIND:PATH, a folder with a saved autoencoder, or the folder of a run"
+        ),
+    ],
+    data: Annotated[str, typer.Option("--data", help="a folder with images or videos, or the kind of a dataset")],
+    num: Annotated[int, typer.Option("--num", min=2, help="images or clips, at most")] = 256,
+    resolution: Annotated[int, typer.Option("--resolution", min=8, help="height and width in pixels")] = 256,
+    frames: Annotated[int, typer.Option("--frames", min=1, help="frames of a clip, of video data")] = 17,
+    labels: Annotated[bool, typer.Option("--labels", help="the first folder below the data's is the class")] = False,
+    report_file: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="copy the report there")] = None,
+    precision: Annotated[str, typer.Option("--precision", help="of encoding and decoding: bf16 or fp32")] = "bf16",
+    full: Annotated[bool, typer.Option("--full", help="every metric on all images; takes longer")] = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 8,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    nproc: NumRanks = 1,
+    runs: RunsFolder = Path("runs"),
+) -> None:
+    """Measure how diffusable the latents of one or more autoencoders are; no spec needed."""
+    from diffusability.core.cli.score_command import score_autoencoders
+    from diffusability.core.score.scorecard_spec import ScoreOptions
+
+    options = ScoreOptions(
+        data=data,
+        num=num,
+        resolution=resolution,
+        frames=frames,
+        labels=labels,
+        precision=precision,
+        batch_size=batch_size,
+        seed=seed,
+        full=full,
+    )
+    score_autoencoders(autoencoders, options, report_file, nproc, runs)
+
+
+@app.command()
 def report(
     run_folders: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="folders of runs, such as runs/quickstart")

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.generation import ImageGenerator
 from diffusability.core.progress import StageProgress
 from diffusability.core.sampled_latents import SampledLatents
@@ -19,6 +20,7 @@ from diffusability.core.specs.stages import EvaluateStage
 from diffusability.core.stages.evaluation_results import results_json
 from diffusability.core.stages.evaluation_rounds import Round, evaluate
 from diffusability.core.stages.evaluation_source import EvaluationSource
+from diffusability.core.stages.low_precision import LowPrecision
 from diffusability.core.stages.run_folder import write_json
 from diffusability.core.stages.sample_grid import SampleGrid
 from diffusability.core.stages.surroundings import Surroundings, autocast_dtype, build_sampler, default_sampler
@@ -38,11 +40,16 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
     dataset = stage.data.build(context, spec.resolved_split())
     unreadable = UnreadableFiles(directory, dataset, around.console, writes=around.ranks.is_main)
     if spec.autoencoder is not None:
-        autoencoder_spec = spec.autoencoder
+        autoencoder_spec, dtype = spec.autoencoder, autocast_dtype(spec.precision)
+
+        def make_autoencoder() -> Autoencoder:
+            autoencoder = around.frozen(build_autoencoder(autoencoder_spec, context))
+            return autoencoder if dtype is None else LowPrecision(autoencoder, dtype).eval()
+
         source = EvaluationSource(
             dataset=dataset,
             device=around.ranks.device,
-            make_autoencoder=lambda: around.frozen(build_autoencoder(autoencoder_spec, context)),
+            make_autoencoder=make_autoencoder,
             num_workers=stage.data.num_workers,
         )
     else:
@@ -70,7 +77,7 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
             source,
             around.ranks,
             batch_size=spec.batch_size,
-            settings=sampling_settings(spec.sampler, stage.engine.precision) if spec.denoiser is not None else {},
+            settings=_settings(stage, spec),
             others=[(grid, spec.num_preview_images)],
             on_round=on_round,
         )
@@ -79,6 +86,12 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
         for evaluator in evaluation.evaluators:
             evaluator.draw(directory / ("samples" if evaluator is grid else "figures"))
         write_json(directory / "results.json", results_json(evaluation.results))
+
+
+def _settings(stage: PlannedStage, spec: EvaluateStage) -> Mapping[str, Any]:
+    if spec.denoiser is not None:
+        return sampling_settings(spec.sampler, stage.engine.precision)
+    return {} if spec.precision == "fp32" else {"precision": spec.precision}
 
 
 def _generator(

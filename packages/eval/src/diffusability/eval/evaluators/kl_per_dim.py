@@ -11,17 +11,22 @@ class KLPerDim(Evaluator):
 
     needs = KLPerDimSpec.needs
 
-    def __init__(self) -> None:
+    def __init__(self, spec: KLPerDimSpec) -> None:
+        self.spec = spec
         self._mean = RunningMean()
+        self._skipped = False
 
     def update(self, batch: EvaluationBatch) -> None:
         """Adds a batch.
 
         Raises:
-            DataError: the encoder is deterministic.
+            DataError: the encoder is deterministic, and the spec does not skip those.
         """
         assert batch.posterior is not None
         if batch.posterior.logvar is None:
+            if self.spec.deterministic == "skip":
+                self._skipped = True
+                return
             raise DataError(
                 "evaluator 'kl-per-dim' needs a posterior with a variance, but this autoencoder's encoder is"
                 " deterministic; leave the evaluator out"
@@ -35,6 +40,8 @@ class KLPerDim(Evaluator):
         self._mean.merge(state)
 
     def compute(self) -> list[EvalResult]:
+        if self._skipped:
+            return []
         return [
             EvalResult(
                 metric="kl_per_dim",

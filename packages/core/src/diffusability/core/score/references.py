@@ -1,0 +1,138 @@
+"""Autoencoders as they are named on a command line."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import yaml
+
+from diffusability.core import plugins
+from diffusability.core.errors import SpecError, nearest
+from diffusability.core.specs.components import AutoencoderSpec
+
+_FORMS = (
+    "expected KIND:PATH (such as flux:weights/flux-vae), KIND:option=value, a folder with a saved autoencoder, or the"
+    " folder of a run; a label may stand before a folder, as in mine:runs/mine"
+)
+
+
+@attrs.frozen(kw_only=True)
+class Named:
+    """An autoencoder with the label that it has in tables.
+
+    Attributes:
+        label: letters, digits, ``-`` and ``_``.
+        spec: the fields of its spec.
+    """
+
+    label: str
+    spec: dict[str, Any]
+
+
+def named_autoencoders(references: Sequence[str]) -> list[Named]:
+    """What references on a command line stand for, with labels that differ.
+
+    The folder of a run stands for the last autoencoder that each of its variants trained.
+
+    Raises:
+        SpecError: a reference names nothing that is there.
+    """
+    found = [named for reference in references for named in _resolve(reference)]
+    labels = [named.label for named in found]
+    return [
+        named
+        if labels.count(named.label) == 1
+        else attrs.evolve(named, label=f"{named.label}-{labels[: place + 1].count(named.label)}")
+        for place, named in enumerate(found)
+    ]
+
+
+def _resolve(reference: str) -> list[Named]:
+    if Path(reference).is_dir():
+        return _from_folder(Path(reference), None, reference)
+    prefix, separator, rest = reference.partition(":")
+    if not separator and prefix in plugins.kinds("autoencoders"):
+        return [Named(label=_clean(prefix), spec={"kind": prefix})]
+    if prefix in plugins.kinds("autoencoders"):
+        return [_of_kind(prefix, rest, reference)]
+    if separator and Path(rest).is_dir():
+        return _from_folder(Path(rest), prefix, reference)
+    known = plugins.kinds("autoencoders")
+    raise SpecError(f"autoencoder {reference!r} cannot be found; {nearest(prefix, known)}{_FORMS}")
+
+
+def _of_kind(kind: str, rest: str, reference: str) -> Named:
+    path, *options = rest.split(",")
+    if "=" in path:
+        path, options = "", [path, *options]
+    fields: dict[str, Any] = {"kind": kind}
+    if path:
+        known = plugins.load("autoencoders", kind, AutoencoderSpec).model_fields
+        if "path" not in known:
+            raise SpecError(
+                f"autoencoder kind {kind!r} takes no path, got {path!r} in {reference!r}; it takes options such as"
+                f" {kind}:{next((name for name in known if name != 'kind'), 'option')}=..."
+            )
+        fields["path"] = path
+    for option in options:
+        name, separator, value = option.partition("=")
+        if not separator:
+            raise SpecError(f"{option!r} in {reference!r} is no option; expected name=value")
+        fields[name.strip()] = yaml.safe_load(value)
+    label = _clean("-".join([kind, Path(path).name] if path else [kind, *options]))
+    return Named(label=label, spec=fields)
+
+
+def _from_folder(folder: Path, label: str | None, reference: str) -> list[Named]:
+    if (folder / "run.json").is_file():
+        return _from_run(folder, label)
+    for inner in (folder, folder / "model"):
+        if (inner / "config.json").is_file():
+            return [Named(label=_clean(label or folder.name), spec=_spec_of(inner))]
+    raise SpecError(f"folder {reference!r} holds neither a saved autoencoder nor a run; {_FORMS}")
+
+
+def _spec_of(folder: Path) -> dict[str, Any]:
+    """A folder that we wrote, or one of diffusers."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise SpecError(f"{str(folder / 'config.json')!r} cannot be read: {error}") from None
+    if isinstance(config, dict) and "_class_name" in config:
+        return {"kind": "diffusers", "path": str(folder)}
+    return {"kind": "saved", "path": str(folder)}
+
+
+def _from_run(folder: Path, label: str | None) -> list[Named]:
+    record = json.loads((folder / "run.json").read_text())
+    found: dict[str, list[str]] = {}
+    for variant, stages in record.get("variants", {}).items():
+        models = [folder / stage["directory"] / "model" for stage in stages.values() if stage.get("kind") == "train"]
+        trained = [model for model in models if _is_autoencoder(model)]
+        if trained:
+            found.setdefault(str(trained[-1]), []).append(variant)
+    if not found:
+        raise SpecError(
+            f"run {str(folder)!r} has trained no autoencoder yet; expected a finished training stage of one"
+        )
+    base = label or folder.name
+    single = len(found) == 1
+    return [
+        Named(label=_clean(base if single else f"{base}-{'-'.join(variants)}"), spec={"kind": "saved", "path": model})
+        for model, variants in found.items()
+    ]
+
+
+def _is_autoencoder(model: Path) -> bool:
+    try:
+        return "autoencoder" in json.loads((model / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+
+
+def _clean(label: str) -> str:
+    """A label that can name a variant."""
+    kept = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in label).strip("-_")
+    return kept or "autoencoder"

@@ -1,0 +1,157 @@
+"""The spec that a scorecard runs: one evaluation, a variant for each autoencoder."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from diffusability.core import plugins
+from diffusability.core.data.specs import has_images
+from diffusability.core.errors import SpecError
+from diffusability.core.score.references import Named
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm"})
+STAGE = "score"
+
+
+@attrs.frozen(kw_only=True)
+class ScoreOptions:
+    """What the command line says of a scorecard.
+
+    Attributes:
+        data: a folder of images or videos, or ``kind`` or ``kind:path`` of a dataset.
+        num: images, at most.
+        resolution: height and width in pixels.
+        frames: frames of a clip.
+        labels: whether the first folder below the data's is the class.
+        precision: ``bf16`` or ``fp32``, of encoding and decoding.
+        batch_size: images encoded at once.
+        seed: of everything that is drawn.
+        full: also what takes long: every metric on all images.
+    """
+
+    data: str
+    num: int = 256
+    resolution: int = 256
+    frames: int = 17
+    labels: bool = False
+    precision: str = "bf16"
+    batch_size: int = 8
+    seed: int = 0
+    full: bool = False
+
+
+#: Evaluators and how many images they see unless ``full``; those that decode or encode once more see few.
+_EVALUATORS: tuple[tuple[str, dict[str, Any], int | None], ...] = (
+    ("psnr", {}, None),
+    ("ssim", {}, None),
+    ("st-lpips", {}, 64),
+    ("kl-per-dim", {"deterministic": "skip"}, None),
+    ("channel-statistics", {}, None),
+    ("dct-spectrum", {}, None),
+    ("map-spectrum", {}, None),
+    ("chop-off", {"shares": [1.0, 0.5, 0.25, 0.125, 0.0625]}, 16),
+    ("viv", {}, None),
+    ("spatial-structure", {}, 128),
+    ("uniformity", {}, None),
+    ("equivariance", {}, 16),
+    ("interpolation", {}, 8),
+    ("worst-reconstructions", {}, None),
+)
+
+
+def scorecard_spec(autoencoders: Sequence[Named], options: ScoreOptions) -> dict[str, Any]:
+    """The spec as plain data. Its name depends on the autoencoders' files and on the options, and on nothing else.
+
+    Evaluators that are not installed, or lack an optional package, are left out.
+
+    Raises:
+        SpecError: there is no such data.
+    """
+    stage: dict[str, Any] = {
+        "kind": "evaluate",
+        "autoencoder": autoencoders[0].spec,
+        "evaluators": _evaluators(options),
+        "batch_size": options.batch_size,
+        "precision": options.precision,
+    }
+    spec: dict[str, Any] = {
+        "seed": options.seed,
+        "data": _data(options),
+        "stages": {STAGE: stage},
+        "variants": {named.label: {f"stages.{STAGE}.autoencoder": named.spec} for named in autoencoders},
+    }
+    state = [spec, [_files(named.spec.get("path")) for named in autoencoders]]
+    digest = hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return {"name": f"score-{digest}", **spec}
+
+
+def _evaluators(options: ScoreOptions) -> list[dict[str, Any]]:
+    wanted = list(_EVALUATORS)
+    if options.labels:
+        wanted.append(("neighbor-consistency", {}, None))
+    installed = plugins.kinds("evaluators")
+    chosen = []
+    for kind, fields, few in wanted:
+        if kind not in installed:
+            continue
+        count = options.num if few is None or options.full else min(few, options.num)
+        chosen.append({"kind": kind, **fields, "num_samples": count})
+    return [evaluator for evaluator in chosen if _has_inputs(evaluator)]
+
+
+def _has_inputs(evaluator: dict[str, Any]) -> bool:
+    """False for an evaluator whose weights or optional package is missing: a scorecard does without."""
+    from diffusability.core.errors import DiffusabilityError
+    from diffusability.core.specs.components import EvaluatorSpec
+
+    try:
+        EvaluatorSpec.model_validate(evaluator).check_inputs()
+    except (ValueError, DiffusabilityError):
+        return evaluator["kind"] != "st-lpips"
+    return True
+
+
+def _data(options: ScoreOptions) -> dict[str, Any]:
+    path = Path(options.data)
+    if path.is_dir():
+        if has_images(path):
+            labels = {"labels": "folder"} if options.labels else {}
+            return {
+                "kind": "image-folder",
+                "path": str(path),
+                "validation_path": str(path),
+                "resolution": options.resolution,
+                "crop": "center",
+                **labels,
+            }
+        if any(file.suffix.lower() in VIDEO_SUFFIXES for file in path.rglob("*")):
+            return {
+                "kind": "video-folder",
+                "path": str(path),
+                "validation_path": str(path),
+                "resolution": options.resolution,
+                "frames": options.frames,
+            }
+        raise SpecError(f"--data {options.data!r} holds neither images nor videos")
+    kind, separator, rest = options.data.partition(":")
+    if kind in plugins.kinds("datasets"):
+        place = {"path": rest} if separator else {}
+        return {"kind": kind, **place, "resolution": options.resolution}
+    known = ", ".join(plugins.kinds("datasets"))
+    raise SpecError(
+        f"--data {options.data!r} is no folder and no dataset; expected a folder with images or videos, or one of:"
+        f" {known}"
+    )
+
+
+def _files(path: object) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of the files of a model, so that a changed one is scored anew."""
+    if not isinstance(path, str) or not Path(path).exists():
+        return []
+    root = Path(path)
+    files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]

@@ -1,0 +1,70 @@
+"""The scorecard as a table: a row for each metric, a column for each autoencoder."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from diffusability.core.report.metric_names import metric_label
+
+#: Order and headings; metrics that are not named here follow at the end.
+GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("reconstruction", ("psnr", "worst_psnr", "ssim", "ms_ssim", "lpips", "st_lpips", "kl_per_dim")),
+    ("spectrum", ("high_frequency_share", "spectral_gap", "sec", "spectral_slope", "chop_off_area")),
+    ("velocity", ("viv", "viv_unconditional", "trajectory_straightness")),
+    ("structure", ("lds", "cds", "srss", "lnc", "density_cv", "density_gini", "density_entropy")),
+    (
+        "equivariance",
+        (
+            "scale_equivariance_error",
+            "rotation_equivariance_error",
+            "flip_equivariance_error",
+            "shift_equivariance_error",
+            "interpolation_smoothness",
+        ),
+    ),
+)
+
+
+def scorecard_table(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
+    """The table of ``{label: {metric: entry of results.json}}``; the best of each row is bold."""
+    table = Table(title="diffusability scorecard")
+    table.add_column("metric")
+    table.add_column("better", justify="center")
+    for label in scores:
+        table.add_column(label, justify="right")
+    names = list(
+        dict.fromkeys(name for metrics in scores.values() for name, entry in metrics.items() if "value" in entry)
+    )
+    groups = [*GROUPS, ("further", tuple(name for name in names if not any(name in group for _, group in GROUPS)))]
+    for heading, group in groups:
+        rows = [name for name in group if name in names]
+        if not rows:
+            continue
+        table.add_section()
+        table.add_row(f"[dim]{heading}[/dim]")
+        for name in rows:
+            table.add_row(*_row(name, [metrics.get(name) for metrics in scores.values()]))
+    return table
+
+
+def _row(name: str, entries: list[Mapping[str, Any] | None]) -> list[str]:
+    present = [entry for entry in entries if entry is not None]
+    direction = present[0].get("higher_is_better")
+    values = [entry["value"] for entry in present]
+    best = None
+    if direction is not None and len(values) > 1:
+        best = max(values) if direction else min(values)
+    unit = present[0].get("unit")
+    arrow = {True: "↑", False: "↓", None: ""}[direction]
+    label = metric_label(name) + (f" ({unit})" if unit else "")
+    return [label, arrow, *(_cell(entry, best) for entry in entries)]
+
+
+def _cell(entry: Mapping[str, Any] | None, best: float | None) -> str:
+    if entry is None:
+        return "-"
+    text = f"{entry['value']:.4g}"
+    if entry.get("spread") is not None:
+        text += f" [dim]±{entry['spread']:.1g}[/dim]"
+    return f"[bold]{text}[/bold]" if best is not None and entry["value"] == best else text

@@ -1,0 +1,78 @@
+"""Evenness of latents."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusability.core.errors import DataError
+from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.seeds import derived_seed
+from diffusability.eval.predictor_specs import UniformitySpec
+from diffusability.eval.predictors.bootstrap import bootstrap_spread
+from diffusability.eval.predictors.uniformity import embedded, kernel_densities, uniformity
+from diffusability.eval.sample_table import SampleTable
+
+FEWEST_POINTS = 10
+
+
+class LatentUniformity(Evaluator):
+    """``density_cv``, ``density_gini`` (lower is more even) and ``density_entropy`` (higher is more even).
+
+    Yao et al. 2025 (VA-VAE, arXiv 2501.01423): latent pixels are embedded into the plane by t-SNE and their density
+    is estimated at each. Of each image the same number of places is drawn, ``num_points`` in all.
+    """
+
+    needs = UniformitySpec.needs
+
+    def __init__(self, spec: UniformitySpec) -> None:
+        self.spec = spec
+        self._table = SampleTable("uniformity")
+
+    def update(self, batch: EvaluationBatch) -> None:
+        """Adds a batch."""
+        assert batch.latents is not None
+        count = math.ceil(self.spec.num_points / self.spec.num_samples)
+        flat = batch.latents.float().flatten(2).transpose(1, 2).cpu()
+        drawn = [
+            pixels[self._places(index, count, len(pixels))] for index, pixels in zip(batch.indices, flat, strict=True)
+        ]
+        self._table.add(batch.indices, {"points": torch.stack(drawn)})
+
+    def _places(self, index: int, count: int, size: int) -> Tensor:
+        generator = torch.Generator().manual_seed(derived_seed(self.spec.seed, "uniformity", index))
+        return torch.randperm(size, generator=generator)[:count]
+
+    def state(self) -> Any:
+        return self._table.state()
+
+    def merge(self, state: Any) -> None:
+        self._table.merge(state)
+
+    def compute(self) -> list[EvalResult]:
+        points = self._table.columns()["points"].flatten(0, 1)[: self.spec.num_points]
+        if len(points) < FEWEST_POINTS:
+            raise DataError(f"uniformity needs at least {FEWEST_POINTS} latent pixels, got {len(points)}")
+        densities = kernel_densities(embedded(points, self.spec.seed))
+        value = uniformity(densities)
+        settings = {
+            "num_points": len(points),
+            "embedding": "t-SNE",
+            "bandwidth": "Scott",
+            "seed": self.spec.seed,
+            "spread_over": "100 bootstrap samples of the densities",
+        }
+        return [
+            EvalResult(
+                metric=f"density_{name}",
+                value=getattr(value, name),
+                higher_is_better=higher,
+                num_samples=len(self._table),
+                spread=bootstrap_spread(
+                    len(densities), lambda chosen, name=name: getattr(uniformity(densities[chosen]), name), 100
+                ),
+                spec=settings,
+            )
+            for name, higher in (("cv", False), ("gini", False), ("entropy", True))
+        ]

@@ -1,0 +1,101 @@
+"""Streaming sums over the DCTs of whole maps."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffusability.core.dct import dct2, dct_matrix
+from diffusability.core.errors import DataError
+
+
+class MapSums:
+    """Per channel and frequency, the sum of absolute coefficients of whole-map DCTs, in float64.
+
+    Each map is added by itself, so that sums do not depend on how maps are batched.
+
+    Attributes:
+        name: what the maps are, for messages.
+        num_maps: how many were added.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.num_maps = 0
+        self._amplitude: Tensor = torch.zeros(())
+
+    def update(self, maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
+        """Adds maps, and returns the energy of each frequency, summed over channels.
+
+        Raises:
+            DataError: the maps are of another shape than earlier ones.
+        """
+        if self.num_maps and maps.shape[1:] != self._amplitude.shape:
+            raise DataError(
+                f"{self.name} of one set must have one shape, got {tuple(maps.shape[1:])!r} after"
+                f" {tuple(self._amplitude.shape)!r}"
+            )
+        energies = []
+        for values in maps:
+            coefficients = dct2(values.double())
+            self._amplitude = self._amplitude + coefficients.abs().cpu()
+            energies.append(coefficients.square().sum(0).cpu())
+        self.num_maps += len(maps)
+        return torch.stack(energies)
+
+    def state(self) -> Any:
+        """What ``merge`` takes."""
+        return self.num_maps, self._amplitude
+
+    def merge(self, state: Any) -> None:
+        """Adds what another one has seen."""
+        count, amplitude = state
+        if count:
+            self.num_maps += count
+            self._amplitude = self._amplitude + amplitude
+
+    def amplitude(self) -> Float[Tensor, "c h w"]:
+        """Mean absolute coefficient of each channel and frequency.
+
+        Raises:
+            DataError: nothing was added.
+        """
+        if self.num_maps == 0:
+            raise DataError(f"no {self.name} were evaluated: a spectrum needs at least one")
+        return self._amplitude / self.num_maps
+
+
+class TemporalSums:
+    """Sums of absolute coefficients of DCTs along time, over all channels, places and clips, in float64."""
+
+    def __init__(self) -> None:
+        self.num_clips = 0
+        self._amplitude: Tensor = torch.zeros(())
+
+    def update(self, clips: Float[Tensor, "n c t h w"]) -> None:
+        """Adds clips. Raises DataError when their number of frames differs from earlier ones."""
+        frames = clips.shape[2]
+        if self.num_clips and len(self._amplitude) != frames:
+            raise DataError(f"clips of one set must have one length, got {frames} after {len(self._amplitude)} frames")
+        for clip in clips:
+            columns = clip.double().flatten(2)  # c t (h w)
+            coefficients = dct_matrix(frames, columns) @ columns
+            self._amplitude = self._amplitude + coefficients.abs().mean((0, 2)).cpu()
+        self.num_clips += len(clips)
+
+    def state(self) -> Any:
+        """What ``merge`` takes."""
+        return self.num_clips, self._amplitude
+
+    def merge(self, state: Any) -> None:
+        """Adds what another one has seen."""
+        count, amplitude = state
+        if count:
+            self.num_clips += count
+            self._amplitude = self._amplitude + amplitude
+
+    def log_ratio(self) -> Float[Tensor, " t"]:
+        """Natural logarithm of each temporal frequency's mean amplitude over that of temporal DC."""
+        amplitude = self._amplitude / self.num_clips
+        return amplitude.clamp_min(1e-12 * amplitude.max()).log() - amplitude[0].clamp_min(1e-300).log()
