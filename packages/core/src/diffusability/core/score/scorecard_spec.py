@@ -111,7 +111,7 @@ def _has_inputs(evaluator: dict[str, Any]) -> bool:
     try:
         EvaluatorSpec.model_validate(evaluator).check_inputs()
     except (ValueError, DiffusabilityError):
-        return evaluator["kind"] != "st-lpips"
+        return str(evaluator["kind"]) != "st-lpips"
     return True
 
 

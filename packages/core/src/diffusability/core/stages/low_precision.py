@@ -18,7 +18,7 @@ class LowPrecision(Autoencoder):
         self.inner = autoencoder
         for module in autoencoder.modules():
             if isinstance(module, torch.nn.Conv2d):
-                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                module.to(memory_format=torch.channels_last)
 
     def encode(self, images: Images) -> Posterior:
         """The posterior in float32, computed in low precision."""

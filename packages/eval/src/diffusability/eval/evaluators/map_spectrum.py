@@ -71,8 +71,8 @@ class MapSpectrum(Evaluator):
         self._table.add(
             batch.indices,
             {
-                "energy": energy.unflatten(0, (count, -1)).sum(1),
-                "rgb_energy": pooled.unflatten(0, (count, -1)).sum(1),
+                "energy": energy.view(count, -1, height, width).sum(1),
+                "rgb_energy": pooled.view(count, -1, height, width).sum(1),
             },
         )
 

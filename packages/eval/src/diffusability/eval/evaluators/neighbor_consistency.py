@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
 from diffusability.eval.predictor_specs import NeighborConsistencySpec
@@ -44,7 +46,7 @@ class NeighborConsistency(Evaluator):
             consistency = neighbor_consistency(columns["vectors"], labels, self.spec.num_neighbors)
         except ValueError as error:
             raise DataError(f"neighbor-consistency: {error}") from None
-        shares = labels.unique(return_counts=True)[1].double() / len(labels)
+        shares = torch.bincount(labels).double() / len(labels)
         return [
             EvalResult(
                 metric="lnc",

@@ -1,6 +1,7 @@
 """Evenness of latents."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -69,10 +70,18 @@ class LatentUniformity(Evaluator):
                 value=getattr(value, name),
                 higher_is_better=higher,
                 num_samples=len(self._table),
-                spread=bootstrap_spread(
-                    len(densities), lambda chosen, name=name: getattr(uniformity(densities[chosen]), name), 100
-                ),
+                spread=bootstrap_spread(len(densities), _statistic(densities, name), 100),
                 spec=settings,
             )
             for name, higher in (("cv", False), ("gini", False), ("entropy", True))
         ]
+
+
+def _statistic(densities: Tensor, name: str) -> Callable[[Tensor], float]:
+    """One of the statistics of a sample of the densities."""
+
+    def of(chosen: Tensor) -> float:
+        value: float = getattr(uniformity(densities[chosen]), name)
+        return value
+
+    return of

@@ -141,7 +141,7 @@ class VIV(Evaluator):
         """Places of the samples of each class that has enough of them; none where a single class has."""
         if labels is None:
             return []
-        groups = [(labels == label).nonzero().flatten() for label in labels.unique()]
+        groups = [(labels == label).nonzero().flatten() for label in sorted(set(labels.tolist()))]
         groups = [group for group in groups if len(group) >= self.spec.min_class_samples]
         return groups if len(groups) > 1 else []
 

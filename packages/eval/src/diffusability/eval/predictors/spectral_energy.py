@@ -27,7 +27,7 @@ def radial_profile(amplitude: Float[Tensor, "c h w"]) -> tuple[list[float], Floa
     horizontal = torch.arange(width, dtype=torch.float64) / (2 * width)
     step = 1 / (2 * max(height, width))
     index = ((vertical.square() + horizontal.square()).sqrt() / step).round().long().flatten()
-    present = index.unique()
+    present = torch.bincount(index).nonzero().flatten()
     sums = torch.zeros(len(amplitude), int(index.max()) + 1, dtype=torch.float64)
     sums.index_add_(1, index, amplitude.double().cpu().flatten(1))
     counts = torch.bincount(index, minlength=sums.shape[1])

@@ -41,11 +41,12 @@ def kernel_densities(points: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
     """
     values = points.double()
     count, dimension = values.shape
-    covariance = torch.atleast_2d(values.T.cov()) * count ** (-2 / (dimension + 4))
+    covariance = values.T.cov().view(dimension, dimension) * count ** (-2 / (dimension + 4))
     white = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), values.T, upper=False).T
     squared = torch.cdist(white, white).square()
     normalisation = torch.linalg.det(2 * torch.pi * covariance).sqrt()
-    return torch.exp(-squared / 2).mean(1) / normalisation
+    densities: Tensor = torch.exp(-squared / 2).mean(1) / normalisation
+    return densities
 
 
 def uniformity(densities: Float[Tensor, " n"]) -> Uniformity:

@@ -75,7 +75,9 @@ def _factor(covariance: Float[Tensor, "k k"]) -> Float[Tensor, "k k"]:
     """Lower Cholesky factor after the ridge."""
     size = len(covariance)
     ridge = RIDGE * covariance.trace() / size + 1e-300
-    return torch.linalg.cholesky(covariance + ridge * torch.eye(size, dtype=covariance.dtype, device=covariance.device))
+    identity = torch.eye(size, dtype=covariance.dtype, device=covariance.device)
+    factor: Tensor = torch.linalg.cholesky(covariance + ridge * identity)
+    return factor
 
 
 def irreducible_variance(eigenvalues: Float[Tensor, " d"], time: float) -> float:
