@@ -180,6 +180,20 @@ def sample(
     )
 
 
+@app.command()
+def correlate(
+    run_folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="folders of runs whose variants are compared")
+    ],
+    target: Annotated[str, typer.Option("--target", metavar="METRIC", help="the metric to foretell, such as fid")],
+    to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="default: the first run's folder")] = None,
+) -> None:
+    """Rank correlation of every metric with one of them, over variants: which predictor foretells the result?"""
+    from diffusability.core.cli.correlate_command import show_correlation
+
+    show_correlation(run_folders, target, to)
+
+
 @app.command(name="plugins")
 def list_plugins(
     group: Annotated[str | None, typer.Argument(metavar="[KIND]", help=f"one of: {', '.join(plugins.GROUPS)}")] = None,

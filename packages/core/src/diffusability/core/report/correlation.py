@@ -1,0 +1,147 @@
+"""Does a metric of autoencoders foretell one of what is generated from their latents? Over the variants of runs."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from diffusability.core.errors import SpecError, nearest
+from diffusability.core.report.comparison import Comparison, compare
+from diffusability.core.report.metric_names import metric_label
+from diffusability.core.report.rank_correlation import RankCorrelation, rank_correlation
+from diffusability.core.report.report_figure import ReportFigure, new_figure, plain_text
+from diffusability.core.report.run_folder import read_run
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Predictor:
+    """A metric, its values beside the target's, and how well their ranks agree.
+
+    Attributes:
+        metric: stable name.
+        expected: the sign that the correlation has if the metric's "better" goes with the target's; None when either
+            has no direction.
+        pairs: variant, value of the metric, value of the target.
+        correlation: Spearman's, of the values as they are.
+    """
+
+    metric: str
+    expected: int | None
+    pairs: Sequence[tuple[str, float, float]]
+    correlation: RankCorrelation
+
+
+def correlate(run_directories: Sequence[Path], target: str) -> list[Predictor]:
+    """Every scalar metric of other stages against the target, the strongest first.
+
+    Raises:
+        SpecError: a folder is no run, or no variant has the target.
+        DataError: fewer than four variants have both.
+    """
+    comparison = compare([read_run(directory) for directory in run_directories])
+    values, directions = _values(comparison)
+    if target not in values:
+        known = sorted(values)
+        raise SpecError(f"no variant has the metric {target!r}; {nearest(target, known)}there are: {', '.join(known)}")
+    found = []
+    for metric, by_variant in values.items():
+        shared = [variant for variant in by_variant if variant in values[target]]
+        if metric == target or len(shared) < len(values[target]):
+            continue  # a metric that some variants lack is compared on other terms: left out
+        pairs = [(variant, by_variant[variant], values[target][variant]) for variant in shared]
+        if len({value for _, value, _ in pairs}) == 1:
+            continue  # equal for all, such as what is measured on the images themselves
+        first, second = (np.array([pair[place] for pair in pairs]) for place in (1, 2))
+        better, target_better = directions.get(metric), directions.get(target)
+        expected = None if better is None or target_better is None else (1 if better == target_better else -1)
+        found.append(
+            Predictor(metric=metric, expected=expected, pairs=pairs, correlation=rank_correlation(first, second))
+        )
+    return sorted(found, key=lambda predictor: -abs(predictor.correlation.value))
+
+
+def _values(comparison: Comparison) -> tuple[dict[str, dict[str, float]], dict[str, bool | None]]:
+    """Scalar metrics by name and variant (of a metric in several stages, the last stage's), and their directions."""
+    values: dict[str, dict[str, float]] = {}
+    directions: dict[str, bool | None] = {}
+    for variant in comparison.variants:
+        for stage in variant.stages.values():
+            for name, metric in stage.metrics.items():
+                if metric.value is not None:
+                    values.setdefault(name, {})[variant.label] = metric.value
+                    directions[name] = metric.higher_is_better
+    return values, directions
+
+
+def correlation_markdown(predictors: Sequence[Predictor], target: str) -> str:
+    """The table in Markdown."""
+    lines = [
+        f"| predictor of {metric_label(target)} | Spearman | 95% interval | expected sign | variants |",
+        "| --- | ---: | --- | :---: | ---: |",
+    ]
+    for one in predictors:
+        sign = {1: "+", -1: "-", None: ""}[one.expected]
+        lines.append(
+            f"| {metric_label(one.metric)} (`{one.metric}`) | {one.correlation.value:+.2f} |"
+            f" {one.correlation.low:+.2f} to {one.correlation.high:+.2f} | {sign} | {one.correlation.num_pairs} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def correlation_json(predictors: Sequence[Predictor], target: str) -> dict[str, Any]:
+    """The table as plain data."""
+    return {
+        "target": target,
+        "predictors": [
+            {**attrs.asdict(one.correlation), "metric": one.metric, "expected_sign": one.expected, "pairs": one.pairs}
+            for one in predictors
+        ],
+    }
+
+
+def correlation_figure(predictors: Sequence[Predictor], target: str, most: int = 12) -> ReportFigure:
+    """Scatter plots of the strongest predictors against the target, a point a variant."""
+    shown = predictors[:most]
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    figure, grid = new_figure(2.9 * columns, 2.6 * rows + 0.2, rows, columns)
+    for place, (axes, one) in enumerate(zip(grid, shown, strict=False)):
+        axes.plot([x for _, x, _ in one.pairs], [y for _, _, y in one.pairs], "o", color="#1f5fa8", markersize=5)
+        low, high = one.correlation.low, one.correlation.high
+        axes.set_title(f"rho = {one.correlation.value:+.2f}  [{low:+.2f}, {high:+.2f}]")
+        axes.set_xlabel(plain_text(metric_label(one.metric)))
+        if place % columns == 0:
+            axes.set_ylabel(plain_text(metric_label(target)))
+    for axes in grid[len(shown) :]:
+        axes.remove()
+    return ReportFigure(
+        name="correlation",
+        title=f"Predictors of {metric_label(target)}",
+        caption="A point a variant; Spearman's rank correlation with its 95% bootstrap interval over variants.",
+        alt=f"Scatter plots of {', '.join(metric_label(one.metric) for one in shown)} against {metric_label(target)}",
+        figure=figure,
+    )
+
+
+def write_correlation(run_directories: Sequence[Path], target: str, output: Path | None = None) -> list[Predictor]:
+    """Writes ``correlation.md``, ``correlation.json`` and ``figures/correlation.*`` into the first run's folder.
+
+    Raises:
+        SpecError: no folder was given, one is no run, or no variant has the target.
+        DataError: fewer than four variants have both.
+    """
+    if not run_directories:
+        raise SpecError("no run folder was given; expected one or more, such as 'runs/predictors'")
+    predictors = correlate(run_directories, target)
+    if not predictors:
+        raise SpecError(f"no other metric was measured on all variants that have {target!r}")
+    folder = output if output is not None else run_directories[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "correlation.md").write_text(correlation_markdown(predictors, target), encoding="utf-8")
+    content = json.dumps(correlation_json(predictors, target), indent=2)
+    (folder / "correlation.json").write_text(content + "\n", encoding="utf-8")
+    correlation_figure(predictors, target).save(folder / "figures")
+    return predictors

@@ -1,0 +1,82 @@
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata, spearmanr
+
+from diffusability.core.errors import DataError, SpecError
+from diffusability.core.report.correlation import correlate, write_correlation
+from diffusability.core.report.rank_correlation import rank_correlation, ranks, spearman
+
+
+def run_of(folder, metrics):
+    """A run with one stage ``score`` a variant; ``metrics`` maps variants to values by name."""
+    folder.mkdir()
+
+    def entry(name, value):
+        better = {"viv": False, "fid": False, "lds": True}.get(name)
+        return {"value": value, "unit": "", "higher_is_better": better, "num_samples": 8, "spec": {}}
+
+    variants = {
+        variant: {"score": {name: entry(name, value) for name, value in values.items()}}
+        for variant, values in metrics.items()
+    }
+    (folder / "results.json").write_text(json.dumps({"name": folder.name, "variants": variants}))
+    overview = {variant: {"score": {"kind": "evaluate", "status": "done"}} for variant in metrics}
+    (folder / "run.json").write_text(json.dumps({"name": folder.name, "variants": overview}))
+    return folder
+
+
+VIV = [0.4, 0.6, 0.5, 0.9, 0.8, 1.1]
+FID = [20.0, 31.0, 30.0, 44.0, 46.0, 50.0]
+LDS = [0.6, 0.5, 0.55, 0.3, 0.31, 0.2]
+MADE = {
+    f"v{place}": {"viv": viv, "fid": fid, "lds": lds, "rgb_sec": 0.1}
+    for place, (viv, fid, lds) in enumerate(zip(VIV, FID, LDS, strict=True))
+}
+
+
+def test_spearman_is_scipys():
+    """Ranks and coefficient against scipy, with ties."""
+    generator = np.random.default_rng(0)
+    first = np.round(generator.normal(size=30), 1)
+    second = first + generator.normal(size=30)
+    assert ranks(first) == pytest.approx(rankdata(first))
+    assert spearman(first, second) == pytest.approx(spearmanr(first, second).statistic)
+
+
+def test_the_interval_covers_the_coefficient_and_narrows_with_pairs():
+    generator = np.random.default_rng(1)
+    widths = []
+    for count in (12, 200):
+        first = generator.normal(size=count)
+        result = rank_correlation(first, first + generator.normal(size=count))
+        assert result.low <= result.value <= result.high
+        widths.append(result.high - result.low)
+    assert widths[1] < 0.5 * widths[0]
+
+
+def test_three_pairs_are_too_few():
+    with pytest.raises(DataError, match="at least 4 pairs, got 3"):
+        rank_correlation(np.arange(3.0), np.arange(3.0))
+
+
+def test_predictors_are_ranked_with_the_sign_that_theory_expects(tmp_path):
+    """Against scipy; a metric that is equal for all is left out."""
+    found = {one.metric: one for one in correlate([run_of(tmp_path / "study", MADE)], "fid")}
+    assert found.keys() == {"viv", "lds"}
+    assert found["viv"].correlation.value == pytest.approx(spearmanr(VIV, FID).statistic)
+    assert (found["viv"].expected, found["lds"].expected) == (1, -1)
+
+
+def test_files_are_written(tmp_path):
+    folder = run_of(tmp_path / "study", MADE)
+    write_correlation([folder], "fid")
+    assert "| VIV (`viv`) | +0.94 |" in (folder / "correlation.md").read_text()
+    assert json.loads((folder / "correlation.json").read_text())["target"] == "fid"
+    assert (folder / "figures" / "correlation.png").stat().st_size > 5000
+
+
+def test_an_unknown_target_is_named(tmp_path):
+    with pytest.raises(SpecError, match=r"no variant has the metric 'fidd'; did you mean 'fid'\?"):
+        correlate([run_of(tmp_path / "study", MADE)], "fidd")
