@@ -11,6 +11,10 @@ from torch import Tensor
 
 GAP = 2
 TITLE_HEIGHT = 16
+#: Frames of a clip that are shown.
+MOST_FRAMES = 8
+#: Clips that previews of training show.
+MOST_CLIPS = 4
 
 
 def to_pil(image: Float[Tensor, "3 h w"]) -> Image.Image:
@@ -19,10 +23,14 @@ def to_pil(image: Float[Tensor, "3 h w"]) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
 
-def _displayed(images: Float[Tensor, "b c *t h w"], side: int) -> list[Image.Image]:
-    """As RGB pictures ``side`` pixels high; of a clip, its middle frame."""
-    if images.ndim == 5:
-        images = images[:, :, images.shape[2] // 2]
+def even_frames(clip: Float[Tensor, "c t h w"], most: int = MOST_FRAMES) -> Float[Tensor, "k c h w"]:
+    """Frames of a clip from the first to the last, at most so many, as evenly spaced as whole numbers allow."""
+    count = min(most, clip.shape[1])
+    return clip[:, torch.linspace(0, clip.shape[1] - 1, count).round().long()].transpose(0, 1)
+
+
+def _displayed(images: Float[Tensor, "b c h w"], side: int) -> list[Image.Image]:
+    """As RGB pictures ``side`` pixels high."""
     if images.shape[1] != 3:
         images = images[:, :1].expand(-1, 3, -1, -1)
     pictures = [to_pil(image) for image in images]
@@ -36,7 +44,11 @@ def _displayed(images: Float[Tensor, "b c *t h w"], side: int) -> list[Image.Ima
 
 @jaxtyped(typechecker=beartype)
 def save_rows(rows: Mapping[str, Float[Tensor, "b c *t h w"]], path: Path) -> None:
-    """Writes one titled row of images for each entry; smaller images are enlarged to the largest's height."""
+    """Writes one titled row of images for each entry; smaller images are enlarged to the largest's height.
+
+    Of clips, each of the first ``MOST_CLIPS`` has a row of its own, of frames from its first to its last.
+    """
+    rows = _rows_of_frames(rows)
     side = max(images.shape[-2] for images in rows.values())
     pictures = {title: _displayed(images, side) for title, images in rows.items()}
     width = max(sum(picture.width + GAP for picture in row) for row in pictures.values()) + GAP
@@ -55,7 +67,10 @@ def save_rows(rows: Mapping[str, Float[Tensor, "b c *t h w"]], path: Path) -> No
 
 @jaxtyped(typechecker=beartype)
 def save_grid(images: Float[Tensor, "b c *t h w"], path: Path) -> None:
-    """Writes images as a sheet that is about as wide as high."""
+    """Writes images as a sheet that is about as wide as high; clips as a contact sheet, one row of frames each."""
+    if images.ndim == 5:
+        save_rows({f"clip {index}": even_frames(clip) for index, clip in enumerate(images)}, path)
+        return
     pictures = _displayed(images, images.shape[-2])
     columns = max(1, round(len(pictures) ** 0.5))
     rows = -(-len(pictures) // columns)
@@ -65,6 +80,16 @@ def save_grid(images: Float[Tensor, "b c *t h w"], path: Path) -> None:
         row, column = divmod(index, columns)
         sheet.paste(picture, (GAP + column * (width + GAP), GAP + row * (height + GAP)))
     _write(sheet, path)
+
+
+def _rows_of_frames(rows: Mapping[str, Float[Tensor, "_ _ ... _ _"]]) -> Mapping[str, Float[Tensor, "_ _ _ _"]]:
+    frames: dict[str, Tensor] = {}
+    for title, images in rows.items():
+        if images.ndim == 4:
+            frames[title] = images
+            continue
+        frames |= {f"{title}, clip {index}": even_frames(clip) for index, clip in enumerate(images[:MOST_CLIPS])}
+    return frames
 
 
 def _write(sheet: Image.Image, path: Path) -> None:

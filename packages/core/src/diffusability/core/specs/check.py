@@ -12,6 +12,7 @@ from diffusability.core.errors import Problem, SpecError
 from diffusability.core.specs.base import PluginSpec, SpecPath
 from diffusability.core.specs.components import EvaluatorSpec, RegularizerSpec
 from diffusability.core.specs.engine import ROUNDED_WEIGHTS, OffloadSpec
+from diffusability.core.specs.guidance_check import guidance_findings
 from diffusability.core.specs.plan import Plan, PlannedStage, context_of
 from diffusability.core.specs.references import StageAutoencoderSpec, StageDenoiserSpec
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
@@ -52,6 +53,7 @@ def _findings(stage: PlannedStage, num_ranks: int) -> Iterator[Finding]:
     shape_problem = list(_caught((*here, "data"), lambda: context_of(stage)))
     yield from shape_problem
     context = BuildContext() if shape_problem else context_of(stage)
+    yield from (((*here, *path), message) for path, message in guidance_findings(stage))
     match stage.spec:
         case TrainStage():
             yield from _train_findings(stage, stage.spec, here, context, num_ranks)

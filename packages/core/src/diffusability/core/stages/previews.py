@@ -11,12 +11,14 @@ from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.dataset import Dataset
 from diffusability.core.engine.batches import moved, stacked
 from diffusability.core.engine.metrics_log import MetricsLog
+from diffusability.core.errors import SpecError
 from diffusability.core.generation import ImageGenerator
 from diffusability.core.image_grid import save_rows
 from diffusability.core.objective import Batch, Objective
 from diffusability.core.randomness import BatchRandomness
 from diffusability.core.shapes import Images, Latents
 from diffusability.core.specs.components import Split
+from diffusability.core.specs.guidance_check import needs_classes, samplers_of
 from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.stages import EncodeStage, TrainStage
 from diffusability.core.specs.training import InTrainingEvaluationSpec, PreviewSpec
@@ -122,6 +124,17 @@ class Previews:
         assert self._decode is not None
         sampler = build_sampler(spec.sampler, self.around.context(self.stage))
         return image_generator(objective.diffusion_model(), sampler, self._decode, self.stage, self.around)
+
+
+def refuse_guidance_without_classes(spec: TrainStage, objective: Objective) -> None:
+    """Refuses, before training, samplers that guide by classes of a model without. Raises SpecError."""
+    guided = [(path, sampler) for path, sampler in samplers_of(spec) if needs_classes(sampler)]
+    if guided and spec.objective.trains_on == "latents" and objective.diffusion_model().num_classes is None:
+        path, sampler = guided[0]
+        raise SpecError(
+            f"{'.'.join(map(str, path))}.guidance_scale {sampler.guidance_scale!r} needs a class-conditional model, and"
+            " these data have no classes (num_classes is None); expected guidance_scale 1, or a guide"
+        )
 
 
 def _is_due(done: int, every: int, last: int) -> bool:

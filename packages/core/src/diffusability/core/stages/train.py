@@ -22,7 +22,7 @@ from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.stages import TrainStage
 from diffusability.core.stages.decoder_reference import name_decoder
 from diffusability.core.stages.inference_copy import InferenceCopy
-from diffusability.core.stages.previews import Previews
+from diffusability.core.stages.previews import Previews, refuse_guidance_without_classes
 from diffusability.core.stages.surroundings import Surroundings
 from diffusability.core.stages.task_of_stage import build_task
 from diffusability.core.stages.unreadable import UnreadableFiles
@@ -40,6 +40,7 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Non
     """Trains until the last step and writes ``model/``; continues from the newest whole checkpoint.
 
     Raises:
+        SpecError: a sampler guides by classes, and there are none.
         TrainingError: losses or gradients of too many steps in a row were not finite.
         StoppedOnRequest: a signal asked for it; a checkpoint was written.
     """
@@ -47,6 +48,7 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Non
     assert isinstance(spec, TrainStage)
     dataset, context = data_context(stage, around)
     task = build_task(stage, context, dataset)
+    refuse_guidance_without_classes(spec, task.objective)
     checkpoints = Checkpoints(directory / "checkpoints", around.ranks, spec.checkpoint.keep)
     newest, skipped = checkpoints.newest()
     for sentence in skipped:

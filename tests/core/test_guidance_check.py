@@ -1,0 +1,68 @@
+"""Guidance by classes of models without classes is refused before anything runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import tiny_spec, write_spec
+
+from diffusability.core.errors import SpecError
+from diffusability.core.specs.check import check
+from diffusability.core.specs.plan import load_plan
+
+
+def findings(tmp_path: Path, spec: dict[str, Any]) -> str:
+    with pytest.raises(SpecError) as caught:
+        check(load_plan(write_spec(tmp_path, spec)))
+    return str(caught.value)
+
+
+def unconditional() -> dict[str, Any]:
+    spec = tiny_spec()
+    spec["stages"]["dit"]["objective"]["denoiser"]["class_conditional"] = False
+    return spec
+
+
+def test_guiding_an_unconditional_model_is_refused_at_its_place(tmp_path: Path) -> None:
+    """Messages name the scale, the reason and the place: in an evaluate stage, a preview, an evaluation in training."""
+    spec = unconditional()
+    guided = {"kind": "euler", "guidance_scale": 2.5}
+    spec["stages"]["generate"]["sampler"] = guided
+    spec["stages"]["dit"]["preview"]["sampler"] = guided
+    spec["stages"]["dit"]["evaluate"]["sampler"] = guided
+    message = findings(tmp_path, spec)
+    for place in ("generate.sampler", "dit.preview.sampler", "dit.evaluate.sampler"):
+        assert f"stages.{place}.guidance_scale" in message
+    assert "guidance_scale 2.5 needs a class-conditional model" in message
+    assert "the denoiser of stage 'dit' has class_conditional false" in message
+
+
+def test_data_without_labels_have_no_classes_either(tmp_path: Path) -> None:
+    """The message names the data's stage."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"")
+    spec = tiny_spec()
+    spec["data"] = {"kind": "image-folder", "path": str(tmp_path / "images"), "resolution": 32, "labels": "none"}
+    spec["stages"]["generate"]["sampler"] = {"kind": "euler", "guidance_scale": 2.0}
+    assert "the data of stage 'encode' have labels 'none'" in findings(tmp_path, spec)
+
+
+def test_autoguidance_and_scale_one_are_fine(tmp_path: Path) -> None:
+    """A guide takes the place of classes; without guidance there is nothing to refuse."""
+    spec = unconditional()
+    spec["stages"]["generate"]["sampler"] = {
+        "kind": "heun",
+        "guidance_scale": 2.0,
+        "guide": {"kind": "stage", "stage": "dit"},
+    }
+    check(load_plan(write_spec(tmp_path, spec)))
+
+
+def test_a_guide_must_come_from_a_stage_that_trains_a_denoiser(tmp_path: Path) -> None:
+    """The message says which stage was named and what it trains; stages that do not exist are named too."""
+    spec = unconditional()
+    sampler = {"kind": "heun", "guidance_scale": 2.0, "guide": {"kind": "stage", "stage": "pretrain"}}
+    spec["stages"]["generate"]["sampler"] = sampler
+    assert "stage 'pretrain' trains with objective 'reconstruction', which has no denoiser" in findings(tmp_path, spec)
+    sampler["guide"] = {"kind": "stage", "stage": "dti"}
+    assert "dti" in findings(tmp_path, spec)
