@@ -5,12 +5,15 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from pydantic import ValidationError
 from torch import Tensor
 
 from diffusability.core.denoiser import Denoiser
+from diffusability.core.errors import SpecError
 from diffusability.core.linear_betas import LinearBetas
 from diffusability.core.parametrisation import Parametrisation
 from diffusability.core.randomness import BatchRandomness
+from diffusability.core.specs.components import SamplerSpec
 from diffusability.core.velocity_model import VelocityModel
 from diffusability.models.ddim import DDIMSampler
 from diffusability.models.ddpm import noised
@@ -93,6 +96,45 @@ def test_ddim_with_eta_one_takes_the_steps_of_ddpm(step: int, noise: Callable[..
     )
     share = LinearBetas().alphas_bar[step - 1]
     torch.testing.assert_close(sample * (share.sqrt() + (1 - share).sqrt()), expected, rtol=1e-4, atol=1e-4)
+
+
+class SomeNoiseAndVariance(SomeNoise):
+    """The same, and a share for the variance."""
+
+    learn_sigma = True
+
+    def forward(
+        self, latents: Tensor, time: Tensor, labels: Tensor | None, previous_estimate: Tensor | None = None
+    ) -> Tensor:
+        return torch.cat([super().forward(latents, time, labels), torch.sin(3 * latents)], dim=1)
+
+
+@pytest.mark.parametrize("step", [999, 500, 2])
+def test_ancestral_steps_with_learned_variance_equal_diffusers(step: int, noise: Callable[..., Tensor]) -> None:
+    """One ancestral step from k to k - 1 against DDPMScheduler's with a learned range of variance."""
+    scheduler = DDPMScheduler(**BETAS, variance_type="learned_range", clip_sample=False)
+    latents = noise(2, 3, 4, 4, dtype=torch.float64)
+    output = torch.cat([predicted(latents, step), torch.sin(3 * latents)], dim=1)
+    expected = scheduler.step(output, step, latents, generator=torch.Generator().manual_seed(0)).prev_sample
+
+    class OneStep(At):
+        def times(self, steps: int, shift: float = 1.0) -> list[float]:
+            return LinearBetas().path_times[self.steps].tolist()
+
+    model = OneStep([step, step - 1])
+    model.denoiser = SomeNoiseAndVariance()
+    sampler = DDIMSampler(steps=1, eta=1.0, learned_variance=True)
+    sample = sampler.sample(model, latents, None, Listed(seed=0, step=0, positions=range(2)))
+    share = LinearBetas().alphas_bar[step - 1]
+    torch.testing.assert_close(sample * (share.sqrt() + (1 - share).sqrt()), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_learned_variance_of_a_model_without_is_refused(noise: Callable[..., Tensor]) -> None:
+    """The message names the setting of the sampler and that of the model; a spec with another eta is refused too."""
+    with pytest.raises(SpecError, match=r"learned_variance needs .* this SomeNoise has learn_sigma false"):
+        DDIMSampler(steps=2, eta=1.0, learned_variance=True).sample(At([5, 1]), noise(1, 1, 2, 2))
+    with pytest.raises(ValidationError, match=r"eta is 0\.5"):
+        SamplerSpec.model_validate({"kind": "ddim", "eta": 0.5, "learned_variance": True})
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in diffusers

@@ -26,7 +26,7 @@ class VelocityModel(Denoiser):
     """Velocities on the straight path ``z_t = (1 - t) z + t eps``, made of what the denoiser predicts.
 
     A DDPM's denoiser is asked at the step of equal signal-to-noise ratio, with latents scaled to unit variance: a
-    change of coordinates, not an approximation. A learned variance is left out.
+    change of coordinates, not an approximation.
 
     Attributes:
         denoiser: what it wraps; its weights are shared.
@@ -61,6 +61,16 @@ class VelocityModel(Denoiser):
         Raises:
             ValueError: the denoiser's output does not fit the latents.
         """
+        return self.with_variance(latents, time, labels, previous_estimate)[0]
+
+    def with_variance(
+        self, latents: Latents, time: Times, labels: Labels | None, previous_estimate: Latents | None = None
+    ) -> tuple[Latents, Latents | None]:
+        """Velocities, and what a denoiser of ``learn_sigma`` says of the variance: from -1, lower, to 1, upper bound.
+
+        Raises:
+            ValueError: the denoiser's output does not fit the latents.
+        """
         betas = self.parametrisation.betas
         seen, seen_time = latents, time.to(latents.dtype)
         if betas is not None:
@@ -68,12 +78,13 @@ class VelocityModel(Denoiser):
             seen = latents / ((1 - t).square() + t.square()).sqrt()
             seen_time = (betas.step_at(time.double()) / betas.num_steps).to(latents.dtype)
         extra = () if previous_estimate is None else (previous_estimate,)
-        predicted = self.denoiser(seen, seen_time, labels, *extra)
+        predicted = self.denoiser(seen, seen_time, labels, *extra).to(latents.dtype)
+        fraction = None
         if self.denoiser.learn_sigma:
-            predicted = predicted.chunk(2, dim=1)[0]
+            predicted, fraction = predicted.chunk(2, dim=1)
         if predicted.shape != latents.shape:
             raise ValueError(f"the denoiser made {tuple(predicted.shape)!r} of latents {tuple(latents.shape)!r}")
-        return velocity_of(self.parametrisation.prediction, predicted.to(latents.dtype), latents, time)
+        return velocity_of(self.parametrisation.prediction, predicted, latents, time), fraction
 
     def start(self, noise: Latents) -> Latents:
         """Latents at the first of ``times``, of standard normal noise."""

@@ -1,10 +1,13 @@
 """DDIM, from deterministic (eta 0) to ancestral sampling (eta 1)."""
 
+import math
 from itertools import pairwise
 
 import attrs
+import torch
 
 from diffusability.core.denoiser import Denoiser
+from diffusability.core.errors import SpecError
 from diffusability.core.randomness import BatchRandomness
 from diffusability.core.sampler import Sampler
 from diffusability.core.shapes import Labels, Latents
@@ -22,6 +25,16 @@ def posterior_variance(time: float, next_time: float) -> float:
     return max(0.0, (next_time / time) ** 2 * (time**2 - (ratio * next_time) ** 2))
 
 
+def forward_variance(time: float, next_time: float) -> float:
+    """The upper bound ``1 - abar_k / abar_k'`` of the reverse variance, in the straight path's coordinates at t'.
+
+    The bounds are those of Nichol & Dhariwal 2021 (equation 15) for steps of any length.
+    """
+    ratio = (1 - time) / (1 - next_time)
+    scale = ((1 - next_time) ** 2 + next_time**2) / ((1 - time) ** 2 + time**2)
+    return scale * (time**2 - (ratio * next_time) ** 2)
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class DDIMSampler(Sampler):
     """``z' = (1 - t') z_0 + sqrt(t'^2 - s^2) eps + s n`` with the estimates of data z_0 and noise eps at t, n standard
@@ -31,13 +44,15 @@ class DDIMSampler(Sampler):
 
     Attributes:
         steps: steps of time.
-        eta: 0 adds no noise; 1 is the ancestral sampling of DDPM, with the posterior's variance.
+        eta: 0 adds no noise; 1 is the ancestral sampling of DDPM.
+        learned_variance: at eta 1, add noise of the variance that the model has learned, not of the posterior's.
         guidance: how velocities are guided.
         time_shift: above 1, smaller steps near noise.
     """
 
     steps: int
     eta: float = 0.0
+    learned_variance: bool = False
     guidance: Guidance = NO_GUIDANCE
     time_shift: float = 1.0
 
@@ -48,8 +63,17 @@ class DDIMSampler(Sampler):
         labels: Labels | None = None,
         randomness: BatchRandomness | None = None,
     ) -> Latents:
-        """Normalised latents of standard normal noise. Raises SpecError when guidance is asked and impossible."""
+        """Normalised latents of standard normal noise.
+
+        Raises:
+            SpecError: guidance is asked and impossible, or the model has learned no variance.
+        """
         model = VelocityModel.of(denoiser)
+        if self.learned_variance and not model.denoiser.learn_sigma:
+            raise SpecError(
+                f"learned_variance needs a denoiser with learn_sigma: true, and this {type(model.denoiser).__name__}"
+                " has learn_sigma false; expected a model trained by ddpm with it, or learned_variance false"
+            )
         velocity = self.guidance.bind(model, labels)
         latents = model.start(noise)
         for index, (time, next_time) in enumerate(pairwise(model.times(self.steps, self.time_shift))):
@@ -58,5 +82,15 @@ class DDIMSampler(Sampler):
             variance = self.eta**2 * posterior_variance(time, next_time)
             latents = (1 - next_time) * data + max(0.0, next_time**2 - variance) ** 0.5 * eps
             if variance > 0:
-                latents = latents + variance**0.5 * noise_of_step(randomness, index, noise)
+                added = noise_of_step(randomness, index, noise)
+                share = velocity.variance_share if self.learned_variance else None
+                latents = latents + _std(variance, forward_variance(time, next_time), share) * added
         return latents
+
+
+def _std(low: float, high: float, share: Latents | None) -> float | Latents:
+    """Standard deviation of variance ``low``, or of one between it and ``high``, in the logarithm, by the share."""
+    if share is None:
+        return math.sqrt(low)
+    upper = (share + 1) / 2
+    return torch.exp((upper * math.log(high) + (1 - upper) * math.log(low)) / 2)

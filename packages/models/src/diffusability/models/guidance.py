@@ -66,11 +66,13 @@ class GuidedVelocity:
         model: the model of velocities.
         labels: classes, one for each sample.
         guidance: how it is guided.
+        variance_share: what the model last said of the variance, for the class; None when it learns none.
     """
 
     model: VelocityModel
     labels: Labels | None
     guidance: Guidance
+    variance_share: Latents | None = None
     _estimate: Latents | None = None
 
     def __call__(self, latents: Latents, time: float) -> Latents:
@@ -82,28 +84,30 @@ class GuidedVelocity:
         return velocity
 
     def _plain(self, latents: Latents, times: Times) -> Latents:
-        return self._of(self.model, latents, times, self.labels, self._estimate)
+        velocity, self.variance_share = self._of(self.model, latents, times, self.labels, self._estimate)
+        return velocity
 
     def _guided(self, latents: Latents, times: Times) -> Latents:
         scale, guide = self.guidance.scale, self.guidance.guide
         if guide is not None:
             labels = self.labels if guide.num_classes is not None else None
-            weak = self._of(guide.to(latents.device), latents, times, labels, self._estimate)
+            weak, _ = self._of(guide.to(latents.device), latents, times, labels, self._estimate)
             return extrapolated(weak, self._plain(latents, times), scale)
         assert self.labels is not None
         assert self.model.num_classes is not None
         estimate = None if self._estimate is None else self._estimate.repeat(2, *[1] * (latents.ndim - 1))
         both_labels = torch.cat([self.labels, torch.full_like(self.labels, self.model.num_classes)])
-        both = self._of(self.model, torch.cat([latents, latents]), torch.cat([times, times]), both_labels, estimate)
+        twice, both_times = torch.cat([latents, latents]), torch.cat([times, times])
+        both, share = self._of(self.model, twice, both_times, both_labels, estimate)
+        self.variance_share = None if share is None else share[: len(latents)]
         with_class, without = both.chunk(2)
         return extrapolated(without, with_class, scale)
 
     @staticmethod
     def _of(
         model: VelocityModel, latents: Latents, times: Times, labels: Labels | None, estimate: Latents | None
-    ) -> Latents:
-        velocity: Latents = model(latents, times, labels, estimate if model.self_conditioning else None)
-        return velocity
+    ) -> tuple[Latents, Latents | None]:
+        return model.with_variance(latents, times, labels, estimate if model.self_conditioning else None)
 
 
 def _check_labels(model: VelocityModel, labels: Labels | None) -> None:
