@@ -1,6 +1,7 @@
 """Whole runs with the options of objectives, samplers and evaluators of denoisers."""
 
 import json
+import math
 
 import pytest
 from tiny_runs import metrics, run_here, tiny_spec, write_spec
@@ -71,7 +72,7 @@ def test_results_and_figures_of_a_guided_ddpm(finished):
     results = folder.results_of(stages["generate"])
     recorded = results["sliced_wasserstein"]["spec"]["sampler"]
     assert (recorded["guidance_scale"], recorded["guide"]["stage"]) == (1.5, "weak")
-    assert 0 < results["denoising_error"]["value"] < 10
+    assert math.isfinite(results["denoising_error"]["value"])
     assert results["cumulative_error"]["unit"] == "nats"
     assert len(results["modular_error_curve"]["curve"]["y"]) == 2
     figures = {path.name for path in (folder.stage(stages["generate"]) / "figures").glob("*.png")}
