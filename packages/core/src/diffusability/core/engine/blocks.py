@@ -4,7 +4,8 @@ The contract: a module that has such blocks lists them in ``repeated_blocks()``.
 modules, none within another. Names of parameters do not change, and neither do results but by rounding.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -51,9 +52,6 @@ def prepare_blocks(task: nn.Module, engine: EngineSpec, **compiling: Any) -> Non
         )
     for block in blocks:
         if engine.compile:
-            if engine.zero_stage == 3:
-                # One hook gathers the whole block, so that none of ZeRO's hooks lie inside what is compiled.
-                _gather_as_one(block)
             block.forward = torch.compile(block.forward, **compiling)
         if engine.activation_checkpointing:
             block.forward = partial(_recomputed, block.forward)
@@ -67,7 +65,22 @@ def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
-def _gather_as_one(block: nn.Module) -> None:
+@contextmanager
+def gathered_as_one(blocks: Iterable[nn.Module]) -> Iterator[None]:
+    """While DeepSpeed initialises ZeRO-3: it is to gather each of these blocks by one hook, and none inside of it.
+
+    What is compiled must not have hooks inside. DeepSpeed calls such a block a leaf module. It also reduces the
+    gradients of a leaf all at once after the block's backward pass, which fails when a step uses the block twice; it
+    does so for the parameters that it finds while it initialises, and therefore is not shown any.
+    """
     from deepspeed.utils import set_z3_leaf_module
 
-    set_z3_leaf_module(block, True)
+    hidden = list(blocks)
+    for block in hidden:
+        set_z3_leaf_module(block, True)
+        block.parameters = lambda recurse=True: iter(())  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for block in hidden:
+            del block.parameters

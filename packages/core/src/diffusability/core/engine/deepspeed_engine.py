@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from diffusability.core.engine.blocks import prepare_blocks
+from diffusability.core.engine.blocks import gathered_as_one, prepare_blocks, repeated_blocks
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.engine.nvme import keep_gradients_in_memory
 from diffusability.core.engine.task import TrainTask
@@ -118,8 +118,10 @@ def initialize(task: TrainTask, spec: TrainStage, engine: EngineSpec, ranks: Ran
     if engine.precision in ROUNDED_WEIGHTS:
         _keep_frozen_in_float32(task)
     trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    as_one = repeated_blocks(task) if engine.compile and engine.zero_stage == 3 else []
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), redirect_stdout(StringIO()):  # BF16_Optimizer prints memory
+    # BF16_Optimizer prints memory.
+    with warnings.catch_warnings(), redirect_stdout(StringIO()), gathered_as_one(as_one):
         warnings.simplefilter("ignore")
         made, *_ = deepspeed.initialize(
             model=task,
@@ -128,6 +130,10 @@ def initialize(task: TrainTask, spec: TrainStage, engine: EngineSpec, ranks: Ran
             config=deepspeed_config(spec, engine, ranks.size),
             dist_init_required=False,
         )
+    if ranks.size == 1 and engine.zero_stage == 0:
+        made.enable_backward_allreduce = False  # it would flatten and copy back all gradients, to no end
+    if engine.zero_stage == 0:
+        made.zero_grad = made.optimizer.zero_grad  # its own looks for all parameters again at each step
     if engine.offload is not None and engine.offload.optimizer == "nvme":
         keep_gradients_in_memory(made.optimizer)
     return made
@@ -137,8 +143,8 @@ def clip_gradients(engine: Any, largest_norm: float | None) -> float | None:
     """Clips before the update of an engine without sharding, and returns the global norm before clipping."""
     if engine.zero_optimization_stage() > 0 or not engine.is_gradient_accumulation_boundary():
         return None
-    trainable = [parameter for parameter in engine.module.parameters() if parameter.requires_grad]
-    return float(torch.nn.utils.clip_grad_norm_(trainable, largest_norm or math.inf))
+    (group,) = engine.optimizer.param_groups
+    return float(torch.nn.utils.clip_grad_norm_(group["params"], largest_norm or math.inf))
 
 
 def sharded_gradient_norm(engine: Any) -> float | None:
