@@ -107,7 +107,8 @@ def ours(size: str, compiled: bool) -> nn.Module:
     torch.manual_seed(0)
     model = DiTSpec(size=size).build(BuildContext(latent_shape=SHAPE, num_classes=NUM_CLASSES))
     if compiled:
-        model.compile_blocks()
+        for block in model.repeated_blocks():
+            block.compile()
     return model
 
 

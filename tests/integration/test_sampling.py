@@ -17,8 +17,16 @@ from diffusability.core import load_generator
 from diffusability.core.build import BuildContext
 from diffusability.core.cli.app import app
 from diffusability.core.errors import CheckpointError, DataError, SpecError
+from diffusability.core.normalizer import LatentNormalizer
 from diffusability.core.sampling import find_denoiser
-from diffusability.core.saved_models import load_diffusion_model, save_diffusion_model
+from diffusability.core.saved_models import (
+    DiffusionModel,
+    build_autoencoder,
+    load_diffusion_model,
+    save_autoencoder,
+    save_diffusion_model,
+)
+from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.models.dit_spec import DiTSpec
 
 pytestmark = pytest.mark.integration
@@ -167,3 +175,52 @@ def test_sampling_needs_no_engine(conditional):
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.stdout.strip() == "(2, 3, 32, 32) []", result.stderr
+
+
+def test_an_exported_denoiser_makes_the_same_samples_without_its_run(trained, tmp_path):
+    """``dfz export`` of a variant, moved away and sampled from, against the run; its card, and its own autoencoder."""
+    with pytest.raises(SpecError, match="several trained models"):
+        dfz("export", trained, "--to", tmp_path / "out", "--stage", "dit")
+    dfz("export", trained, "--to", tmp_path / "out", "--stage", "dit", "--variant", "b")
+    assert "on latents of shape (4, 8, 8), unconditional" in (tmp_path / "out" / "README.md").read_text()
+    shutil.move(tmp_path / "out", tmp_path / "elsewhere")
+    expected = load_generator(trained, variant="b", sampler={"steps": 2}).at(range(2)).images
+    found = load_generator(tmp_path / "elsewhere", sampler={"steps": 2}).at(range(2)).images
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert (tmp_path / "elsewhere" / "autoencoder" / "model.safetensors").is_file()
+
+
+def test_clips_are_sampled_as_films(tmp_path):
+    """A denoiser of latent clips with rotary positions and its autoencoder: frames of the mp4 against 1 + n t."""
+    av = pytest.importorskip("av")
+    autoencoder = build_autoencoder(
+        AutoencoderSpec.model_validate({"kind": "compact-video-kl", "width": 16, "blocks": 1, "spatial_factor": 4})
+    )
+    save_autoencoder(autoencoder, tmp_path / "autoencoder")
+    channels, factor = autoencoder.info.latent_channels, autoencoder.info.temporal_factor
+    shape = (channels, 2, 4, 6)
+    spec = DiTSpec(size="Ti/2", positions="rope", norm="rms")
+    model = DiffusionModel(
+        denoiser=spec.build(BuildContext(latent_shape=shape)),
+        normalizer=LatentNormalizer.identity(channels),
+        latent_shape=shape,
+        num_classes=None,
+        spec=spec,
+    )
+    save_diffusion_model(model, tmp_path / "model")
+    dfz(
+        "sample",
+        tmp_path,
+        "--autoencoder",
+        tmp_path / "autoencoder",
+        "--num",
+        2,
+        "--steps",
+        1,
+        "--to",
+        tmp_path / "out",
+    )
+    with av.open(str(tmp_path / "out" / "00001.mp4")) as container:
+        frames = [frame.to_ndarray(format="rgb24").shape for frame in container.decode(video=0)]
+    assert frames == [(16, 24, 3)] * (1 + factor)
+    assert pixels_of(tmp_path / "out" / "sheet.png").shape[1] > 24

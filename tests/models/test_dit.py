@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from diffusability.core.build import BuildContext
+from diffusability.core.engine.blocks import prepare_blocks
 from diffusability.core.errors import DataError, SpecError
+from diffusability.core.specs.engine import EngineSpec
 from diffusability.models.dit import DiT
 from diffusability.models.dit_architecture import DiTArchitecture
 from diffusability.models.positions import rotary_table, rotate
@@ -263,7 +265,7 @@ def test_activation_checkpointing_changes_memory_but_no_gradient(noise: Callable
     gradients = []
     for enabled in (False, True):
         model = awake(depth=4)
-        model.checkpoint_activations(enabled)
+        prepare_blocks(model, EngineSpec(activation_checkpointing=enabled))
         sizes: list[int] = []
 
         def pack(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:

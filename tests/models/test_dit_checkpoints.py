@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffusability.core.build import BuildContext
 from diffusability.core.errors import CheckpointError
+from diffusability.core.parametrisation import VELOCITIES
 from diffusability.models import dit_spec
 from diffusability.models.dit import DiT
 from diffusability.models.dit_architecture import DIT_SIZES, DiTSize
@@ -167,11 +168,33 @@ def test_our_weights_give_the_same_in_diffusers(tmp_path: Path, inputs: tuple[Te
         torch.testing.assert_close(again(latents, steps / 1000, labels), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_exports_load_in_diffusers_and_as_published(tmp_path: Path, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
+    """A folder of diffusers opened by its ``from_pretrained``, one of the published layout by our ``pretrained``."""
+    from diffusers import DiTTransformer2DModel
+
+    path = tmp_path / "weights.pt"
+    torch.save(published_weights(), path)
+    latents, steps, labels = inputs
+    for frequencies, folder, file in (
+        ("dit", "dit", "model.safetensors"),
+        ("diffusers", "diffusers", "diffusion_pytorch_model.safetensors"),
+    ):
+        model = original_spec(path, time_frequencies=frequencies).build(CONTEXT)
+        assert model.export(tmp_path) == folder
+        again = original_spec(tmp_path / folder / file, time_frequencies=frequencies).build(CONTEXT)
+        assert all(torch.equal(again.state_dict()[name], value) for name, value in model.state_dict().items())
+    theirs = DiTTransformer2DModel.from_pretrained(tmp_path / "diffusers").eval()
+    with torch.no_grad():
+        expected = theirs(latents, timestep=steps, class_labels=labels).sample
+        torch.testing.assert_close(model(latents, steps / 1000, labels), expected, rtol=1e-4, atol=1e-4)
+    assert DiTSpec(size="Ti/2", norm="rms").build(CONTEXT).export(tmp_path) is None
+
+
 def test_what_is_trained_is_rebuilt_without_the_file(tmp_path: Path) -> None:
     """The spec that a saved model keeps names no file to start from."""
     path = tmp_path / "weights.pt"
     torch.save(published_weights(), path)
-    model = starting_model(original_spec(path), CONTEXT)
+    model = starting_model(original_spec(path), CONTEXT, VELOCITIES)
     assert model.spec.model_dump()["pretrained"] is None
     assert model.spec.model_dump()["learn_sigma"] is True
 

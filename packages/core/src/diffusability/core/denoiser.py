@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from pathlib import Path
 
 from torch import nn
 
@@ -33,6 +34,14 @@ class Denoiser(nn.Module, ABC):
         Each is called as a module, keeps no state between calls, and lies in no other. None by default.
         """
         return ()
+
+    def export(self, directory: Path) -> str | None:
+        """Writes the weights as another library reads them, in a folder of its own below ``directory``.
+
+        Returns the folder's name; None, and nothing is written, when no other library has this very model. By default
+        none has.
+        """
+        return None
 
     @abstractmethod
     def forward(

@@ -1,11 +1,11 @@
 """The diffusion transformer."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from diffusability.core.denoiser import Denoiser
 from diffusability.core.errors import DataError
@@ -37,7 +37,6 @@ class DiT(Denoiser):
         self.num_classes = architecture.num_classes
         self.learn_sigma = architecture.learn_sigma
         self.self_conditioning = architecture.self_conditioning
-        self.checkpoints_activations = False
         self.patch_embedding = nn.Linear(architecture.in_channels * architecture.patch_volume, size)
         self._register_positions()
         self.time_embedding = TimeEmbedding(size, architecture.time_frequencies)
@@ -75,14 +74,14 @@ class DiT(Denoiser):
         """The transformer blocks."""
         return self.blocks
 
-    def checkpoint_activations(self, enabled: bool = True) -> None:
-        """Keeps only each block's input while training, and computes the rest again for the backward pass."""
-        self.checkpoints_activations = enabled
+    def export(self, directory: Path) -> str | None:
+        """With the original's options, as a published checkpoint (``dit/``) or as one of diffusers (``diffusers/``).
 
-    def compile_blocks(self) -> None:
-        """Compiles one block for all: equal blocks share their code, so that depth costs no compile time."""
-        for block in self.blocks:
-            block.compile()
+        Which of the two depends on ``time_frequencies``, in which they differ.
+        """
+        from diffusability.models.dit_checkpoints import write_exchange
+
+        return write_exchange(self, directory)
 
     def forward(
         self, latents: Latents, time: Times, labels: Labels | None, previous_estimate: Latents | None = None
@@ -101,17 +100,9 @@ class DiT(Denoiser):
         modulation = self.modulation(condition).unflatten(1, (-1, self.architecture.hidden_size))
         *for_blocks, for_final = modulation.split([6] * len(self.blocks) + [2], dim=1)
         for block, for_block in zip(self.blocks, for_blocks, strict=True):
-            tokens = self._through(block, tokens, for_block)
+            tokens = block(tokens, for_block, self._rotary)
         patches = self.final(tokens, for_final)
         return from_patches(patches, self.architecture.grid, self.architecture.patch).to(latents.dtype)
-
-    def _through(self, block: nn.Module, tokens: Tensor, modulation: Tensor) -> Tensor:
-        rotary = self._rotary
-        if self.checkpoints_activations and torch.is_grad_enabled():
-            kept: Tensor = checkpoint(block, tokens, modulation, rotary, use_reentrant=False)
-            return kept
-        passed: Tensor = block(tokens, modulation, rotary)
-        return passed
 
     @property
     def _rotary(self) -> RotaryTable | None:

@@ -1,11 +1,13 @@
 """Weights of DiTs in the layouts of others: of the published checkpoints (Peebles & Xie 2023) and of diffusers."""
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from diffusability.core.errors import CheckpointError
@@ -191,3 +193,53 @@ def _fill(model: DiT, weights: Weights, path: Path) -> None:
                 f" and {expected!r} in the model"
             )
     model.load_state_dict(dict(weights))
+
+
+def write_exchange(model: DiT, directory: Path) -> str | None:
+    """Writes the weights under the names of the original or of diffusers; returns the folder's name, or None."""
+    architecture = model.architecture
+    if not architecture.is_original:
+        return None
+    layout: Layout = "original" if architecture.time_frequencies == "dit" else "diffusers"
+    weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    name, file = ("dit", "model.safetensors") if layout == "original" else ("diffusers", DIFFUSERS_WEIGHTS)
+    folder = directory / name
+    folder.mkdir(parents=True)
+    save_file({key: value.clone() for key, value in exported(weights, architecture, layout).items()}, folder / file)
+    config = _original_config(architecture) if layout == "original" else _diffusers_config(architecture)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    return name
+
+
+DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def _original_config(architecture: DiTArchitecture) -> dict[str, Any]:
+    """The arguments of the original's ``DiT`` class."""
+    return {
+        "input_size": architecture.latent_shape[-1],
+        "patch_size": architecture.patch_size,
+        "in_channels": architecture.latent_shape[0],
+        "hidden_size": architecture.hidden_size,
+        "depth": architecture.depth,
+        "num_heads": architecture.num_heads,
+        "mlp_ratio": 4.0,
+        "num_classes": architecture.num_classes,
+        "learn_sigma": architecture.learn_sigma,
+    }
+
+
+def _diffusers_config(architecture: DiTArchitecture) -> dict[str, Any]:
+    return {
+        "_class_name": "DiTTransformer2DModel",
+        "num_attention_heads": architecture.num_heads,
+        "attention_head_dim": architecture.hidden_size // architecture.num_heads,
+        "in_channels": architecture.latent_shape[0],
+        "out_channels": architecture.out_channels,
+        "num_layers": architecture.depth,
+        "sample_size": architecture.latent_shape[-1],
+        "patch_size": architecture.patch_size,
+        "num_embeds_ada_norm": architecture.num_classes,
+        "norm_elementwise_affine": False,
+        "norm_eps": 1e-6,
+    }

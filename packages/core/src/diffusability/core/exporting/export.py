@@ -7,11 +7,15 @@ from pathlib import Path
 
 from diffusability.core.errors import CheckpointError, SpecError
 from diffusability.core.exporting.autoencoders import export_autoencoder
+from diffusability.core.exporting.denoisers import export_denoiser
 from diffusability.core.exporting.selection import TrainedModel
-from diffusability.core.saved_models import AUTOENCODER_FORMAT
+from diffusability.core.saved_models import AUTOENCODER_FORMAT, DENOISER_FORMAT
 
 #: What exports a model, by the format that its ``config.json`` names.
-EXPORTERS: Mapping[str, Callable[[TrainedModel, Path], None]] = {AUTOENCODER_FORMAT: export_autoencoder}
+EXPORTERS: Mapping[str, Callable[[TrainedModel, Path], None]] = {
+    AUTOENCODER_FORMAT: export_autoencoder,
+    DENOISER_FORMAT: export_denoiser,
+}
 
 
 def export(model: TrainedModel, to: Path) -> None:

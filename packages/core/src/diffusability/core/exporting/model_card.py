@@ -21,20 +21,21 @@ def autoencoder_card(model: TrainedModel, evidence: Evidence, *, library: str, c
     """
     return "\n".join(
         [
-            _header(library, ["autoencoder", "vae", "diffusability"]),
+            card_header(library, ["autoencoder", "vae", "diffusability"]),
             f"# {model.run.resolve().name}: {model.stage}",
             "",
             f"An autoencoder of {facts}, trained with [diffusability](https://pypi.org/project/diffusability).",
             "",
             *_loading(library, class_name),
             *_scaling(evidence.scaling),
-            *_metrics(evidence.results),
-            *_recipe(model, evidence),
+            *card_metrics(evidence.results),
+            *card_recipe(model, evidence),
         ]
     )
 
 
-def _header(library: str, tags: Sequence[str]) -> str:
+def card_header(library: str, tags: Sequence[str]) -> str:
+    """What the hub reads of a card."""
     metadata = {"library_name": library, "tags": list(tags)}
     return f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n"
 
@@ -78,7 +79,8 @@ def _numbers(values: Sequence[Any]) -> str:
     return "[" + ", ".join(_numbers(value) if isinstance(value, list) else f"{value:.6g}" for value in values) + "]"
 
 
-def _metrics(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def card_metrics(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The metrics that the run measured of the model, as a table."""
     rows = [
         f"| {stage} | {metric} | {entry['value']:.6g} {entry.get('unit') or ''} | {entry.get('num_samples') or ''} |"
         for stage, metrics in results.items()
@@ -90,7 +92,8 @@ def _metrics(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return ["## Metrics", "", "| stage | metric | value | samples |", "| --- | --- | --- | --- |", *rows, ""]
 
 
-def _recipe(model: TrainedModel, evidence: Evidence) -> list[str]:
+def card_recipe(model: TrainedModel, evidence: Evidence) -> list[str]:
+    """How and with what it was trained."""
     versions = ", ".join(f"{name} {version}" for name, version in evidence.done.get("versions", {}).items())
     text = yaml.safe_dump(evidence.recipe, sort_keys=False).rstrip()
     return [
