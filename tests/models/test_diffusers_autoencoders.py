@@ -214,6 +214,17 @@ def test_activation_checkpointing_changes_no_gradient(kind: str) -> None:
             torch.testing.assert_close(gradients[1][name], expected, rtol=1e-4, atol=1e-6, msg=name)
 
 
+@torch.no_grad()
+def test_cogvideox_decodes_as_many_frames_as_it_encoded() -> None:
+    """Frames of clips of 1 + 4n, odd and even n, against the clip's; one latent frame of image size alike."""
+    autoencoder = built("cogvideox")
+    for frames in (1, 5, 9, 13):
+        latents = autoencoder.encode(torch.rand(1, 3, frames, 16, 16)).mode()
+        assert latents.shape[2] == 1 + (frames - 1) // 4
+        assert autoencoder.decode(latents).shape[2] == frames
+    assert torch.equal(autoencoder.decode(latents), theirs(autoencoder).decode(latents).sample[:, :, 3:])
+
+
 def test_wan_in_training_is_wan_without_the_clamp() -> None:
     """Training mode against eval mode: the same posterior, and clips that agree once clamped; gradients flow."""
     autoencoder = built("wan")

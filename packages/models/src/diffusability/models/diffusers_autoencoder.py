@@ -76,6 +76,9 @@ class DiffusersAutoencoder(Autoencoder):
             decoded: Tensor = self.model.decode(latents, latents.new_zeros(len(latents))).sample
         else:
             decoded = self.model.decode(latents).sample
+        if self.config["_class_name"] == "AutoencoderKLCogVideoX" and latents.shape[2] % 2 == 0:
+            # It gives the first of an even number of latent frames as many frames as the others: the last one stays.
+            decoded = decoded[:, :, self.info.temporal_factor - 1 :]
         return decoded
 
     def _posterior(self, encoded: Any, dtype: torch.dtype) -> Posterior:

@@ -26,7 +26,8 @@ def build_diffusers(spec: DiffusersFamilySpec) -> Autoencoder:
     config = json.loads(model.to_json_string())
     if spec.patchifies() and config["_class_name"] != "AutoencoderKLFlux2":
         raise SpecError(f"patchify is for AutoencoderKLFlux2, and {spec.path!r} holds an {config['_class_name']}")
-    model = model.to(getattr(torch, spec.dtype))
+    if spec.dtype != "float32":
+        model = model.to(getattr(torch, spec.dtype))
     _divide(model, spec)
     kind = CachedCausalAutoencoder if config["_class_name"] in CACHED_CLASSES else DiffusersAutoencoder
     autoencoder = kind(model=model, config=config, patchify=spec.patchifies())
