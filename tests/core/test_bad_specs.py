@@ -71,8 +71,8 @@ def test_the_good_spec_is_good(tmp_path):
         ),
         ("denoiser: {kind: stage, stage: dit}", "denoiser: {kind: stage, stage: pretrain}", ["has no denoiser"]),
         (
-            "    denoiser: {kind: stage, stage: dit}\n    evaluators",
-            "    autoencoder: {kind: stage, stage: pretrain}\n    evaluators",
+            "denoiser: {kind: stage, stage: dit}",
+            "autoencoder: {kind: stage, stage: pretrain}",
             ["'generated'", "this stage lacks"],
         ),
         (
