@@ -106,3 +106,38 @@ def require_package(module: str, purpose: str, extra: str, distribution: str = "
             f"{purpose} needs the package {module.replace('_', '-')!r}, which is not installed;"
             f" pip install '{distribution}[{extra}]'"
         )
+
+
+@attrs.frozen(kw_only=True)
+class PublishedSnapshot:
+    """A model in Hugging Face's layout: a folder with ``config.json`` and its weights.
+
+    Attributes:
+        purpose: what needs it, for messages.
+        repository: where it is published on huggingface.co.
+        size_mib: size of its weights in MiB, rounded.
+        weights: names that the weight file may have, the preferred one first.
+    """
+
+    purpose: str
+    repository: str
+    size_mib: int
+    weights: tuple[str, ...] = ("model.safetensors", "pytorch_model.bin")
+
+    def locate(self, given: Path | None = None) -> tuple[Path, Path]:
+        """The folder and its weight file: the folder that is given, or the one in the cache. Nothing is downloaded.
+
+        Raises:
+            ValueError: it is not there; says its files, their size, where it is published, and where to put it.
+        """
+        folders = [given] if given is not None else hub_snapshots(self.repository)
+        for folder in folders:
+            for name in self.weights:
+                if (folder / name).is_file() and (folder / "config.json").is_file():
+                    return folder, folder / name
+        where = f"{str(given)!r}" if given is not None else "Hugging Face's cache"
+        raise ValueError(
+            f"{self.purpose} needs 'config.json' and {self.weights[0]!r} ({self.size_mib} MiB) of {self.repository!r},"
+            f" and {where} does not hold them; download them from https://huggingface.co/{self.repository} into a"
+            f" folder and name it in the spec, or run: hf download {self.repository}"
+        )

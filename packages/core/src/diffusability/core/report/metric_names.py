@@ -30,6 +30,11 @@ KNOWN_METRICS: dict[str, MetricName] = {
     "r_frechet_efficientnet_lite0": MetricName(
         "r-Frechet EN-Lite0", "Frechet distance of EfficientNet-Lite0 features, reconstructions"
     ),
+    "kid": MetricName("KID", "unbiased kernel distance of Inception features"),
+    "cmmd": MetricName("CMMD", "Gaussian kernel distance of CLIP features"),
+    "precision": MetricName("Precision", "share of generated images among real ones, Inception features"),
+    "recall": MetricName("Recall", "share of real images among generated ones, Inception features"),
+    "inception_score": MetricName("IS", "Inception score of generated images"),
     "channel_std_ratio": MetricName("Channel std ratio", "largest over smallest standard deviation of a channel"),
     "channel_kurtosis": MetricName("Channel kurtosis", "mean excess kurtosis of the latents' channels"),
     "channel_correlation": MetricName("Channel corr.", "mean absolute correlation of pairs of latent channels"),
