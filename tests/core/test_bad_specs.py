@@ -80,6 +80,12 @@ def test_the_good_spec_is_good(tmp_path):
             "{kind: frechet, num_samples: 500, features: {kind: efficientnet-lite0}}",
             ["500 images with 1280 features", "stages.generate.evaluators.0.num_samples", "force: true"],
         ),
+        ("{kind: sliced-wasserstein}", "{kind: ms-ssim}", ["176 pixels a side or more, got 32x32", "use ssim"]),
+        (
+            "{kind: sliced-wasserstein}",
+            "{kind: kid, features: {kind: i3d}}",
+            ["'i3d' are of clips; the data holds images"],
+        ),
         (
             "{kind: sliced-wasserstein}",
             "{kind: frechet, features: {kind: inception, weights: gone.pth}}",

@@ -1,5 +1,6 @@
 """Evaluation over ranks. Ranks are threads here that meet where processes would; real processes are in integration."""
 
+import queue
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
@@ -36,6 +37,7 @@ class Meeting:
     def __init__(self, size: int) -> None:
         self.barrier = threading.Barrier(size, timeout=60)
         self.values: list[Any] = [None] * size
+        self.handed: list[queue.Queue[Any]] = [queue.Queue() for _ in range(size)]
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +52,11 @@ class ThreadRanks(Ranks):
         values = list(self.meeting.values)
         self.meeting.barrier.wait()
         return values
+
+    def handed_over(self, value: T | None, source: int) -> T | None:
+        if self.rank == source:
+            self.meeting.handed[source].put(value)
+        return self.meeting.handed[source].get(timeout=60) if self.is_main else None
 
 
 class Numbers(Dataset):
@@ -325,6 +332,19 @@ def test_an_error_of_one_rank_is_raised_on_all() -> None:
             run(size, lambda: [(Seen("images"), 4)], Numbers(4, unreadable=range(4)))
     with pytest.raises(DataError, match="index 5 is no good"):
         run(2, lambda: [(UnmergedFailing(5), 20)], Numbers(30))
+
+
+class Unmergeable(Seen):
+    """Cannot be merged with anything."""
+
+    def merge(self, state: dict[int, list[float]]) -> None:
+        raise DataError("these do not belong together")
+
+
+def test_an_error_in_merging_is_raised_on_all() -> None:
+    """On three ranks, of which the second is merged first; the third hands over nevertheless."""
+    with pytest.raises(DataError, match="these do not belong together"):
+        run(3, lambda: [(Unmergeable("images"), 20), (Seen("images"), 20)], Numbers(30))
 
 
 class UnmergedFailing(Failing):

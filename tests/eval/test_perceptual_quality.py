@@ -54,7 +54,7 @@ def test_ms_ssim_is_torchmetrics_metric(pair: tuple[Tensor, Tensor], evaluate: E
 def test_images_too_small_for_five_scales_are_an_error(evaluate: Evaluate) -> None:
     """175 pixels are too few, 176 are enough."""
     images = torch.zeros(1, 3, 175, 200)
-    with pytest.raises(DataError, match="at least 176x176 pixels, got 175x200; use ssim"):
+    with pytest.raises(DataError, match="at least 176 pixels a side, got 175x200; use ssim"):
         evaluate(MSSSIMSpec(), images=images, reconstruction=images)
     images = torch.zeros(1, 3, 176, 176)
     assert evaluate(MSSSIMSpec(), images=images, reconstruction=images)["ms_ssim"].value == pytest.approx(1)

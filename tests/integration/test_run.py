@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from tiny_runs import dfz, run_here, tiny_spec, write_spec
@@ -68,6 +70,34 @@ def test_results_hold_every_metric_of_every_variant(finished):
         curve = results["variants"][variant]["measure"]["latent_spectrum_curve"]["curve"]
         assert len(curve["x"]) == len(curve["y"]) > 10
         assert results["variants"][variant]["generate"]["sliced_wasserstein"]["value"] > 0
+
+
+def test_two_ranks_evaluate_as_one(finished, tmp_path):
+    """The evaluation stages of the finished run once more, on two processes, on the same models: every number, every
+    curve and the grid of samples, up to the order of sums."""
+    plan, folder = finished
+    shutil.copytree(folder.root, tmp_path / "tiny")
+    for name in ("measure", "generate"):
+        for path in tmp_path.glob(f"tiny/stages/{name}-*"):
+            shutil.rmtree(path)
+    content = tiny_spec() | {"variants": {"a": {}, "b": {"stages.dit.optimizer.lr": 2.0e-3}}}
+    dfz("run", write_spec(tmp_path, content), "--runs", tmp_path, "--nproc", 2)
+    for name in ("measure", "generate"):
+        ours, theirs = (
+            root / folder.stage(plan.stages["a"][name]).relative_to(folder.root)
+            for root in (tmp_path / "tiny", folder.root)
+        )
+        found, expected = (json.loads((path / "results.json").read_text()) for path in (ours, theirs))
+        assert found.keys() == expected.keys()
+        for metric, entry in expected.items():
+            for key in ("value", "spread"):
+                assert found[metric].get(key) == pytest.approx(entry.get(key), rel=1e-6)
+            if "curve" in entry:
+                assert found[metric]["curve"]["y"] == pytest.approx(entry["curve"]["y"], rel=1e-6)
+            assert found[metric]["num_samples"] == entry["num_samples"]
+            assert found[metric]["spec"] == entry["spec"]
+    grids = [np.asarray(Image.open(path / "samples" / "samples.png")).astype(int) for path in (ours, theirs)]
+    assert abs(grids[0] - grids[1]).max() <= 1
 
 
 def test_equal_stages_ran_once(finished):

@@ -49,6 +49,9 @@ class FrechetSettings(EvaluatorSpec):
     def needed(self) -> frozenset[str]:
         return frozenset({self.compares} if self.reference is not None else {self.compares, "images"})
 
+    def check_images(self, image_shape: tuple[int, ...]) -> None:
+        self.features.check_images(image_shape)
+
     def distinct_name(self) -> str:
         return f"{self.kind} of features {self.features.label()}"
 

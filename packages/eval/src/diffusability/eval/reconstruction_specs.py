@@ -6,14 +6,26 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from diffusability.core.build import BuildContext
-from diffusability.core.perceptual.sources import lpips_files, st_lpips_file
+from diffusability.core.perceptual.sources import lpips_files, smallest_side, st_lpips_file
 from diffusability.core.specs.components import EvaluatorSpec
 
 if TYPE_CHECKING:
     from diffusability.eval.evaluators.ms_ssim import MSSSIM
     from diffusability.eval.evaluators.perceptual import Perceptual
 
+#: At the coarsest of five scales the window of 11 pixels must still fit.
+MS_SSIM_SMALLEST_SIDE = 11 * 2**4
+
 PerceptualNetworkName = Literal["alex", "vgg"]
+
+
+def _check_size(kind: str, network: str, image_shape: tuple[int, ...]) -> None:
+    smallest = smallest_side(kind, network)
+    if min(image_shape[-2:]) < smallest:
+        raise ValueError(
+            f"{kind} ({network}) takes images of at least {smallest} pixels a side, got"
+            f" {image_shape[-2]}x{image_shape[-1]}"
+        )
 
 
 class MSSSIMSpec(EvaluatorSpec):
@@ -21,6 +33,13 @@ class MSSSIMSpec(EvaluatorSpec):
 
     kind: Literal["ms-ssim"] = "ms-ssim"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "reconstruction"})
+
+    def check_images(self, image_shape: tuple[int, ...]) -> None:
+        if min(image_shape[-2:]) < MS_SSIM_SMALLEST_SIDE:
+            raise ValueError(
+                f"ms-ssim needs images of {MS_SSIM_SMALLEST_SIDE} pixels a side or more, got"
+                f" {image_shape[-2]}x{image_shape[-1]}; use ssim for smaller ones"
+            )
 
     def build(self, context: BuildContext) -> "MSSSIM":
         from diffusability.eval.evaluators.ms_ssim import MSSSIM
@@ -39,6 +58,9 @@ class LPIPSSpec(EvaluatorSpec):
 
     def distinct_name(self) -> str:
         return f"{self.kind} with network {self.network}"
+
+    def check_images(self, image_shape: tuple[int, ...]) -> None:
+        _check_size(self.kind, self.network, image_shape)
 
     def check_inputs(self) -> None:
         lpips_files(self.network, self.weights)
@@ -64,6 +86,9 @@ class STLPIPSSpec(EvaluatorSpec):
 
     def distinct_name(self) -> str:
         return f"{self.kind} with network {self.network}"
+
+    def check_images(self, image_shape: tuple[int, ...]) -> None:
+        _check_size(self.kind, self.network, image_shape)
 
     def check_inputs(self) -> None:
         st_lpips_file(self.network)

@@ -30,6 +30,9 @@ class SampleSetSpec(EvaluatorSpec):
     )
     seed: int = Field(2020, description="of all that is random")
 
+    def check_images(self, image_shape: tuple[int, ...]) -> None:
+        self.features.check_images(image_shape)
+
     def distinct_name(self) -> str:
         return f"{self.kind} of features {self.features.label()}"
 

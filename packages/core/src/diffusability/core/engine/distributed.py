@@ -66,6 +66,20 @@ class Ranks:
         dist.all_gather_object(values, value)
         return values
 
+    def handed_over(self, value: T | None, source: int) -> T | None:
+        """A rank's value on the first rank, None elsewhere; one rank's at a time, so that memory holds for one.
+
+        The source and the first rank must call it; the others may.
+        """
+        if self.rank == source:
+            dist.send_object_list([value], dst=0, device=self.device)
+        if self.is_main:
+            values: list[Any] = [None]
+            dist.recv_object_list(values, src=source, device=self.device)
+            received: T = values[0]
+            return received
+        return None
+
     def any(self, flag: bool) -> bool:
         """True on all ranks when it is true on one."""
         if self.size == 1:

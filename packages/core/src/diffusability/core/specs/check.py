@@ -64,7 +64,7 @@ def _findings(stage: PlannedStage, num_ranks: int) -> Iterator[Finding]:
                     f"an encode stage reads images; data of kind {stage.data.kind!r} holds {stage.data.holds}",
                 )
         case EvaluateStage():
-            yield from _evaluate_findings(stage, stage.spec, here, data_path)
+            yield from _evaluate_findings(stage, stage.spec, here, data_path, context)
 
 
 def _caught(path: SpecPath, call: Callable[[], Any]) -> Iterator[Finding]:
@@ -107,11 +107,11 @@ def _train_findings(
     if spec.evaluate is not None:
         provided = AUTOENCODER_EVALUATION if objective.trains_on == "images" else DENOISER_EVALUATION
         for index, evaluator in enumerate(spec.evaluate.evaluators):
-            yield from _evaluator_findings(evaluator, provided, (*here, "evaluate", "evaluators", index))
+            yield from _evaluator_findings(evaluator, provided, (*here, "evaluate", "evaluators", index), context)
 
 
 def _evaluate_findings(
-    stage: PlannedStage, spec: EvaluateStage, here: SpecPath, data_path: SpecPath
+    stage: PlannedStage, spec: EvaluateStage, here: SpecPath, data_path: SpecPath, context: BuildContext
 ) -> Iterator[Finding]:
     yield from _reference_findings(stage, here)
     if stage.data.holds != "images":
@@ -121,16 +121,20 @@ def _evaluate_findings(
         )
     provided = AUTOENCODER_EVALUATION if spec.autoencoder is not None else DENOISER_EVALUATION
     for index, evaluator in enumerate(spec.evaluators):
-        yield from _evaluator_findings(evaluator, provided, (*here, "evaluators", index))
+        yield from _evaluator_findings(evaluator, provided, (*here, "evaluators", index), context)
 
 
-def _evaluator_findings(spec: EvaluatorSpec, provided: frozenset[str], path: SpecPath) -> Iterator[Finding]:
+def _evaluator_findings(
+    spec: EvaluatorSpec, provided: frozenset[str], path: SpecPath, context: BuildContext
+) -> Iterator[Finding]:
     missing = needs_of(spec, BuildContext()) - provided
     if missing:
         yield (
             (*path, "kind"),
             f"evaluator {spec.kind!r} needs {_listed(missing)}, which this stage lacks; it has {_listed(provided)}",
         )
+    elif context.image_shape is not None:
+        yield from _caught(path, partial(spec.check_images, context.image_shape))
 
 
 def _reference_findings(stage: PlannedStage, here: SpecPath) -> Iterator[Finding]:

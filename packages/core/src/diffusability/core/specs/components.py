@@ -175,6 +175,13 @@ class EvaluatorSpec(PluginSpec):
         """``needs`` of this very spec, for evaluators that read more or less according to their fields."""
         return self.needs
 
+    def check_images(self, image_shape: tuple[int, ...]) -> None:
+        """Looks, before anything starts, whether it can work on images of shape ``(c, *t, h, w)``.
+
+        Raises:
+            ValueError: with a sentence that says what does not fit.
+        """
+
     def distinct_name(self) -> str:
         """What tells it from other evaluators of one stage: no two may give metrics of the same name."""
         return self.kind
@@ -203,6 +210,11 @@ class FeaturesSpec(PluginSpec):
     def num_features(self) -> int | None:
         """Length of a feature vector, or None when it is only known once built."""
         return None
+
+    def check_images(self, image_shape: tuple[int, ...]) -> None:
+        """Looks whether it can work on images of shape ``(c, *t, h, w)``. Raises ValueError when it cannot."""
+        if self.takes == "clips" and len(image_shape) != 4:
+            raise ValueError(f"features {self.kind!r} are of clips; the data holds images of shape {image_shape}")
 
     def gives_logits(self) -> bool:
         """Whether a feature vector holds the logits of classes, of which an inception score can be made."""

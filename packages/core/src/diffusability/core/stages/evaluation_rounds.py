@@ -194,10 +194,8 @@ def _model(source: EvaluationSource, name: str) -> Any:
 def _finish(fed: Sequence[_Fed], ranks: Ranks, settings: Mapping[str, Any]) -> Evaluation:
     """Brings together on the first rank what all have seen, and computes there."""
     for one in fed:
-        if one.evaluator.can_merge and ranks.size > 1:
-            states = ranks.gathered(None if ranks.is_main else one.evaluator.state())
-            for state in states[1:] if ranks.is_main else []:
-                one.evaluator.merge(state)
+        if one.evaluator.can_merge:
+            _merge(one.evaluator, ranks)
     if not ranks.is_main:
         return Evaluation(results=[], evaluators=[])
     results = [
@@ -207,6 +205,20 @@ def _finish(fed: Sequence[_Fed], ranks: Ranks, settings: Mapping[str, Any]) -> E
         for result in one.evaluator.compute()
     ]
     return Evaluation(results=results, evaluators=[one.evaluator for one in fed])
+
+
+def _merge(evaluator: Evaluator, ranks: Ranks) -> None:
+    """Merges the other ranks' states on the first one, in order. An error must not keep others from handing over."""
+    error: DiffusabilityError | None = None
+    for source in range(1, ranks.size):
+        state = ranks.handed_over(evaluator.state() if ranks.rank == source else None, source)
+        if ranks.is_main and error is None:
+            try:
+                evaluator.merge(state)
+            except DiffusabilityError as raised:
+                error = raised
+    if error is not None:
+        raise error
 
 
 def _together(ranks: Ranks, work: Callable[[], T]) -> T:

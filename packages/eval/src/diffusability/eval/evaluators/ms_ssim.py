@@ -12,13 +12,12 @@ from diffusability.core.errors import DataError
 from diffusability.core.shapes import Images
 from diffusability.eval.evaluators.reconstruction_mean import ReconstructionMean
 from diffusability.eval.frames import as_frames, mean_of_frames
+from diffusability.eval.reconstruction_specs import MS_SSIM_SMALLEST_SIDE
 
 WINDOW = 11
 SIGMA = 1.5
 #: Weights of the five scales (Wang et al. 2003, section 3.2).
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-#: At the coarsest scale, which is 16 times smaller, the window must still fit.
-SMALLEST_SIDE = WINDOW * 2 ** (len(WEIGHTS) - 1)
 
 
 class MSSSIM(ReconstructionMean):
@@ -34,10 +33,10 @@ class MSSSIM(ReconstructionMean):
     def quality(self, images: Images, reconstruction: Images) -> Float[Tensor, " b"]:
         """MS-SSIM of each sample. Raises DataError when an image is too small for five scales."""
         height, width = images.shape[-2:]
-        if min(height, width) < SMALLEST_SIDE:
+        if min(height, width) < MS_SSIM_SMALLEST_SIDE:
             raise DataError(
-                f"MS-SSIM needs images of at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got {height}x{width}; use"
-                " ssim for smaller ones"
+                f"MS-SSIM needs images of at least {MS_SSIM_SMALLEST_SIDE} pixels a side, got {height}x{width};"
+                " use ssim for smaller ones"
             )
         with torch.autocast(images.device.type, enabled=False):
             values = multiscale_structural_similarity_index_measure(

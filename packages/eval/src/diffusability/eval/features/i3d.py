@@ -14,11 +14,10 @@ from diffusability.core.features import FeatureExtractor
 from diffusability.core.perceptual.published_weights import file_digest
 from diffusability.core.shapes import Images
 from diffusability.eval.features.clips import resized_clips
+from diffusability.eval.features.i3d_spec import FEWEST_FRAMES
 from diffusability.eval.features.preparation import in_color
 
 SIZE = 224
-#: The network halves the number of frames so often that fewer leave nothing.
-FEWEST_FRAMES = 10
 
 
 class I3D(FeatureExtractor):

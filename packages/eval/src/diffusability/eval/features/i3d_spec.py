@@ -16,6 +16,9 @@ WEIGHTS = PublishedWeights(
     purpose="feature extractor 'i3d'", url="https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt", size_mib=49
 )
 
+#: The network halves the number of frames so often that fewer leave nothing.
+FEWEST_FRAMES = 10
+
 
 class I3DSpec(FeaturesSpec):
     """I3D of Kinetics-400, by which FVD is defined, as a TorchScript file; for clips of 10 frames or more."""
@@ -30,6 +33,11 @@ class I3DSpec(FeaturesSpec):
 
     def num_features(self) -> int:
         return 400
+
+    def check_images(self, image_shape: tuple[int, ...]) -> None:
+        super().check_images(image_shape)
+        if image_shape[1] < FEWEST_FRAMES:
+            raise ValueError(f"features 'i3d' take clips of at least {FEWEST_FRAMES} frames, got {image_shape[1]}")
 
     def check_inputs(self) -> None:
         WEIGHTS.locate(self.weights)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 PURPOSE = "feature extractor 'videomae'"
 
+#: Frames that the published networks see.
+NUM_FRAMES = 16
+
 VideoMAEModelName = Literal[
     "large-finetuned-kinetics", "base-finetuned-kinetics", "base-finetuned-ssv2", "large", "base"
 ]
@@ -33,6 +36,13 @@ class VideoMAESpec(FeaturesSpec):
 
     def num_features(self) -> int:
         return 1024 if self.model.startswith("large") else 768
+
+    def check_images(self, image_shape: tuple[int, ...]) -> None:
+        super().check_images(image_shape)
+        if image_shape[1] < NUM_FRAMES:
+            raise ValueError(
+                f"features {self.label()!r} take clips of {NUM_FRAMES} frames or more, got {image_shape[1]}"
+            )
 
     def snapshot(self) -> tuple[Path, Path]:
         """The folder of the model and its weight file.
