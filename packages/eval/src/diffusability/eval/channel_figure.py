@@ -30,6 +30,7 @@ def draw_channel_statistics(
     tails.set_ylabel("excess kurtosis")
     tails.set_xlabel("channel")
     for axes in (spreads, tails):
+        axes.set_xlim(-0.7, len(mean) - 0.3)
         axes.axhline(0, color="#8f8f8f", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
