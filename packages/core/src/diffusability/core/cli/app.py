@@ -63,10 +63,16 @@ def check(
     overrides: Overrides = None,
     nproc: NumRanks = 1,
     runs: RunsFolder = Path("runs"),
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="print each variant whole, with what it extends and all defaults")
+    ] = False,
 ) -> None:
     """Validate a spec and print what would run; start nothing."""
-    from diffusability.core.cli.check_command import check_spec
+    from diffusability.core.cli.check_command import check_spec, print_resolved
 
+    if resolved:
+        print_resolved(spec, variant or [], overrides or [])
+        return
     check_spec(spec, variant or [], until, overrides or [], nproc, runs)
 
 

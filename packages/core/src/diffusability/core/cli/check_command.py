@@ -1,8 +1,10 @@
 """``dfz check``."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +32,18 @@ def check_spec(
     console.print(
         "State per rank: weights, gradients, optimizer and moving averages; activations come on top.", style="dim"
     )
+
+
+def print_resolved(spec: Path, variants: Sequence[str], overrides: Sequence[str]) -> None:
+    """Validates a spec and prints each variant whole: what it extends, its changes and all defaults filled in."""
+    plan = load_plan(spec, overrides)
+    select(plan, variants)
+    check(plan)
+    documents = []
+    for variant in variants or plan.specs:
+        text = yaml.safe_dump(plan.specs[variant].model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        documents.append(f"# variant {variant} of {spec.name}\n{text}")
+    sys.stdout.write("---\n".join(documents))
 
 
 def _row(stage: PlannedStage, folder: RunFolder, num_ranks: int) -> tuple[str, ...]:

@@ -6,11 +6,22 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 
 from diffusability.core.engine.launched import launched_rank
 from diffusability.core.specs.check import check
-from diffusability.core.specs.plan import load_plan, select
+from diffusability.core.specs.extends import KEY
+from diffusability.core.specs.plan import Plan, load_plan, select
+from diffusability.core.specs.source import read_source
+
+
+def whole_text(spec: Path, plan: Plan) -> str:
+    """The file as it was written; if it extends another, both in one, so that a run's folder needs no other file."""
+    text = spec.read_text(encoding="utf-8")
+    if KEY not in read_source(spec).data:
+        return text
+    return yaml.safe_dump(plan.source.data, sort_keys=False, allow_unicode=True)
 
 
 def run_spec(
@@ -44,6 +55,6 @@ def run_spec(
         from diffusability.core.stages.runner import run
 
         if is_main:
-            (folder.root / "spec.yaml").write_text(spec.read_text(encoding="utf-8"), encoding="utf-8")
+            (folder.root / "spec.yaml").write_text(whole_text(spec, plan), encoding="utf-8")
         command = shlex.join(["dfz", *sys.argv[1:]])
         run(plan, stages, folder, Console(soft_wrap=True), command, profile_steps)

@@ -75,6 +75,37 @@ KNOWN_FAMILIES = (
         ),
         references=(Reference(metric="rgb_chop_off_curve", label="RGB", dashes=RGB_POOLED_DASHES),),
     ),
+    CurveFamily(
+        name="radial-spectrum",
+        metric="latent_radial_spectrum_curve",
+        title="Radial spectrum of whole latents",
+        caption=(
+            "Amplitude of whole-map DCT coefficients against radial frequency, relative to DC, mean over channels."
+            " 0.5 is the finest frequency of one axis; a flat tail is what white noise has."
+        ),
+        references=(
+            Reference(
+                metric="rgb_pooled_radial_spectrum_curve", label="RGB, pooled to latent size", dashes=RGB_POOLED_DASHES
+            ),
+            Reference(metric="rgb_radial_spectrum_curve", label="RGB, own size", dashes=RGB_DASHES),
+        ),
+    ),
+    CurveFamily(
+        name="temporal-spectrum",
+        metric="temporal_spectrum_curve",
+        title="Spectrum of the latents along time",
+        caption="Amplitude of DCT coefficients along the frames, relative to temporal DC, mean over all places.",
+        references=(Reference(metric="rgb_temporal_spectrum_curve", label="RGB", dashes=RGB_POOLED_DASHES),),
+    ),
+    CurveFamily(
+        name="velocity-variance",
+        metric="viv_curve",
+        title="What no denoiser can predict",
+        caption=(
+            "Variance of the velocity given the noisy latents, per dimension, of latents modelled as a Gaussian. Lower"
+            " is easier; its mean over time is VIV."
+        ),
+    ),
 )
 
 

@@ -14,11 +14,12 @@ from diffusability.core.errors import Problem, SpecError, nearest
 from diffusability.core.seeds import derived_seed
 from diffusability.core.specs.components import AnyDataset, AutoencoderSpec
 from diffusability.core.specs.engine import EngineSpec
+from diffusability.core.specs.extends import read_spec
 from diffusability.core.specs.overlay import overlay, override
 from diffusability.core.specs.problems import problems_of
 from diffusability.core.specs.references import StageAutoencoderSpec
 from diffusability.core.specs.run import RunSpec, folder_name
-from diffusability.core.specs.source import Source, read_source
+from diffusability.core.specs.source import Source
 from diffusability.core.specs.stages import StageSpec
 
 DEFAULT_VARIANT = "default"
@@ -73,7 +74,7 @@ class Plan:
 
     Attributes:
         name: name of the run.
-        source: the file as written.
+        source: the file as written, laid over what it extends.
         specs: the validated spec of each variant.
         sources: each variant's data with the places of its values.
         stages: each variant's stages by name.
@@ -89,7 +90,7 @@ class Plan:
 
 
 def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
-    """Reads a spec file, overlays its variants, validates each and plans the stages.
+    """Reads a spec file with what it extends, overlays its variants, validates each and plans the stages.
 
     Args:
         path: the YAML file.
@@ -98,7 +99,7 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
     Raises:
         SpecError: with every problem that was found, each with its place in the file.
     """
-    source = read_source(path)
+    source = read_spec(path)
     sources, specs = {}, {}
     problems: list[Problem] = []
     for name, change in _variants_of(source).items():

@@ -41,6 +41,11 @@ def schema() -> tuple[dict[str, Any], list[str]]:
             if "kind" not in required:
                 required.append("kind")
     run = definitions.pop(reference[RunSpec].rpartition("/")[2])
+    run["properties"]["extends"] = {
+        "type": "string",
+        "description": "Another spec file, relative to this one, that this one is laid over.",
+    }
+    run["anyOf"] = [{"required": run.pop("required")}, {"required": ["extends"]}]  # what is required may be inherited
     run["properties"]["variants"] = {
         "type": "object",
         "description": "Changes laid over the spec, by the name of the variant. Keys may be dotted paths.",
