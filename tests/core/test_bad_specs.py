@@ -84,7 +84,7 @@ def test_the_good_spec_is_good(tmp_path):
         (
             "{kind: sliced-wasserstein}",
             "{kind: kid, features: {kind: i3d}}",
-            ["'i3d' are of clips; the data holds images"],
+            ["'i3d' are of clips", "the data holds images of shape (3, 32, 32)"],
         ),
         (
             "{kind: sliced-wasserstein}",

@@ -69,7 +69,11 @@ def test_results_hold_every_metric_of_every_variant(finished):
         assert psnr["num_samples"] == 16
         curve = results["variants"][variant]["measure"]["latent_spectrum_curve"]["curve"]
         assert len(curve["x"]) == len(curve["y"]) > 10
-        assert results["variants"][variant]["generate"]["sliced_wasserstein"]["value"] > 0
+        generated = results["variants"][variant]["generate"]["sliced_wasserstein"]
+        assert generated["value"] > 0
+        assert generated["spec"]["sampler"] | {"kind": "euler", "steps": 3} == generated["spec"]["sampler"]
+        assert generated["spec"]["sampler"]["guidance_scale"] == 1.0
+        assert generated["spec"]["precision"] == "fp32"
 
 
 def test_two_ranks_evaluate_as_one(finished, tmp_path):
