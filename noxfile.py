@@ -10,8 +10,13 @@ PACKAGES = ("core", "models", "regularizers", "eval")
 #: The tested torch and torchvision; the packages declare ranges.
 CONSTRAINTS = ("-c", "constraints.txt")
 ALL = tuple(f"./packages/{package}" for package in PACKAGES)
-#: The packages with the extras of the core that tests use.
-TESTED = ("./packages/core[huggingface,lpips,st-lpips,video,webdataset]", *ALL[1:])
+#: The packages with the extras that tests use.
+TESTED = (
+    "./packages/core[huggingface,lpips,st-lpips,video,webdataset]",
+    "./packages/models",
+    "./packages/regularizers",
+    "./packages/eval[clip,dinov2,efficientnet,inception,videomae]",
+)
 TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "jsonschema", "tensorboard", "wandb")
 LINTER = ("ruff==0.17.6",)
 TYPE_CHECKER = ("mypy==2.4.1", "types-PyYAML")

@@ -94,7 +94,7 @@ def test_st_lpips_is_the_mean_of_the_networks_distances(
     network: str, pair: tuple[Tensor, Tensor], evaluate: Evaluate
 ) -> None:
     """The fixed network of the core, which is held against its package there, image by image; equal ones are at 0."""
-    images, reconstruction = (tensor[:, :, :64, :64] for tensor in pair)
+    images, reconstruction = (tensor[:, :, :32, :32] for tensor in pair)
     spec = STLPIPSSpec.model_validate({"kind": "st-lpips", "network": network})
     metric = "st_lpips" if network == "alex" else "st_lpips_vgg"
     distance = st_lpips_network(network)  # type: ignore[arg-type]
@@ -115,7 +115,7 @@ def test_images_that_do_not_suit_are_errors(evaluate: Evaluate) -> None:
 
 def test_spread_is_the_bootstraps(pair: tuple[Tensor, Tensor], evaluate: Evaluate) -> None:
     """Against 4,000 bootstrap samples of the images' distances; no spread of a single image."""
-    images, reconstruction = (tensor[:, :, :64, :64] for tensor in pair)
+    images, reconstruction = (tensor[:, :, :32, :32] for tensor in pair)
     values = st_lpips_network("alex")(images, reconstruction).double()
     draws = torch.randint(4, (4000, 4), generator=torch.Generator().manual_seed(0))
     bootstrap = values[draws].mean(1).std().item()
