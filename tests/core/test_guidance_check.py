@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from tiny_runs import tiny_spec, write_spec
 
+from diffusability.core.build import BuildContext
 from diffusability.core.errors import SpecError
 from diffusability.core.specs.check import check
 from diffusability.core.specs.plan import load_plan
+from diffusability.core.specs.references import StageDenoiserSpec
 
 
 def findings(tmp_path: Path, spec: dict[str, Any]) -> str:
@@ -66,3 +68,19 @@ def test_a_guide_must_come_from_a_stage_that_trains_a_denoiser(tmp_path: Path) -
     assert "stage 'pretrain' trains with objective 'reconstruction', which has no denoiser" in findings(tmp_path, spec)
     sampler["guide"] = {"kind": "stage", "stage": "dti"}
     assert "dti" in findings(tmp_path, spec)
+
+
+def test_a_stages_denoiser_may_be_any_of_its_averages(tmp_path: Path) -> None:
+    """The folder that a spec refers to; an average that is not there is refused, with the ones that are."""
+    stage = tmp_path / "dit"
+    for name in ("model", "model-half-life-50", "model-sigma-rel-0.1"):
+        (stage / name).mkdir(parents=True)
+    context = BuildContext(stage_directory=lambda name: tmp_path / name)
+
+    def folder(average: str | None) -> Path:
+        return StageDenoiserSpec(stage="dit", average=average).trained_in(context)
+
+    assert folder(None) == stage / "model"
+    assert folder("half-life-50") == stage / "model-half-life-50"
+    with pytest.raises(SpecError, match=r"no average 'half-life-5'; did you mean 'half-life-50'\? it has .*sigma-rel"):
+        folder("half-life-5")

@@ -80,3 +80,20 @@ def test_results_and_figures_of_a_guided_ddpm(finished):
     text = (folder.root / "report.md").read_text()
     assert "denoising" in text.lower()
     assert json.loads((folder.root / "results.json").read_text())["variants"]["default"]["generate"]
+
+
+def test_a_saved_denoiser_is_evaluated_in_another_run(finished, tmp_path):
+    """A run whose denoiser is the folder of another run's model: it finds the decoder, and records its own sampler."""
+    stages, folder = finished
+    model = folder.stage(stages["weak"]) / "model"
+    spec = tiny_spec()
+    generate = spec["stages"]["generate"] | {"denoiser": {"kind": "saved", "path": str(model)}}
+    generate |= {
+        "sampler": {"kind": "ddim", "steps": 2},
+        "evaluators": [{"kind": "sliced-wasserstein", "num_samples": 4}],
+    }
+    spec["stages"] = {"generate": generate}
+    plan, other = run_here(write_spec(tmp_path, spec), tmp_path / "runs")
+    results = other.results_of(plan.stages["default"]["generate"])
+    assert results["sliced_wasserstein"]["spec"]["sampler"]["kind"] == "ddim"
+    assert results["sliced_wasserstein"]["value"] > 0

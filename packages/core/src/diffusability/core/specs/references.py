@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from pydantic import Field
+
 from diffusability.core.build import AutoencoderInfo, BuildContext
+from diffusability.core.errors import SpecError, nearest
 from diffusability.core.specs.base import StageReference
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
 
@@ -72,9 +75,22 @@ class StageDenoiserSpec(DenoiserSpec):
 
     kind: Literal["stage"] = "stage"
     stage: Annotated[str, StageReference(("train",))]
+    average: str | None = Field(
+        None, description="which average of the weights, by its folder `model-NAME`; default: the one that stages get"
+    )
 
     def trained_in(self, context: BuildContext) -> Path:
-        return context.stage_directory(self.stage) / "model"
+        directory = context.stage_directory(self.stage)
+        if self.average is None:
+            return directory / "model"
+        found = directory / f"model-{self.average}"
+        if not found.is_dir():
+            there = sorted(path.name.removeprefix("model-") for path in directory.glob("model-*"))
+            raise SpecError(
+                f"stage {self.stage!r} has no average {self.average!r}; {nearest(self.average, there)}it has"
+                f" {', '.join(map(repr, there)) or 'none but the first'}"
+            )
+        return found
 
     def build(self, context: BuildContext) -> "Denoiser":
         from diffusability.core.saved_models import load_diffusion_model

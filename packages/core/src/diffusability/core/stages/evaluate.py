@@ -11,11 +11,12 @@ from diffusability.core.generation import ImageGenerator
 from diffusability.core.progress import StageProgress
 from diffusability.core.sampled_latents import SampledLatents
 from diffusability.core.sampler import Sampler
-from diffusability.core.saved_models import DiffusionModel, build_autoencoder, load_diffusion_model
+from diffusability.core.sampling import load_decoder
+from diffusability.core.saved_models import DiffusionModel, build_autoencoder, trained_model
 from diffusability.core.shapes import Images, Latents
 from diffusability.core.specs.components import SamplerSpec
 from diffusability.core.specs.plan import PlannedStage
-from diffusability.core.specs.references import StageDenoiserSpec
+from diffusability.core.specs.references import SavedDenoiserSpec
 from diffusability.core.specs.stages import EvaluateStage
 from diffusability.core.stages.evaluation_results import results_json
 from diffusability.core.stages.evaluation_rounds import Round, evaluate
@@ -56,7 +57,7 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
         source = EvaluationSource(
             dataset=dataset,
             device=around.ranks.device,
-            make_autoencoder=lambda: around.stage_autoencoder(stage),
+            make_autoencoder=lambda: _decoding_autoencoder(stage, spec, around),
             make_generator=lambda: _generator(stage, spec, around, source, kept),
             num_workers=stage.data.num_workers,
         )
@@ -94,12 +95,19 @@ def _settings(stage: PlannedStage, spec: EvaluateStage) -> Mapping[str, Any]:
     return {} if spec.precision == "fp32" else {"precision": spec.precision}
 
 
+def _decoding_autoencoder(stage: PlannedStage, spec: EvaluateStage, around: Surroundings) -> Autoencoder:
+    if isinstance(spec.denoiser, SavedDenoiserSpec):
+        return around.frozen(load_decoder(spec.denoiser.path))
+    return around.stage_autoencoder(stage)
+
+
 def _generator(
     stage: PlannedStage, spec: EvaluateStage, around: Surroundings, source: EvaluationSource, kept: SampledLatents
 ) -> ImageGenerator:
-    assert isinstance(spec.denoiser, StageDenoiserSpec)
-    model = load_diffusion_model(around.folder.stage(stage.inputs[spec.denoiser.stage]) / "model")
-    sampler = build_sampler(spec.sampler, around.context(stage))
+    assert spec.denoiser is not None
+    context = around.context(stage)
+    model = trained_model(spec.denoiser, context)
+    sampler = build_sampler(spec.sampler, context)
     return attrs.evolve(image_generator(model, sampler, source.autoencoder.decode, stage, around), kept=kept)
 
 
