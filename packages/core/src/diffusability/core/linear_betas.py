@@ -51,8 +51,9 @@ class LinearBetas:
 
         Linear in ``log(t / (1 - t))`` between steps; times beyond the schedule's ends get its ends. Keeps the dtype.
         """
-        table = torch.logit(self.path_times.to(time.device))
-        wanted = torch.logit(time.double()).clamp(float(table[0]), float(table[-1]))
+        on_cpu = torch.logit(self.path_times)  # its ends are read there, so that nothing waits for an accelerator
+        table = on_cpu.to(time.device)
+        wanted = torch.logit(time.double()).clamp(float(on_cpu[0]), float(on_cpu[-1]))
         upper = torch.searchsorted(table, wanted.contiguous()).clamp(1, self.num_steps - 1)
         low, high = table[upper - 1], table[upper]
         return (upper - 1 + (wanted - low) / (high - low)).to(time.dtype)
