@@ -18,7 +18,7 @@ class DecoderLipschitzSpec(RegularizerSpec):
     kind: Literal["decoder-lipschitz"] = "decoder-lipschitz"
     needs: ClassVar[frozenset[str]] = frozenset({"latents", "reconstruction"})
 
-    weight: float = Field(1e-3, ge=0)
+    weight: float = Field(0.1, ge=0)
     estimate: Literal["difference", "gradient"] = Field(
         "difference",
         description="difference: along a random direction, one more decoding; gradient: the exact gradient of a random"

@@ -19,7 +19,7 @@ class VarianceExpansionSpec(RegularizerSpec):
 
     weight: float = Field(0.1, ge=0)
     delta: PositiveFloat = Field(
-        1.0, description="d in 1 / (s^2 + d): a variance well below d is hardly pushed further"
+        0.1, description="d in 1 / (s^2 + d): variances much smaller or much larger than d are hardly pushed"
     )
 
     def build(self, context: BuildContext) -> "VarianceExpansion":
