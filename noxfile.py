@@ -17,7 +17,7 @@ TESTED = (
     "./packages/regularizers",
     "./packages/eval[clip,dinov2,efficientnet,inception,videomae]",
 )
-TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "jsonschema", "tensorboard", "wandb")
+TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "jsonschema", "hatchling", "tensorboard", "wandb")
 LINTER = ("ruff==0.17.6",)
 TYPE_CHECKER = ("mypy==2.4.1", "types-PyYAML")
 

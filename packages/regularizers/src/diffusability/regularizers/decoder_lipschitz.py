@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diffusability.core.engine.task import TrainTask
 from diffusability.core.objective import StepOutput
@@ -60,7 +61,8 @@ class DecoderLipschitz(Regularizer):
         draw = output.batch.randomness.normal
         if self.spec.estimate == "gradient":
             directions = draw("decoder-lipschitz", reconstruction.shape[1:], latents.device).to(reconstruction)
-            return gradient_penalty(latents, reconstruction, directions)
+            with sdpa_kernel(SDPBackend.MATH):  # the only attention that can be differentiated twice
+                return gradient_penalty(latents, autoencoder.decode(latents), directions)
         directions = draw("decoder-lipschitz", latents.shape[1:], latents.device).to(latents)
         length = float(self.spec.step) * sample_deviation(latents)
         return difference_penalty(latents, reconstruction, autoencoder.decode, directions, length)

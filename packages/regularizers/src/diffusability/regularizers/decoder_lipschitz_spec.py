@@ -22,7 +22,7 @@ class DecoderLipschitzSpec(RegularizerSpec):
     estimate: Literal["difference", "gradient"] = Field(
         "difference",
         description="difference: along a random direction, one more decoding; gradient: the exact gradient of a random"
-        " projection, twice the backward pass, not at ZeRO stage 3",
+        " projection, differentiated twice, not at ZeRO stage 3",
     )
     step: PositiveFloat = Field(
         0.1, description="length of the difference per latent dimension, in standard deviations of the latents"

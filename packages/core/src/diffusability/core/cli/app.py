@@ -211,6 +211,23 @@ def list_plugins(
     show_plugins(group, check_imports)
 
 
+@app.command(name="new-plugin")
+def new_plugin(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="the kind that specs will name, such as total-variation")],
+    kind: Annotated[
+        str,
+        typer.Option("--kind", help="regularizer, evaluator, autoencoder, denoiser, dataset, tracker or features"),
+    ] = "regularizer",
+    to: Annotated[
+        Path, typer.Option("--to", metavar="DIR", help="folder in which the package's folder is made")
+    ] = Path(),
+) -> None:
+    """Write a plugin package that passes its own tests, to start from."""
+    from diffusability.core.cli.new_plugin_command import new_plugin as write
+
+    write(name, kind, to)
+
+
 @app.command()
 def schema(
     to: Annotated[

@@ -1,27 +1,50 @@
 """``dfz plugins``."""
 
+from itertools import groupby
+
 from rich.console import Console
 from rich.table import Table
 
 from diffusability.core import plugins
 from diffusability.core.errors import PluginError
-from diffusability.core.specs.components import SPEC_BASES
+from diffusability.core.plugin_summaries import summary
+from diffusability.core.plugins import Plugin
 
 
 def show_plugins(group: str | None, check_imports: bool) -> None:
-    """Prints the installed kinds; with ``check_imports``, imports each and fails when one is broken.
+    """Prints the installed kinds with their summaries, below their group, distribution and version.
+
+    Nothing is imported: summaries are read from the source. With ``check_imports`` each kind is imported.
 
     Raises:
         PluginError: with ``check_imports``, naming every broken plugin.
     """
     found = plugins.installed(group)
-    broken = plugins.failures(found, dict(SPEC_BASES)) if check_imports else {}
-    table = Table()
-    for column in ("group", "kind", "distribution", "version", *(["check"] if check_imports else [])):
-        table.add_column(column)
-    for plugin in found:
-        state = [("[red]broken[/red]" if plugin in broken else "ok")] if check_imports else []
-        table.add_row(plugin.group, plugin.kind, plugin.distribution, plugin.version, *state)
-    Console().print(table)
+    broken: dict[Plugin, PluginError] = {}
+    if check_imports:
+        from diffusability.core.specs.components import SPEC_BASES
+
+        broken = plugins.failures(found, dict(SPEC_BASES))
+    console = Console(highlight=False)
+    width = max((len(plugin.kind) for plugin in found), default=0)
+    order = list(plugins.GROUPS)
+    found.sort(key=lambda plugin: (order.index(plugin.group), plugin.distribution, plugin.kind))
+    for (name, distribution, version), members in groupby(found, lambda p: (p.group, p.distribution, p.version)):
+        console.print(f"[bold]{name}[/bold] of {distribution} {version}", soft_wrap=True)
+        console.print(_table(list(members), broken, check_imports, width))
+    if not found:
+        console.print("no plugins are installed" + (f" in group {group!r}" if group else ""))
     if broken:
         raise PluginError("\n".join(str(error) for error in broken.values()))
+
+
+def _table(members: list[Plugin], broken: dict[Plugin, PluginError], check_imports: bool, width: int) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(no_wrap=True, min_width=width)
+    if check_imports:
+        table.add_column(no_wrap=True, min_width=len("broken"))
+    table.add_column(overflow="fold")
+    for plugin in members:
+        state = [("[red]broken[/red]" if plugin in broken else "ok")] if check_imports else []
+        table.add_row(plugin.kind, *state, summary(plugin))
+    return table
