@@ -115,6 +115,11 @@ def refusal(tmp_path, *regularizers, **engine):
         ({"kind": "channel-dropout", "keep": [4]}, {}, r"of 4 latent channels drops none"),
         ({"kind": "decoder-lipschitz", "estimate": "gradient"}, {"zero_stage": 3}, r"differentiates twice"),
         ({"kind": "kl", "name": "no spaces"}, {}, r"regularizers.0.name"),
+        (
+            {"kind": "representation-alignment", "features": {"kind": "inception", "weights": "gone.pth"}},
+            {},
+            r"'gone.pth' does not exist at stages.pretrain.regularizers.0.features",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_training(tmp_path, regularizer, engine, message):
