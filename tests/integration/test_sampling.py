@@ -129,9 +129,9 @@ def test_a_variant_must_be_chosen_where_there_are_several(trained, tmp_path):
 def test_wrong_classes_and_guidance_are_refused_with_both_values(trained, conditional, tmp_path):
     """The class and the number of classes; the scale and the unconditional model; nothing is written."""
     to = ("--to", tmp_path / "out")
-    with pytest.raises(DataError, match="label 3 is out of range for a model of 3 classes; expected 0 to 2"):
+    with pytest.raises(SpecError, match="label 3 is out of range for a model of 3 classes; expected 0 to 2"):
         dfz("sample", conditional, "--class", 3, *to)
-    with pytest.raises(DataError, match=r"label 1 was given, and the model is unconditional"):
+    with pytest.raises(SpecError, match=r"label 1 was given, and the model is unconditional"):
         dfz("sample", trained, "--variant", "a", "--class", 1, *to)
     with pytest.raises(SpecError, match=r"guidance_scale 4.0 needs a class-conditional model.*unconditional"):
         dfz("sample", trained, "--variant", "a", "--guidance-scale", 4, *to)

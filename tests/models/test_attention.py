@@ -32,3 +32,17 @@ def test_gelu_in_compiled_code_is_the_tanh_approximation(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     torch.testing.assert_close(gelu(values), expected, rtol=1e-5, atol=1e-6)
     assert gelu(values.bfloat16()).dtype == torch.bfloat16
+
+
+def test_attention_keeps_no_weights_for_the_backward_pass() -> None:
+    """The largest tensor that autograd keeps of attention in bf16 against the queries: not tokens times tokens."""
+    heads = [torch.randn(1, 1, 128, 8).bfloat16().requires_grad_() for _ in range(3)]
+    kept: list[int] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        attend(*heads)
+    assert max(kept, default=0) <= heads[0].numel()

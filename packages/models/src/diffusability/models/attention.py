@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 Heads = Float[Tensor, "b heads n d"]
 
@@ -20,7 +21,8 @@ def attend(queries: Heads, keys: Heads, values: Heads) -> Heads:
     """
     if _products_are_faster(queries):
         with torch.autocast("cpu", enabled=False):
-            mixed = _products(queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1))
+            heads = (queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1))
+            mixed = _products(*heads) if _decides_itself_what_to_keep() else _again_when_backward(*heads)
         return mixed.view(*queries.shape[:2], *mixed.shape[1:])
     return F.scaled_dot_product_attention(queries, keys, values)
 
@@ -31,6 +33,18 @@ def _products(
     unused = queries.new_empty(())
     scores = torch.baddbmm(unused, queries, keys.mT, beta=0, alpha=queries.shape[-1] ** -0.5)
     return torch.softmax(scores, dim=-1) @ values
+
+
+def _again_when_backward(
+    queries: Float[Tensor, "s n d"], keys: Float[Tensor, "s n d"], values: Float[Tensor, "s n d"]
+) -> Float[Tensor, "s n d"]:
+    """Keeps no weights of attention for the backward pass, as the fused kernel does not; so no memory is lost."""
+    mixed: Tensor = checkpoint(_products, queries, keys, values, use_reentrant=False, preserve_rng_state=False)
+    return mixed
+
+
+def _decides_itself_what_to_keep() -> bool:
+    return torch.compiler.is_compiling() or not torch.is_grad_enabled()
 
 
 def _products_are_faster(queries: Heads) -> bool:

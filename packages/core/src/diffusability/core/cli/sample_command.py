@@ -8,7 +8,7 @@ from typing import Any, Literal
 import attrs
 from rich.console import Console
 
-from diffusability.core.errors import SpecError
+from diffusability.core.errors import DataError, SpecError
 from diffusability.core.progress import StageProgress
 
 #: Samples shown on the sheet.
@@ -82,7 +82,10 @@ def write_samples(request: SampleRequest) -> None:
         seed=request.seed,
         precision=request.precision,
     )
-    generator.check_label(request.label)
+    try:
+        generator.check_label(request.label)
+    except DataError as error:  # here it is the command line that is wrong
+        raise SpecError(str(error)) from None
     console = Console(soft_wrap=True)
     shown: list[torch.Tensor] = []
     about: list[dict[str, Any]] = []
