@@ -195,6 +195,13 @@ def test_durations(seconds: float | None, text: str) -> None:
     assert format_seconds(seconds) == text
 
 
+def test_metrics_of_unusual_features_are_named_after_both() -> None:
+    """The known metric's label with the features in brackets; the known name alone stays as it is."""
+    assert metric_label("kid") == "KID"
+    assert metric_label("kid_efficientnet_lite0") == "KID (efficientnet lite0)"
+    assert metric_label("recall_dinov2_vits14") == "Recall (dinov2 vits14)"
+
+
 def test_metric_labels() -> None:
     """Known names have the field's spelling, unknown ones a readable form of themselves."""
     assert [metric_label(name) for name in ("psnr", "rgb_psnr", "my_new_score", "radial_energy_curve")] == [

@@ -79,12 +79,20 @@ KNOWN_METRICS: dict[str, MetricName] = {
 }
 
 
+#: Metrics whose names say the features when these are not the usual ones.
+OF_FEATURES = ("kid", "cmmd", "precision", "recall", "inception_score")
+
+
 def metric_label(name: str) -> str:
     """The name to show for a stable name. Of an unknown metric it is made from the stable name."""
     if name in KNOWN_METRICS:
         return KNOWN_METRICS[name].label
     if name.removeprefix("rgb_") in KNOWN_METRICS:
         return f"RGB {KNOWN_METRICS[name.removeprefix('rgb_')].label}"
+    for base in OF_FEATURES:
+        if name.startswith(f"{base}_") and not name.endswith("_curve"):
+            features = name.removeprefix(f"{base}_").replace("_", " ")
+            return f"{KNOWN_METRICS[base].label} ({features})"
     words = name.removesuffix("_curve").replace("_", " ").strip() or name
     return words[:1].upper() + words[1:]
 
