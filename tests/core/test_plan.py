@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from diffusability.core.errors import SpecError
-from diffusability.core.specs.check import check, estimate
+from diffusability.core.specs.check import check, encoded_bytes_per_sample, estimate
 from diffusability.core.specs.plan import context_of, load_plan, select
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "examples" / "quickstart.yaml"
@@ -72,3 +72,17 @@ def test_the_quickstart_passes_its_own_check():
     """The example that the README runs, on one and two ranks."""
     check(planned())
     check(planned(), num_ranks=2)
+
+
+def test_the_size_of_a_cache_is_known_before_anything_runs():
+    """The quickstart's latents, 8x16x16: mean and log variance, half precision, both flips or one."""
+    both = planned().stages["se"]["encode"]
+    assert encoded_bytes_per_sample(both) == 8 * 16 * 16 * 2 * 2 * 2
+    one = planned("stages.encode.flips=false").stages["se"]["encode"]
+    assert encoded_bytes_per_sample(one) == 8 * 16 * 16 * 2 * 2
+
+
+def test_losses_that_do_not_fit_the_images_are_found_when_checking():
+    """With the place in the file: a block that does not divide 64 pixels."""
+    with pytest.raises(SpecError, match=r"block_size 7 does not divide images of 64x64 pixels at stages\.pretrain"):
+        check(planned("stages.pretrain.objective.dct={block_size: 7}"))

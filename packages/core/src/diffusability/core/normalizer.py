@@ -101,13 +101,13 @@ class ChannelStatistics:
     def update(self, posterior: Posterior) -> None:
         """Adds a batch of posteriors: the moments are those of samples from them, without drawing any."""
         refuse_normalized(posterior.mean, "ChannelStatistics")
-        mean = posterior.mean.detach().double().cpu().transpose(0, 1).flatten(1)
+        mean = posterior.mean.detach().double().transpose(0, 1).flatten(1)
         second = mean.square()
         if posterior.logvar is not None:
-            second = second + posterior.logvar.detach().double().cpu().transpose(0, 1).flatten(1).exp()
+            second = second + posterior.logvar.detach().double().transpose(0, 1).flatten(1).exp()
         self.count += mean.shape[1]
-        self.sum += mean.sum(1)
-        self.sum_of_squares += second.sum(1)
+        self.sum += mean.sum(1).cpu()
+        self.sum_of_squares += second.sum(1).cpu()
 
     def merge(self, other: "ChannelStatistics") -> None:
         """Adds what another one has seen."""

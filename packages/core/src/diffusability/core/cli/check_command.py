@@ -8,7 +8,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from diffusability.core.specs.check import check, estimate
+from diffusability.core.specs.check import check, encoded_bytes_per_sample, estimate
 from diffusability.core.specs.plan import PlannedStage, load_plan, select
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
 from diffusability.core.stages.run_folder import RunFolder
@@ -56,13 +56,21 @@ def _row(stage: PlannedStage, folder: RunFolder, num_ranks: int) -> tuple[str, .
             parameters = _count(cost.num_parameters)
             memory = "unknown" if cost.state_bytes_per_rank is None else f"{cost.state_bytes_per_rank / 2**20:,.0f} MiB"
         case EncodeStage() as spec:
-            what = f"{stage.data.kind}, {spec.num_samples or 'all'} images"
+            what = f"{stage.data.kind}, {spec.num_samples or 'all'} images{_cache_size(stage, spec)}"
         case EvaluateStage() as spec:
             what = ", ".join(evaluator.kind for evaluator in spec.evaluators)
         case _:
             what = stage.spec.kind
     status = "done" if folder.is_done(stage) else "to do"
     return (stage.name, ", ".join(stage.variants), what, steps, parameters, memory, status)
+
+
+def _cache_size(stage: PlannedStage, spec: EncodeStage) -> str:
+    each = encoded_bytes_per_sample(stage)
+    if each is None:
+        return ""
+    total = f", {each * spec.num_samples / 2**30:.2f} GiB" if spec.num_samples is not None else ""
+    return f", at most {each / 2**10:,.0f} KiB each{total}"
 
 
 def _count(value: int | None) -> str:

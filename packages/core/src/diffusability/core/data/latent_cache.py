@@ -8,10 +8,11 @@ from typing import Any
 
 import attrs
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from diffusability.core.data.latent_origin import Origin, refuse_other
+from diffusability.core.data.shard_reader import ShardReader
 from diffusability.core.errors import DataError
 from diffusability.core.normalizer import ChannelStatistics, LatentNormalizer
 
@@ -58,25 +59,60 @@ def shard_path(directory: Path, shard: int) -> Path:
     return directory / f"shard-{shard:05d}.safetensors"
 
 
-def write_shard(directory: Path, shard: int, tensors: Mapping[str, Tensor], statistics: ChannelStatistics) -> None:
+@attrs.frozen(kw_only=True)
+class ShardOrigin:
+    """What a shard is made of: the autoencoder, the images with their transform, and which of them (a digest)."""
+
+    autoencoder: Origin
+    data: Origin
+    indices: str
+
+
+def write_shard(
+    directory: Path, shard: int, tensors: Mapping[str, Tensor], statistics: ChannelStatistics, origin: ShardOrigin
+) -> None:
     """Writes a shard so that it appears whole or not at all, with the channel statistics of its latents."""
     path = shard_path(directory, shard)
     partial = path.with_suffix(".partial")
-    metadata = {"statistics": json.dumps(statistics.state())}
+    metadata = {"statistics": json.dumps(statistics.state()), "origin": json.dumps(attrs.asdict(origin))}
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=metadata)
     os.replace(partial, path)
 
 
-def shard_statistics(directory: Path, shard: int) -> ChannelStatistics:
+def shard_statistics(shard: ShardReader) -> ChannelStatistics:
     """The channel statistics that a shard carries."""
-    with open_shard(directory, shard) as opened:
-        return ChannelStatistics.from_state(json.loads(opened.metadata()["statistics"]))
+    return ChannelStatistics.from_state(json.loads(shard.metadata["statistics"]))
 
 
-def shard_rows(directory: Path, shard: int) -> int:
-    """Examples in a shard."""
-    with open_shard(directory, shard) as opened:
-        return int(opened.get_slice("mean").get_shape()[0])
+def open_shard(directory: Path, shard: int) -> ShardReader:
+    """A shard's rows. Raises DataError when it is missing or cut short."""
+    return ShardReader(shard_path(directory, shard))
+
+
+def holds(directory: Path, shard: int, origin: ShardOrigin) -> bool:
+    """True when a shard exists, is whole, and holds these very examples.
+
+    Raises:
+        DataError: it was made with another autoencoder or of other images; names both.
+    """
+    path = shard_path(directory, shard)
+    if not path.is_file():
+        return False
+    try:
+        found = json.loads(ShardReader(path).metadata.get("origin", "{}"))
+    except DataError:
+        return False
+    advice = f"remove {str(directory)!r} to encode anew"
+    refuse_other(f"latent shard {str(path)!r}", found.get("autoencoder"), origin.autoencoder, advice)
+    refuse_other(f"latent shard {str(path)!r}", found.get("data"), origin.data, advice)
+    return bool(found.get("indices") == origin.indices)
+
+
+def remove_shards_from(directory: Path, first: int) -> None:
+    """Removes shards that an interrupted run with smaller shards left behind."""
+    while shard_path(directory, first).is_file():
+        shard_path(directory, first).unlink()
+        first += 1
 
 
 def write_index(directory: Path, index: CacheIndex) -> None:
@@ -100,20 +136,3 @@ def read_index(directory: Path) -> CacheIndex:
         raise DataError(f"{str(path)!r} does not describe a latent cache")
     tuples = {name: tuple(content[name]) for name in ("shard_sizes", "shape", "mean", "std")}
     return CacheIndex(**{**content, **tuples})
-
-
-def open_shard(directory: Path, shard: int) -> Any:
-    """A memory-mapped shard. Raises DataError when it is missing or cut short."""
-    path = shard_path(directory, shard)
-    try:
-        return safe_open(path, framework="pt")
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"latent shard {str(path)!r} cannot be read: {error}") from None
-
-
-def is_whole(directory: Path, shard: int) -> bool:
-    """True when a shard exists and can be read."""
-    try:
-        return shard_rows(directory, shard) >= 0
-    except DataError:
-        return False

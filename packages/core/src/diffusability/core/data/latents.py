@@ -8,9 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusability.core.build import BuildContext
 from diffusability.core.data.image_files import uniform
 from diffusability.core.data.latent_cache import open_shard, read_index
+from diffusability.core.data.latent_origin import autoencoder_origin, data_origin, refuse_other
+from diffusability.core.data.latents_spec import LatentsSpec
+from diffusability.core.data.shard_reader import ShardReader
 from diffusability.core.dataset import Dataset, Example
+from diffusability.core.saved_models import build_autoencoder
 
 
 class Latents(Dataset):
@@ -22,7 +27,7 @@ class Latents(Dataset):
         self.num_classes = self.index.num_classes
         self.normalizer = self.index.normalizer()
         self._ends = list(accumulate(self.index.shard_sizes))
-        self._shards: dict[int, Any] = {}
+        self._shards: dict[int, ShardReader] = {}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -33,15 +38,14 @@ class Latents(Dataset):
         return self.index.num_samples
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_shards": {}}  # memory maps are opened anew in each worker
+        return {**self.__dict__, "_shards": {}}  # files are opened anew in each worker
 
     def _read(self, name: str, index: int) -> Tensor:
         shard = bisect_right(self._ends, index)
         row = index - (self._ends[shard] - self.index.shard_sizes[shard])
         if shard not in self._shards:
             self._shards[shard] = open_shard(self.directory, shard)
-        value: Tensor = self._shards[shard].get_slice(name)[row : row + 1]
-        return value[0]
+        return self._shards[shard].row(name, row)
 
     def load(self, index: int, generator: torch.Generator | None) -> Example:
         suffix = "_flipped" if generator is not None and self.index.flips and uniform(generator) < 0.5 else ""
@@ -51,3 +55,19 @@ class Latents(Dataset):
             data = data + torch.exp(0.5 * logvar) * torch.randn(data.shape, generator=generator)
         label = int(self._read("label", index)) if self.num_classes is not None else None
         return Example(data=data, label=label)
+
+
+def check_origin(spec: LatentsSpec, dataset: Latents, context: BuildContext) -> None:
+    """Compares a cache from elsewhere with what its spec says that it must be made of.
+
+    Raises:
+        DataError: it was made with another autoencoder, or of other images; names both.
+    """
+    where = f"latent cache {str(dataset.directory)!r}"
+    provenance = dataset.index.provenance
+    if spec.autoencoder is not None:
+        wanted = autoencoder_origin(build_autoencoder(spec.autoencoder, context), spec.autoencoder.kind)
+        refuse_other(where, provenance.get("autoencoder"), wanted, "name the autoencoder that made it, or encode anew")
+    if spec.images is not None:
+        wanted = data_origin(spec.images, provenance.get("split", "train"))
+        refuse_other(where, provenance.get("data"), wanted, "encode these images anew")

@@ -9,7 +9,6 @@ from pydantic import Field, PositiveInt
 from diffusability.core.build import BuildContext
 from diffusability.core.data.image_view_spec import ImageViewSpec
 from diffusability.core.specs.components import DatasetSpec, Split
-from diffusability.core.specs.stages import EncodeStageName
 
 if TYPE_CHECKING:
     from diffusability.core.dataset import Dataset
@@ -71,16 +70,3 @@ class ImageFolderSpec(ImageViewSpec):
         from diffusability.core.data.image_folder import ImageFolder
 
         return ImageFolder(self, split)
-
-
-class LatentsSpec(DatasetSpec):
-    """The latents that an earlier encode stage cached."""
-
-    kind: Literal["latents"] = "latents"
-    holds = "latents"
-    stage: EncodeStageName
-
-    def build(self, context: BuildContext, split: Split) -> "Dataset":
-        from diffusability.core.data.latents import Latents
-
-        return Latents(context.stage_directory(self.stage) / "latents")

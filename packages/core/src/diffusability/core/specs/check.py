@@ -1,5 +1,6 @@
 """What can be found wrong with a plan before anything starts, without torch: files, capabilities, shapes, batches."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import attrs
 
 from diffusability.core.build import BuildContext
+from diffusability.core.data.latents_spec import LatentsSpec
 from diffusability.core.errors import Problem, SpecError
 from diffusability.core.specs.base import PluginSpec, SpecPath
 from diffusability.core.specs.components import EvaluatorSpec, RegularizerSpec
@@ -105,6 +107,8 @@ def _train_findings(
         yield from _caught(path, partial(regularizer.check_model, context))
         yield from _caught(path, partial(regularizer.check_engine, stage.engine))
     if spec.evaluate is not None:
+        if isinstance(stage.data, LatentsSpec) and stage.data.path is not None and stage.data.images is None:
+            yield (*here, "evaluate"), "evaluation needs real images, and these latents name no 'images'"
         provided = AUTOENCODER_EVALUATION if objective.trains_on == "images" else DENOISER_EVALUATION
         for index, evaluator in enumerate(spec.evaluate.evaluators):
             yield from _evaluator_findings(evaluator, provided, (*here, "evaluate", "evaluators", index), context)
@@ -223,6 +227,18 @@ def estimate(stage: PlannedStage, num_ranks: int = 1) -> TrainingEstimate:
     if offload.parameters is not None:
         weights = 0
     return TrainingEstimate(num_parameters=count, state_bytes_per_rank=weights + gradients + moments + average)
+
+
+def encoded_bytes_per_sample(stage: PlannedStage) -> int | None:
+    """What an encode stage writes for a sample, or None when the latents' shape is only known once built.
+
+    ``views x 2 x c x t x h x w x 2`` bytes: mean and log variance (which deterministic autoencoders lack) in half
+    precision, of two views with flips.
+    """
+    spec = stage.spec
+    assert isinstance(spec, EncodeStage)
+    shape = context_of(stage).latent_shape
+    return None if shape is None else (2 if spec.flips else 1) * 2 * math.prod(shape) * 2
 
 
 def _listed(names: frozenset[str]) -> str:

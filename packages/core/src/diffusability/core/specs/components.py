@@ -251,6 +251,10 @@ class DatasetSpec(PluginSpec):
         """Shape ``(c, h, w)`` or ``(c, t, h, w)`` of an image example, or None if only known when built."""
         return None
 
+    def latent_shape(self) -> tuple[int, ...] | None:
+        """Shape ``(c, *t, h, w)`` of an example of latents that are there already; None for what a stage will make."""
+        return None
+
     def build(self, context: BuildContext, split: Split) -> "Dataset":
         """Opens one split."""
         raise TypeError(f"{type(self).__name__} must implement build()")

@@ -237,7 +237,8 @@ def context_of(stage: PlannedStage) -> BuildContext:
 def _autoencoder_of(stage: PlannedStage) -> AutoencoderSpec | None:
     """The autoencoder that a stage itself trains or uses, as its spec names it."""
     named: AutoencoderSpec | None = getattr(stage.spec, "autoencoder", None)
-    return named or getattr(getattr(stage.spec, "objective", None), "autoencoder", None)
+    trained = getattr(getattr(stage.spec, "objective", None), "autoencoder", None)
+    return named or trained or getattr(stage.data, "autoencoder", None)
 
 
 def _trained_autoencoder(stage: PlannedStage) -> AutoencoderSpec | None:
@@ -273,5 +274,8 @@ def image_shape(stage: PlannedStage) -> tuple[int, ...] | None:
 
 def latent_shape(stage: PlannedStage) -> tuple[int, ...] | None:
     """Shape of the latents that a stage works on. Raises ValueError when images and autoencoder do not fit."""
+    cached = stage.data.latent_shape()
+    if cached is not None:
+        return cached
     info, shape = autoencoder_info(stage), image_shape(stage)
     return info.latent_shape(shape) if info is not None and shape is not None else None

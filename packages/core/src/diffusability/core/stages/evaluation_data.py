@@ -65,11 +65,14 @@ def views(dataset: Dataset, indices: Sequence[int], batch_size: int, num_workers
     yield from chunk_views(dataset, chunks, num_workers)
 
 
-def chunk_views(dataset: Dataset, chunks: Sequence[Sequence[int]], num_workers: int = 0) -> Iterator[EvaluationData]:
+def chunk_views(
+    dataset: Dataset, chunks: Sequence[Sequence[int]], num_workers: int = 0, pin_memory: bool = False
+) -> Iterator[EvaluationData]:
     """The deterministic views of these groups of examples, one batch for each group."""
     yield from DataLoader(
         _Views(dataset),
         batch_sampler=[list(chunk) for chunk in chunks],
         num_workers=num_workers,
         collate_fn=_collate,
+        pin_memory=pin_memory,
     )

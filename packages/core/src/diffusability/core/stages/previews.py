@@ -17,7 +17,7 @@ from diffusability.core.image_grid import save_rows
 from diffusability.core.objective import Batch, Objective
 from diffusability.core.randomness import BatchRandomness
 from diffusability.core.shapes import Images, Latents
-from diffusability.core.specs.components import Split
+from diffusability.core.specs.components import DatasetSpec
 from diffusability.core.specs.guidance_check import needs_classes, samplers_of
 from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.stages import EncodeStage, TrainStage
@@ -94,12 +94,22 @@ class Previews:
             save_rows(rows, path)
             self.log.show(done, "samples", path)
 
+    def _images(self) -> Dataset:
+        """Real images: what an autoencoder does not train on, or what the latents of a denoiser were made of."""
+        if self._decoder is None:
+            return self.stage.data.build(self.around.context(self.stage), "validation")
+        for used in self.stage.inputs.values():
+            if isinstance(used.spec, EncodeStage):
+                return used.data.build(self.around.context(used), "train")
+        images: DatasetSpec | None = getattr(self.stage.data, "images", None)
+        if images is None:
+            raise SpecError(f"stage {self.stage.name!r} evaluates, and its latents name no 'images' to compare with")
+        return images.build(self.around.context(self.stage), "train")
+
     def _evaluate(self, objective: Objective, spec: InTrainingEvaluationSpec, done: int) -> None:
         context = self.around.context(self.stage)
-        data_stage = self.stage if self._decoder is None else _encode_stage(self.stage)
-        split: Split = "validation" if self._decoder is None else "train"
         source = EvaluationSource(
-            dataset=data_stage.data.build(self.around.context(data_stage), split),
+            dataset=self._images(),
             device=self.around.ranks.device,
             make_autoencoder=lambda: self._evaluated_autoencoder(objective),
             make_generator=lambda: self._generator(objective, spec),
@@ -139,7 +149,3 @@ def refuse_guidance_without_classes(spec: TrainStage, objective: Objective) -> N
 
 def _is_due(done: int, every: int, last: int) -> bool:
     return done % every == 0 or done == last
-
-
-def _encode_stage(stage: PlannedStage) -> PlannedStage:
-    return next(used for used in stage.inputs.values() if isinstance(used.spec, EncodeStage))

@@ -9,13 +9,15 @@ from rich.console import Console
 
 from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.build import BuildContext
+from diffusability.core.data.latent_cache import read_index
+from diffusability.core.data.latent_origin import autoencoder_origin, refuse_other
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import SpecError
 from diffusability.core.sampler import Sampler
 from diffusability.core.saved_models import build_autoencoder
 from diffusability.core.shapes import Images, Latents
-from diffusability.core.specs.components import SamplerSpec
+from diffusability.core.specs.components import AutoencoderSpec, SamplerSpec
 from diffusability.core.specs.plan import PlannedStage, context_of
 from diffusability.core.specs.stages import EncodeStage
 from diffusability.core.stages.run_folder import RunFolder
@@ -56,12 +58,23 @@ class Surroundings:
         return self.frozen(self._encoder_of(stage))
 
     def _encoder_of(self, stage: PlannedStage) -> Autoencoder:
+        """Raises DataError when its weights are no longer those that the latents were made with."""
+        elsewhere: AutoencoderSpec | None = getattr(stage.data, "autoencoder", None)
+        if elsewhere is not None:  # was compared when the latents were opened
+            return build_autoencoder(elsewhere, self.context(stage))
         for used in stage.inputs.values():
             if isinstance(used.spec, EncodeStage):
-                return build_autoencoder(used.spec.autoencoder, self.context(used))
+                autoencoder = build_autoencoder(used.spec.autoencoder, self.context(used))
+                self._refuse_another(autoencoder, used.spec, self.folder.stage(used) / "latents")
+                return autoencoder
         for used in stage.inputs.values():
             return self._encoder_of(used)
         raise SpecError(f"stage {stage.name!r} uses no encoded latents, so there is nothing that decodes its samples")
+
+    def _refuse_another(self, autoencoder: Autoencoder, spec: EncodeStage, cache: Path) -> None:
+        origin = autoencoder_origin(autoencoder, spec.autoencoder.kind)
+        found = read_index(cache).provenance.get("autoencoder")
+        refuse_other(f"latent cache {str(cache)!r}", found, origin, f"remove {str(cache.parent)!r} to encode anew")
 
     def frozen(self, autoencoder: Autoencoder) -> Autoencoder:
         """An autoencoder for inference on this rank's device, in float32."""

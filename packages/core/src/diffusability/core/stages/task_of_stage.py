@@ -6,11 +6,14 @@ import attrs
 import torch
 
 from diffusability.core.build import BuildContext
+from diffusability.core.data.latent_origin import normalizer_origin
 from diffusability.core.dataset import Dataset, UnreadableExample
 from diffusability.core.engine.task import TrainTask
-from diffusability.core.errors import Problem, SpecError
+from diffusability.core.errors import DataError, Problem, SpecError
+from diffusability.core.normalizer import LatentNormalizer
 from diffusability.core.objective import Objective
 from diffusability.core.seeds import derived_seed
+from diffusability.core.specs.components import DenoiserSpec
 from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.stages import TrainStage
 from diffusability.core.stages.surroundings import autocast_dtype
@@ -23,6 +26,7 @@ def build_task(stage: PlannedStage, context: BuildContext, dataset: Dataset) -> 
     torch.manual_seed(derived_seed(stage.seed, "initialisation"))
     objective = spec.objective.build(context)
     if dataset.normalizer is not None:
+        _refuse_another_normalizer(stage, context, objective, dataset.normalizer)
         objective.use_normalizer(dataset.normalizer)
     context = _with_facts(context, objective, dataset)
     regularizers = {}
@@ -45,3 +49,18 @@ def _with_facts(context: BuildContext, objective: Objective, dataset: Dataset) -
         image_shape = image_shape or tuple(dataset[0].data.shape)
         latent_shape = latent_shape or info.latent_shape(image_shape)
     return attrs.evolve(context, autoencoder=info, image_shape=image_shape, latent_shape=latent_shape)
+
+
+def _refuse_another_normalizer(
+    stage: PlannedStage, context: BuildContext, objective: Objective, normalizer: LatentNormalizer
+) -> None:
+    """Raises DataError when a denoiser that was trained before would see latents scaled in another way than then."""
+    denoiser: DenoiserSpec | None = getattr(getattr(stage.spec, "objective", None), "denoiser", None)
+    if denoiser is None or denoiser.trained_in(context) is None or getattr(stage.data, "new_normalizer", False):
+        return
+    before = normalizer_origin(objective.diffusion_model().normalizer)
+    if before.digest != normalizer_origin(normalizer).digest:
+        raise DataError(
+            f"the denoiser was trained on latents with {before}, and these come with {normalizer_origin(normalizer)};"
+            " encode with the same normalisation, or set data.new_normalizer: true"
+        )

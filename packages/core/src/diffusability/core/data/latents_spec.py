@@ -1,0 +1,62 @@
+"""The spec of cached latents. Free of torch."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from diffusability.core.build import BuildContext
+from diffusability.core.specs.base import StageReference
+from diffusability.core.specs.components import AnyAutoencoder, AnyDataset, DatasetSpec, Split
+
+if TYPE_CHECKING:
+    from diffusability.core.dataset import Dataset
+
+
+class LatentsSpec(DatasetSpec):
+    """The latents that an earlier encode stage cached, or those in a folder."""
+
+    kind: Literal["latents"] = "latents"
+    holds = "latents"
+    stage: Annotated[str | None, StageReference(("encode",))] = Field(
+        None, description="an earlier stage of kind encode"
+    )
+    path: Path | None = Field(None, description="instead of a stage: a folder `latents` that another run wrote")
+    autoencoder: AnyAutoencoder | None = Field(
+        None, description="with path: the autoencoder that must have made it, which decodes samples"
+    )
+    images: AnyDataset | None = Field(None, description="with path: the images and the transform it must be made of")
+    new_normalizer: bool = Field(
+        False, description="let a denoiser that was trained with another normaliser go on with that of these latents"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "LatentsSpec":
+        if (self.stage is None) == (self.path is None):
+            raise ValueError("give exactly one of 'stage' and 'path'")
+        if self.path is not None and self.autoencoder is None:
+            raise ValueError("with 'path', name the 'autoencoder' that made these latents")
+        if self.stage is not None and (self.autoencoder is not None or self.images is not None):
+            raise ValueError("a stage knows its autoencoder and its images; leave 'autoencoder' and 'images' out")
+        return self
+
+    def check_inputs(self) -> None:
+        if self.path is not None and not (self.path / "cache.json").is_file():
+            raise ValueError(f"path {str(self.path)!r} holds no latent cache: cache.json is missing")
+
+    def latent_shape(self) -> tuple[int, ...] | None:
+        if self.path is None or not (self.path / "cache.json").is_file():
+            return None
+        content = json.loads((self.path / "cache.json").read_text())
+        return tuple(content["shape"])
+
+    def build(self, context: BuildContext, split: Split) -> "Dataset":
+        from diffusability.core.data.latents import Latents, check_origin
+
+        if self.path is None:
+            assert self.stage is not None
+            return Latents(context.stage_directory(self.stage) / "latents")
+        dataset = Latents(self.path)
+        check_origin(self, dataset, context)
+        return dataset

@@ -1,0 +1,66 @@
+"""Rows of safetensors files, read one at a time."""
+
+import json
+import math
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusability.core.errors import DataError
+
+_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "I64": torch.int64}
+
+
+class ShardReader:
+    """The rows of one shard by ``pread``: nothing but the rows that are asked for is ever in memory.
+
+    (A memory map would count all pages that were ever touched as this process's.)
+
+    Raises:
+        DataError: the file is missing or cut short, or no safetensors file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = os.open(path, os.O_RDONLY)
+            size = os.fstat(self._file).st_size
+            (length,) = struct.unpack("<Q", os.pread(self._file, 8, 0))
+            header = json.loads(os.pread(self._file, min(length, size), 8))
+        except (OSError, struct.error, ValueError) as error:
+            raise DataError(f"latent shard {str(path)!r} cannot be read: {error}") from None
+        self.metadata: dict[str, str] = header.pop("__metadata__", {})
+        self.tensors: dict[str, Any] = header
+        self._start = 8 + length
+        end = self._start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        if end > size:
+            raise DataError(f"latent shard {str(path)!r} cannot be read: it has {size} bytes of {end}")
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            os.close(self._file)
+
+    @property
+    def num_rows(self) -> int:
+        """Examples in the shard."""
+        return int(self.tensors["mean"]["shape"][0])
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one row of a tensor."""
+        return tuple(self.tensors[name]["shape"][1:])
+
+    def row(self, name: str, index: int) -> Tensor:
+        """A copy of one row."""
+        entry = self.tensors[name]
+        dtype = _DTYPES[entry["dtype"]]
+        shape: Sequence[int] = entry["shape"][1:]
+        num_bytes = math.prod(shape) * dtype.itemsize
+        content = os.pread(self._file, num_bytes, self._start + entry["data_offsets"][0] + index * num_bytes)
+        if len(content) != num_bytes:
+            raise DataError(f"latent shard {str(self.path)!r} is cut short: row {index} of {name!r} is missing")
+        return torch.frombuffer(bytearray(content), dtype=dtype).view(tuple(shape))
