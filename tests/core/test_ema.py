@@ -1,51 +1,87 @@
+"""Averages of weights, against sums over the recorded weights, and files of them."""
+
 import pytest
 import torch
 
 from diffusability.core.engine.distributed import Ranks
-from diffusability.core.engine.ema import ExponentialMovingAverage
+from diffusability.core.engine.ema import ExponentialMovingAverage, PowerFunctionAverage, update_all
 from diffusability.core.engine.sharded_weights import local_part
+from diffusability.core.errors import CheckpointError
+from diffusability.core.power_function import gamma_of
+
+ALONE = Ranks(rank=0, size=1, device=torch.device("cpu"))
 
 
-def test_average_is_the_closed_form_sum():
-    """a_n = d^n w_0 + (1 - d) sum d^(n-k) w_k with d = 2^(-1/half_life)."""
-    module = torch.nn.Linear(3, 2)
-    ema = ExponentialMovingAverage(module, half_life_steps=5)
-    decay = 0.5 ** (1 / 5)
-    expected = module.weight.detach().double()
-    for _ in range(12):
+def recorded_walk(module, averages, steps):
+    """Moves the weights at random; the weights before the first step and after each."""
+    generator = torch.Generator().manual_seed(0)
+    weights = [module.weight.detach().double().clone()]
+    for _ in range(steps):
         with torch.no_grad():
-            module.weight.add_(torch.randn_like(module.weight))
-        ema.update(module)
-        expected = decay * expected + (1 - decay) * module.weight.detach().double()
-    torch.testing.assert_close(ema.averages["weight"].double(), expected, rtol=1e-5, atol=1e-6)
+            module.weight.add_(torch.randn(module.weight.shape, generator=generator))
+        update_all(averages)
+        weights.append(module.weight.detach().double().clone())
+    return weights
+
+
+def test_averages_are_the_closed_form_sums():
+    """Exponential: d^n w_0 + (1 - d) sum d^(n-k) w_k with d = 2^(-1/half_life), two at once. Power function: each
+    weight of step k counts k^(g+1) - (k-1)^(g+1), over n^(g+1)."""
+    module = torch.nn.Linear(3, 2)
+    half_lives, widths = (5, 0.5), (0.05, 0.1)
+    averages = [
+        *(ExponentialMovingAverage(module, ALONE, steps) for steps in half_lives),
+        *(PowerFunctionAverage(module, ALONE, width) for width in widths),
+    ]
+    walk = recorded_walk(module, averages, 40)
+    for half_life, average in zip(half_lives, averages, strict=False):
+        decay = 0.5 ** (1 / half_life)
+        expected = decay**40 * walk[0] + (1 - decay) * sum(decay ** (40 - k) * walk[k] for k in range(1, 41))
+        torch.testing.assert_close(average.averages["weight"].double(), expected, rtol=1e-5, atol=1e-6)
+    for width, average in zip(widths, averages[2:], strict=True):
+        power = gamma_of(width) + 1
+        expected = sum((k**power - (k - 1) ** power) * walk[k] for k in range(1, 41)) / 40**power
+        torch.testing.assert_close(average.averages["weight"].double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_half_life_means_what_it_says():
     """After a jump from 0 to 1, the average is one half at the half-life."""
     module = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(module.weight)
-    ema = ExponentialMovingAverage(module, half_life_steps=7)
+    ema = ExponentialMovingAverage(module, ALONE, half_life_steps=7)
     torch.nn.init.ones_(module.weight)
     for _ in range(7):
-        ema.update(module)
+        update_all([ema])
     torch.testing.assert_close(ema.averages["weight"], torch.full((1, 1), 0.5))
 
 
-def test_loaded_averages_are_the_gathered_ones():
-    """Out through one object and into another, bit for bit; the module itself is untouched."""
+def test_frozen_parameters_are_not_averaged():
+    """Only what trains takes memory and files."""
     module = torch.nn.Linear(3, 2)
-    ema = ExponentialMovingAverage(module, half_life_steps=1)
-    with torch.no_grad():
-        module.weight.add_(1)
-    weight = module.weight.detach().clone()
-    ema.update(module)
-    ranks = Ranks(rank=0, size=1, device=torch.device("cpu"))
-    whole = ema.gathered(module, ranks)
-    other = ExponentialMovingAverage(module, half_life_steps=1)
-    other.load(module, whole, ranks)
-    assert torch.equal(other.averages["weight"], ema.averages["weight"])
-    assert torch.equal(module.weight, weight)
-    assert not torch.equal(whole["weight"], weight)
+    module.bias.requires_grad_(False)
+    assert set(ExponentialMovingAverage(module, ALONE, 1).averages) == {"weight"}
+
+
+def test_a_saved_average_goes_on_as_if_never_saved(tmp_path):
+    """Out through one object and into another, bit for bit, also after further updates: the number of updates, on
+    which a power-function average depends, is saved too."""
+    module = torch.nn.Linear(3, 2)
+    average = PowerFunctionAverage(module, ALONE, 0.1)
+    recorded_walk(module, [average], 5)
+    average.write(tmp_path)
+    other = PowerFunctionAverage(module, ALONE, 0.1)
+    other.read(tmp_path)
+    recorded_walk(module, [average, other], 3)
+    assert other.num_updates == 8
+    assert torch.equal(other.averages["weight"], average.averages["weight"])
+    assert not torch.equal(average.averages["weight"], module.weight)
+
+
+def test_an_average_of_another_model_is_refused(tmp_path):
+    """A parameter that the file lacks is named."""
+    ExponentialMovingAverage(torch.nn.Linear(3, 2, bias=False), ALONE, 1).write(tmp_path)
+    with pytest.raises(CheckpointError, match="no average of 'bias'"):
+        ExponentialMovingAverage(torch.nn.Linear(3, 2), ALONE, 1).read(tmp_path)
 
 
 @pytest.mark.parametrize(("shape", "size"), [((3, 5), 2), ((7,), 4), ((2, 2), 8)])

@@ -200,6 +200,23 @@ def correlate(
     show_correlation(run_folders, target, to)
 
 
+@app.command()
+def ema(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run, such as runs/quickstart")],
+    sigma_rel: Annotated[float, typer.Option("--sigma-rel", help="width of the average, as a share of the training")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="a new folder for the model")],
+    stage: Annotated[
+        str | None, typer.Option("--stage", metavar="STAGE", help="a stage that trained with ema.power_function")
+    ] = None,
+    variant: Annotated[str | None, typer.Option("--variant", help="the variant")] = None,
+    step: Annotated[int | None, typer.Option("--step", help="as of this step; default: the last")] = None,
+) -> None:
+    """Write a trained model with a weight average whose length is chosen now, after training."""
+    from diffusability.core.cli.ema_command import write_averaged_model
+
+    write_averaged_model(run_folder, stage, sigma_rel, to, variant, step)
+
+
 @app.command(name="plugins")
 def list_plugins(
     group: Annotated[str | None, typer.Argument(metavar="[KIND]", help=f"one of: {', '.join(plugins.GROUPS)}")] = None,

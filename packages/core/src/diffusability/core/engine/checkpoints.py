@@ -5,15 +5,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.engine.engine_state import load_engine, save_engine
@@ -21,7 +20,7 @@ from diffusability.core.errors import CheckpointError
 
 MANIFEST = "manifest.json"
 #: Of the files in a checkpoint. Another one was written by other code, and is not continued.
-_FORMAT = 2
+_FORMAT = 3
 _NAME = re.compile(r"step-(\d{8})")
 
 
@@ -42,7 +41,19 @@ class Restored:
 
     step: int
     state: dict[str, Any]
-    averages: dict[str, Tensor] | None
+
+
+class CheckpointPart(Protocol):
+    """Something beside the engine that a checkpoint keeps, in a folder of its own.
+
+    Each method is called on all ranks; one that takes all ranks together does so before it writes, which may fail.
+    """
+
+    def write(self, folder: Path) -> None:
+        """Writes it into an existing, empty folder."""
+
+    def read(self, folder: Path) -> None:
+        """Takes over what was written, by any number of ranks."""
 
 
 class Checkpoints:
@@ -68,7 +79,7 @@ class Checkpoints:
         """Folder of the checkpoint after that many optimizer steps."""
         return self.directory / f"step-{step:08d}"
 
-    def save(self, engine: Any, step: int, state: dict[str, Any], averages: dict[str, Tensor] | None) -> None:
+    def save(self, engine: Any, step: int, state: dict[str, Any], parts: Mapping[str, CheckpointPart]) -> None:
         """Writes a checkpoint from all ranks; older ones beyond ``keep`` are removed afterwards.
 
         Raises:
@@ -81,23 +92,29 @@ class Checkpoints:
         layout = Layout(num_ranks=self.ranks.size, zero_stage=engine.zero_optimization_stage())
         if self.ranks.is_main:
             shutil.rmtree(working, ignore_errors=True)
-            working.mkdir(parents=True)
+            for name in ("", *parts):
+                (working / name).mkdir(parents=True)
         self.ranks.barrier()
 
         def write() -> None:
             save_engine(engine, working, self.ranks)
             torch.save(state, working / _state_file(self.ranks.rank))
-            if averages is not None and self.ranks.is_main:
-                save_file(averages, working / "ema.safetensors")
 
         def publish() -> None:
             _write_manifest(working, layout)
             os.replace(working, final)
 
-        failure = _failure_of(write)
-        if not self.ranks.any(failure is not None):
+        steps = [write, *(partial(part.write, working / name) for name, part in parts.items())]
+        failure, failed = None, False
+        for one in steps:  # a rank that fails must not leave the others waiting in the next
+            failure = _failure_of(one)
+            failed = self.ranks.any(failure is not None)
+            if failed:
+                break
+        if not failed:
             failure = _failure_of(publish) if self.ranks.is_main else None
-        if self.ranks.any(failure is not None):
+            failed = self.ranks.any(failure is not None)
+        if failed:
             if self.ranks.is_main:
                 shutil.rmtree(working, ignore_errors=True)
             raise CheckpointError(_save_failure(final, failure)) from failure
@@ -130,21 +147,23 @@ class Checkpoints:
         manifest = _manifest(self.path(step))
         return Layout(num_ranks=manifest["num_ranks"], zero_stage=manifest["zero_stage"])
 
-    def restore(self, engine: Any, step: int) -> Restored:
-        """Loads a whole checkpoint into the engine, on any number of ranks and at any ZeRO stage.
+    def restore(self, engine: Any, step: int, parts: Mapping[str, CheckpointPart]) -> Restored:
+        """Loads a whole checkpoint into the engine and the parts, on any number of ranks and at any ZeRO stage.
 
         Raises:
-            CheckpointError: it lacks a parameter of the engine's module.
+            CheckpointError: it lacks a part, or a parameter of the engine's module.
         """
         path = self.path(step)
         load_engine(engine, path, self.ranks)
         own = path / _state_file(self.ranks.rank)
         is_mine = self.written_by(step).num_ranks == self.ranks.size
         state = torch.load(own if is_mine else path / _state_file(0), weights_only=True)
-        averages_file = path / "ema.safetensors"
-        averages = load_file(averages_file, device=str(self.ranks.device)) if averages_file.is_file() else None
+        for name, part in parts.items():
+            if not (path / name).is_dir():
+                raise CheckpointError(f"checkpoint {str(path)!r} lacks {name!r}")
+            part.read(path / name)
         self.ranks.barrier()
-        return Restored(step=step, state=state, averages=averages)
+        return Restored(step=step, state=state)
 
 
 def _state_file(rank: int) -> str:

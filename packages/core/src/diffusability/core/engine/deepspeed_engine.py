@@ -60,8 +60,11 @@ def _precision_config(engine: EngineSpec) -> dict[str, Any]:
     """Of rounded weights; autocast is the task's own. Gradients of micro batches are summed in float32."""
     if engine.precision not in ROUNDED_WEIGHTS:
         return {}
-    key = "fp16" if engine.precision == "fp16" else "bf16"
-    return {key: {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+    if engine.precision == "fp16":
+        own: dict[str, Any] = {"fp16": {"enabled": True}}
+    else:  # of bf16 gradients DeepSpeed does not look for those that are not finite unless told to
+        own = {"bf16": {"enabled": True, "check_grad_overflow": True}}
+    return {**own, "data_types": {"grad_accum_dtype": "fp32"}}
 
 
 def _merged(further: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,19 +28,18 @@ def local_values(module: nn.Module, names: Collection[str] | None = None) -> dic
     Rounded weights that train are represented by their float32 masters.
     """
     return {
-        name: _local_value(parameter).detach()
-        for name, parameter in module.named_parameters()
-        if names is None or name in names
+        name: local_value(parameter) for name, parameter in module.named_parameters() if names is None or name in names
     }
 
 
-def _local_value(parameter: nn.Parameter) -> Tensor:
+def local_value(parameter: nn.Parameter) -> Tensor:
+    """What this rank holds of one parameter, as in ``local_values``."""
     if is_sharded(parameter):
-        return _local_shard(parameter)
+        return _local_shard(parameter).detach()
     if _has_pieces_of_master(parameter):
         mapping = parameter._hp_mapping  # type: ignore[attr-defined]
-        return torch.empty(0, device=parameter.device) if mapping is None else mapping.hp_fragment
-    return parameter
+        return torch.empty(0, device=parameter.device) if mapping is None else mapping.hp_fragment.detach()
+    return parameter.detach()
 
 
 def _local_shard(parameter: nn.Parameter) -> Tensor:

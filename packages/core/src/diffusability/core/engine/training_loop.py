@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -10,10 +10,10 @@ import torch
 
 from diffusability.core.dataset import Dataset
 from diffusability.core.engine.batches import BatchPlan, LoadedBatch, batches, moved
-from diffusability.core.engine.checkpoints import Checkpoints
+from diffusability.core.engine.checkpoints import CheckpointPart, Checkpoints
 from diffusability.core.engine.deepspeed_engine import clip_gradients, micro_batch_size, sharded_gradient_norm
 from diffusability.core.engine.distributed import Ranks
-from diffusability.core.engine.ema import ExponentialMovingAverage
+from diffusability.core.engine.ema import WeightAverage, update_all
 from diffusability.core.engine.learning_rate import learning_rate_factor
 from diffusability.core.engine.metrics_log import MetricsLog, RunningMeans
 from diffusability.core.engine.numerical_guard import NumericalGuard
@@ -41,9 +41,10 @@ class TrainingLoop:
         dataset: what to train on.
         num_workers: loading processes.
         ranks: this process among the others.
-        ema: average of the weights, if one is kept.
+        averages: averages of the weights, if any are kept.
         guard: keeps out what is not finite.
         checkpoints: where to save.
+        parts: what a checkpoint keeps beside the engine, by name.
         log: the metrics file, and the trackers.
         stop: whether the run was asked to stop.
         on_unreadable: told of files that could not be read; returns how many there are by now.
@@ -57,9 +58,10 @@ class TrainingLoop:
     dataset: Dataset
     num_workers: int
     ranks: Ranks
-    ema: ExponentialMovingAverage | None
+    averages: Sequence[WeightAverage]
     guard: NumericalGuard
     checkpoints: Checkpoints
+    parts: Mapping[str, CheckpointPart]
     log: MetricsLog
     stop: StopRequest
     on_unreadable: Callable[[Sequence[str]], int]
@@ -130,8 +132,7 @@ class TrainingLoop:
             self.means.add(values)
         if norm is not None:
             self.means.add({"grad_norm": norm})
-        if self.ema is not None:
-            self.ema.update(self.engine.module)
+        update_all(self.averages)
 
     def _after(self, done: int, progress: StageProgress) -> None:
         """Everything that follows a step: the log, the hooks, the checkpoint, and stopping."""
@@ -157,8 +158,7 @@ class TrainingLoop:
     def save(self, done: int) -> None:
         """Writes a checkpoint after ``done`` steps."""
         state = {"means": self.means.sums, "guard": self.guard.state()}
-        averages = self.ema.gathered(self.engine.module, self.ranks) if self.ema is not None else None
-        self.checkpoints.save(self.engine, done, state, averages)
+        self.checkpoints.save(self.engine, done, state, self.parts)
 
     def _log(self, done: int, progress: StageProgress) -> None:
         parts = self.ranks.gathered((self.means, peak_memory_bytes(self.ranks.device)))

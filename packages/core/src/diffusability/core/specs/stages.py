@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
 
 from diffusability.core.errors import PluginError, nearest
+from diffusability.core.specs.averaging import EMASpec
 from diffusability.core.specs.base import Incidental, KindedSpec, StageReference
 from diffusability.core.specs.components import (
     AnyAutoencoder,
@@ -20,7 +21,6 @@ from diffusability.core.specs.components import (
 from diffusability.core.specs.engine import EngineSpec
 from diffusability.core.specs.training import (
     CheckpointSpec,
-    EMASpec,
     InTrainingEvaluationSpec,
     LearningRateSpec,
     OptimizerSpec,

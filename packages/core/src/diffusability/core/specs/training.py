@@ -26,12 +26,6 @@ class LearningRateSpec(Spec):
     final_share: float = Field(0.0, ge=0, le=1)
 
 
-class EMASpec(Spec):
-    """Exponential moving average of the weights; it is what later stages get."""
-
-    half_life_steps: PositiveFloat
-
-
 class CheckpointSpec(Spec):
     """When training saves itself, and how many checkpoints stay."""
 

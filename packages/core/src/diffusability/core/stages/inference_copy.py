@@ -1,6 +1,6 @@
 """A copy of what is trained, for looking at it and saving it without touching the engine."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import attrs
@@ -10,7 +10,7 @@ from torch import Tensor
 from diffusability.core.build import BuildContext
 from diffusability.core.dataset import Dataset
 from diffusability.core.engine.distributed import Ranks
-from diffusability.core.engine.ema import ExponentialMovingAverage
+from diffusability.core.engine.ema import WeightAverage
 from diffusability.core.engine.engine_state import persistent_buffers
 from diffusability.core.engine.sharded_weights import gathered, local_values
 from diffusability.core.engine.task import TrainTask
@@ -31,7 +31,7 @@ class InferenceCopy:
         context: what the task was built with.
         dataset: what it trains on.
         task: the module in training.
-        ema: the averages, if they are kept.
+        averages: the averages that are kept; the first one is what is looked at.
         ranks: this process among the others.
     """
 
@@ -39,22 +39,25 @@ class InferenceCopy:
     context: BuildContext
     dataset: Dataset
     task: TrainTask
-    ema: ExponentialMovingAverage | None
+    averages: Sequence[WeightAverage]
     ranks: Ranks
 
     @cached_property
     def _copy(self) -> TrainTask:
         return build_task(self.stage, self.context, self.dataset).to(self.ranks.device).eval().requires_grad_(False)
 
-    def refreshed(self) -> Objective | None:
+    def refreshed(self, average: WeightAverage | None = None) -> Objective | None:
         """The copy with the present weights, in eval mode, on the first rank; None on the others.
 
-        All ranks must call it.
+        All ranks must call it. The weights are those of ``average``, by default of the first average, where there is
+        one.
         """
-        if self.ema is not None:
-            weights = self.ema.gathered(self.task, self.ranks)
-        else:
-            weights = gathered(self.task, local_values(self.task), self.ranks)
+        average = average or next(iter(self.averages), None)
+        averaged = set(average.averages) if average is not None else set()
+        others = {name for name, _ in self.task.named_parameters()} - averaged
+        weights = gathered(self.task, local_values(self.task, others), self.ranks)
+        if average is not None:
+            weights |= average.gathered()
         if not self.ranks.is_main:
             return None
         return self._filled(weights)

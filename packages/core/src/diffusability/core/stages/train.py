@@ -4,15 +4,16 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 
 from diffusability.core.build import BuildContext
 from diffusability.core.dataset import Dataset
-from diffusability.core.engine.checkpoints import Checkpoints, Layout, Restored
+from diffusability.core.engine.average_snapshots import FOLDER, SnapshotWriter
+from diffusability.core.engine.checkpoints import CheckpointPart, Checkpoints, Layout, Restored
 from diffusability.core.engine.deepspeed_engine import initialize
-from diffusability.core.engine.ema import ExponentialMovingAverage
+from diffusability.core.engine.distributed import Ranks
+from diffusability.core.engine.ema import PowerFunctionAverage, WeightAverage, weight_averages
 from diffusability.core.engine.metrics_log import MetricsLog, RunningMeans
 from diffusability.core.engine.numerical_guard import NumericalGuard
 from diffusability.core.engine.step_trace import StepTrace
@@ -54,19 +55,25 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Non
     for sentence in skipped:
         around.console.print(f"[yellow]{sentence}[/yellow]", highlight=False)
     engine = initialize(task, spec, stage.engine, around.ranks)
-    ema = ExponentialMovingAverage(task, spec.ema.half_life_steps) if spec.ema is not None else None
+    averages = weight_averages(spec.ema, task, around.ranks)
+    parts: dict[str, CheckpointPart] = {average.label: average for average in averages}
+    snapshots = _snapshots(spec, averages, directory, around.ranks)
     guard = NumericalGuard(folder=directory / "nonfinite", ranks=around.ranks, max_skipped=spec.max_skipped)
     trackers = [tracker.build(context) for tracker in spec.trackers] if around.ranks.is_main else []
     log = MetricsLog(directory / "metrics.jsonl", trackers)
     first_step, means = 0, RunningMeans()
     if newest is not None:
-        restored = checkpoints.restore(engine, newest)
+        restored = checkpoints.restore(engine, newest, parts)
         guard.load(restored.state["guard"])
-        first_step, means = _resume(stage, around, engine, ema, restored, checkpoints.written_by(newest))
+        first_step, means = _resume(stage, around, restored, checkpoints.written_by(newest))
     if around.ranks.is_main:
         log.cut_after(first_step)
+        for snapshot in snapshots:
+            snapshot.forget_after(first_step)
     unreadable = UnreadableFiles(directory, dataset, around.console)
-    shown = InferenceCopy(stage=stage, context=context, dataset=dataset, task=task, ema=ema, ranks=around.ranks)
+    shown = InferenceCopy(
+        stage=stage, context=context, dataset=dataset, task=task, averages=averages, ranks=around.ranks
+    )
     previews = Previews(stage=stage, around=around, shown=shown, dataset=dataset, log=log, directory=directory)
     for tracker in trackers:
         tracker.start(stage.name, directory, stage.resolved())
@@ -84,36 +91,46 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Non
         dataset=dataset,
         num_workers=stage.data.num_workers,
         ranks=around.ranks,
-        ema=ema,
+        averages=averages,
         guard=guard,
         checkpoints=checkpoints,
+        parts=parts,
         log=log,
         stop=around.stop,
         on_unreadable=on_unreadable,
-        hooks=[trace, previews],
+        hooks=[trace, *snapshots, previews],
         means=means,
     )
     try:
         with trace, StageProgress(around.console, stage.name, spec.steps, first_step) as progress:
             loop.run(first_step, progress)
         _save_model(shown, directory / "model", around)
+        for average in averages[1:]:
+            _save_model(shown, directory / f"model-{average.label}", around, average)
     finally:
         for tracker in trackers:
             tracker.finish()
         engine.destroy()
 
 
-def _resume(
-    stage: PlannedStage,
-    around: Surroundings,
-    engine: Any,
-    ema: ExponentialMovingAverage | None,
-    restored: Restored,
-    wrote: Layout,
-) -> tuple[int, RunningMeans]:
+def _snapshots(
+    spec: TrainStage, averages: Sequence[WeightAverage], directory: Path, ranks: Ranks
+) -> list[SnapshotWriter]:
+    if spec.ema is None or spec.ema.power_function is None:
+        return []
+    writer = SnapshotWriter(
+        folder=directory / FOLDER,
+        averages=[average for average in averages if isinstance(average, PowerFunctionAverage)],
+        ranks=ranks,
+        every=spec.ema.power_function.snapshot_every,
+        last_step=spec.steps,
+        dtype=spec.ema.power_function.snapshot_dtype,
+    )
+    return [writer]
+
+
+def _resume(stage: PlannedStage, around: Surroundings, restored: Restored, wrote: Layout) -> tuple[int, RunningMeans]:
     """The step to go on from and the running means that the log had then."""
-    if ema is not None and restored.averages is not None:
-        ema.load(engine.module, restored.averages, around.ranks)
     now = Layout(num_ranks=around.ranks.size, zero_stage=stage.engine.zero_stage)
     how = "" if wrote == now else f", written by {wrote}, converted for {now}"
     around.console.print(f"  {stage.name}: resumes after step {restored.step}{how}", highlight=False)
@@ -121,9 +138,11 @@ def _resume(
     return restored.step, RunningMeans(state)
 
 
-def _save_model(shown: InferenceCopy, directory: Path, around: Surroundings) -> None:
+def _save_model(
+    shown: InferenceCopy, directory: Path, around: Surroundings, average: WeightAverage | None = None
+) -> None:
     """Writes the averaged weights where there are any, so that the folder appears whole or not at all."""
-    objective = shown.refreshed()
+    objective = shown.refreshed(average)
     if objective is not None:
         partial = directory.with_name(".model-writing")
         shutil.rmtree(partial, ignore_errors=True)
