@@ -69,7 +69,7 @@ def tracked(weights, gamma):
 def test_widths_chosen_afterwards_are_near_those_tracked(sigma_rel, largest_error):
     """A random walk that drifts, 4,096 steps of which 32 pairs of snapshots are kept: the error of what is made from
     them relative to how far the tracked average is from the last weights; a stored width comes back as it was."""
-    walk = np.random.default_rng(0).normal(size=(4096, 16)).cumsum(0) / 64 + np.linspace(0, 3, 4096)[:, None]
+    walk = np.random.default_rng(0).normal(size=(4096, 16)).cumsum(0) / 64 + np.linspace(100, 103, 4096)[:, None]
     stored = {width: tracked(walk, gamma_of(width)) for width in (0.05, 0.10)}
     times = [128 * number for number in range(1, 33)]
     snapshots = [(time, gamma_of(width), stored[width][time - 1]) for time in times for width in stored]
@@ -78,5 +78,5 @@ def test_widths_chosen_afterwards_are_near_those_tracked(sigma_rel, largest_erro
     )
     made = sum(share * value for share, (_, _, value) in zip(coefficients, snapshots, strict=True))
     wanted = tracked(walk, gamma_of(sigma_rel))[-1]
-    assert coefficients.sum() == pytest.approx(1, abs=1e-3)
+    assert coefficients.sum() == pytest.approx(1, abs=1e-9)
     assert np.linalg.norm(made - wanted) <= largest_error * np.linalg.norm(wanted - walk[-1])

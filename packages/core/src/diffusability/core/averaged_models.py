@@ -1,5 +1,6 @@
 """Models with averaged weights of a width that is chosen after training."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from diffusability.core.engine.average_snapshots import FOLDER, Synthesis, synthesis
 from diffusability.core.errors import CheckpointError
+from diffusability.core.sampling import AUTOENCODER
 from diffusability.core.saved_models import CONFIG, WEIGHTS
 
 
@@ -37,13 +39,24 @@ def synthesize_model(stage_folder: Path, sigma_rel: float, to: Path, step: int |
     averaged = _renamed(made.weights(), saved)
     if averaged.keys() == set():
         raise CheckpointError(f"the snapshots in {str(stage_folder / FOLDER)!r} hold no weight of {str(model)!r}")
+    to.parent.mkdir(parents=True, exist_ok=True)
     partial = to.with_name(f".{to.name}-writing")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(model, partial, ignore=shutil.ignore_patterns(WEIGHTS))
     save_file({name: averaged.get(name, value).contiguous() for name, value in saved.items()}, partial / WEIGHTS)
+    _point_to_the_same_decoder(partial / CONFIG, model, to)
     shutil.rmtree(to, ignore_errors=True)
     os.replace(partial, to)
     return made
+
+
+def _point_to_the_same_decoder(config_file: Path, model: Path, to: Path) -> None:
+    """A denoiser names the autoencoder of its latents by a path relative to its own folder, which is another now."""
+    config = json.loads(config_file.read_text())
+    decoder = config.get(AUTOENCODER)
+    if isinstance(decoder, dict) and decoder.get("kind") == "saved":
+        decoder["path"] = os.path.relpath((model / decoder["path"]).resolve(), to.resolve())
+        config_file.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _renamed(averaged: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -65,6 +65,9 @@ def reconstruction_coefficients(
 ) -> Float[np.ndarray, " snapshots"]:
     """How to sum averages of known profiles for the one of another profile, in the least squares sense (appendix C).
 
+    Every profile integrates to 1, so the coefficients are held to a sum of 1, which the paper leaves to the fit: with
+    few snapshots it misses it by a thousandth, and weights are far larger than what they change by.
+
     Args:
         times: the update after which each stored average was taken.
         gammas: its exponent.
@@ -76,6 +79,8 @@ def reconstruction_coefficients(
     wanted = inner_products(known_times, known_gammas, np.array([time], np.float64), np.array([gamma], np.float64))
     # Neighbouring snapshots are nearly parallel: least squares stays bounded where solving would not.
     scale = 1 / np.sqrt(np.diag(gram))
-    solution, *_ = np.linalg.lstsq(gram * scale[:, None] * scale[None, :], wanted[:, 0] * scale, rcond=1e-13)
-    coefficients: Float[np.ndarray, " snapshots"] = solution * scale
+    right = np.stack([wanted[:, 0], np.ones_like(scale)], axis=1) * scale[:, None]
+    solutions, *_ = np.linalg.lstsq(gram * scale[:, None] * scale[None, :], right, rcond=1e-13)
+    free, direction = (solutions * scale[:, None]).T
+    coefficients: Float[np.ndarray, " snapshots"] = free + direction * (1 - free.sum()) / direction.sum()
     return coefficients

@@ -1,6 +1,8 @@
 """Batches whose content depends on the seed and the step alone, not on the number of ranks or workers."""
 
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import attrs
 import torch
@@ -152,6 +154,22 @@ def batches(
         pin_memory=pin_memory,
         persistent_workers=False,
     )
+
+
+@contextmanager
+def naming_dead_workers() -> Iterator[None]:
+    """Turns the death of a loading process into a DataError. It may surface anywhere, as torch learns by a signal."""
+    try:
+        yield
+    except RuntimeError as error:
+        match = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(.*)", str(error))
+        if match is None:
+            raise
+        how = match[2].strip(" .") or "exited unexpectedly"
+        raise DataError(
+            f"a data loading process (pid {match[1]}) died: it {how}; often memory has run out, then a smaller"
+            " data.num_workers helps; the same command resumes from the last checkpoint"
+        ) from error
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import attrs
 import torch
@@ -43,6 +43,7 @@ class Restored:
     state: dict[str, Any]
 
 
+@runtime_checkable
 class CheckpointPart(Protocol):
     """Something beside the engine that a checkpoint keeps, in a folder of its own.
 
@@ -104,7 +105,10 @@ class Checkpoints:
             _write_manifest(working, layout)
             os.replace(working, final)
 
-        steps = [write, *(partial(part.write, working / name) for name, part in parts.items())]
+        steps: list[Callable[[], None]] = [
+            write,
+            *(partial(part.write, working / name) for name, part in parts.items()),
+        ]
         failure, failed = None, False
         for one in steps:  # a rank that fails must not leave the others waiting in the next
             failure = _failure_of(one)

@@ -14,7 +14,6 @@ from torch import nn
 from diffusability.core.engine.blocks import gathered_as_one, prepare_blocks, repeated_blocks
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.engine.nvme import keep_gradients_in_memory
-from diffusability.core.engine.task import TrainTask
 from diffusability.core.errors import SpecError
 from diffusability.core.specs.engine import ROUNDED_WEIGHTS, EngineSpec
 from diffusability.core.specs.stages import TrainStage
@@ -95,7 +94,7 @@ def _adamw(trainable: list[nn.Parameter], spec: TrainStage, engine: EngineSpec) 
     return torch.optim.AdamW(trainable, fused=True, **settings)
 
 
-def _keep_frozen_in_float32(task: TrainTask) -> None:
+def _keep_frozen_in_float32(task: nn.Module) -> None:
     """Turns frozen parameters into buffers, of the same names, which DeepSpeed neither rounds nor shards.
 
     Fixed networks, such as those of perceptual distances, compute in float32 whatever the trained weights are.
@@ -107,7 +106,7 @@ def _keep_frozen_in_float32(task: TrainTask) -> None:
                 module.register_buffer(name, parameter.data)
 
 
-def initialize(task: TrainTask, spec: TrainStage, engine: EngineSpec, ranks: Ranks) -> Any:
+def initialize(task: nn.Module, spec: TrainStage, engine: EngineSpec, ranks: Ranks) -> Any:
     """A DeepSpeed engine around the task's trainable parameters, with AdamW.
 
     Raises:

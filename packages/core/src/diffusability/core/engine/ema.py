@@ -47,7 +47,7 @@ class WeightAverage(ABC):
     def take(self, weights: Sequence[Tensor]) -> None:
         """``average += share (weights - average)``, with this rank's part of the weights in the parameters' order."""
         self.num_updates += 1
-        torch._foreach_lerp_(list(self.averages.values()), weights, self.newest_share())
+        torch._foreach_lerp_(list(self.averages.values()), list(weights), self.newest_share())
 
     def gathered(self) -> dict[str, Tensor]:
         """The whole averages on the CPU of the first rank, nothing on the others. All ranks must call it."""

@@ -1,6 +1,6 @@
 """The one module that DeepSpeed sees: an objective with its regularizers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 import torch
@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffusability.core.errors import TrainingError
-from diffusability.core.objective import Batch, Objective
+from diffusability.core.objective import Batch, Objective, StepOutput
 from diffusability.core.regularizer import Regularizer
 from diffusability.core.shapes import Scalar
 from diffusability.core.specs.components import RegularizerSpec
@@ -44,6 +44,8 @@ class TrainTask(nn.Module):
         self.regularizers = nn.ModuleDict(regularizers)
         self.specs = {spec.label: spec for spec in specs}
         self.autocast_dtype = autocast_dtype
+        #: Told, inside the forward pass, of what the objective computed and of the total loss.
+        self.observer: Callable[[StepOutput, Tensor], None] | None = None
 
     def forward(self, batch: Batch) -> TaskOutput:
         """One forward pass; every use of parameters in a step happens inside it, as ZeRO requires."""
@@ -70,6 +72,8 @@ class TrainTask(nn.Module):
                     monitors[f"{name}_factor"] = factor
                     term = term * factor
                 total = total + weight * term.float()
+        if self.observer is not None and self.training:
+            self.observer(output, total)
         return TaskOutput(
             loss=total,
             terms={name: term.detach().float() for name, term in terms.items()},

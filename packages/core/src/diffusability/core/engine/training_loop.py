@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import torch
 
+from diffusability.core.adversarial.adversary import Adversary
 from diffusability.core.dataset import Dataset
 from diffusability.core.engine.batches import BatchPlan, LoadedBatch, batches, moved
 from diffusability.core.engine.checkpoints import CheckpointPart, Checkpoints
@@ -20,6 +21,7 @@ from diffusability.core.engine.numerical_guard import NumericalGuard
 from diffusability.core.engine.resources import gradient_norms, peak_memory_bytes
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.engine.task import TaskOutput
+from diffusability.core.objective import Batch
 from diffusability.core.progress import StageProgress
 from diffusability.core.seeds import derived_seed
 from diffusability.core.specs.engine import EngineSpec
@@ -43,6 +45,7 @@ class TrainingLoop:
         ranks: this process among the others.
         averages: averages of the weights, if any are kept.
         guard: keeps out what is not finite.
+        adversary: the discriminator in training beside the task, if there is one.
         checkpoints: where to save.
         parts: what a checkpoint keeps beside the engine, by name.
         log: the metrics file, and the trackers.
@@ -60,6 +63,7 @@ class TrainingLoop:
     ranks: Ranks
     averages: Sequence[WeightAverage]
     guard: NumericalGuard
+    adversary: Adversary | None
     checkpoints: Checkpoints
     parts: Mapping[str, CheckpointPart]
     log: MetricsLog
@@ -102,9 +106,9 @@ class TrainingLoop:
 
     def _step(self, step: int, iterator: Iterator[LoadedBatch]) -> None:
         """One optimizer step: all its micro batches, forward and backward, then the update."""
-        rate = self.spec.optimizer.lr * learning_rate_factor(self.spec.learning_rate, step, self.spec.steps)
+        factor = learning_rate_factor(self.spec.learning_rate, step, self.spec.steps)
         for group in self.engine.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.spec.optimizer.lr * factor
         norm = None
         observed: list[dict[str, float]] = []
         self.guard.begin(step)
@@ -117,14 +121,14 @@ class TrainingLoop:
             # For code that draws from torch's global generator: the same numbers when a step is repeated.
             global_seed = derived_seed(self.seed, "global", step, accumulation, self.ranks.rank)
             torch.manual_seed(global_seed)
-            output: TaskOutput = self.engine(moved(loaded.batch, self.ranks.device))
-            observed.append(_values(output))
-            self.engine.backward(self.guard.watched(output, observed[-1], loaded.batch, global_seed))
+            observed.append(self._backward(step, loaded.batch, global_seed))
             if self._logs_gradient_norms(step + 1) and self.engine.is_gradient_accumulation_boundary():
                 self._gradient_norms = gradient_norms(self.engine)
             norm = clip_gradients(self.engine, self.spec.gradient_clip)
             self.guard.drop_gradients_unless_finite(self.engine, norm)
             self.engine.step()
+            if self.adversary is not None:
+                self.adversary.step(self.adversary.spec.optimizer.lr * factor)
         if not self.guard.was_updated(self.engine, norm):
             return
         norm = norm if norm is not None else sharded_gradient_norm(self.engine)
@@ -133,6 +137,19 @@ class TrainingLoop:
         if norm is not None:
             self.means.add({"grad_norm": norm})
         update_all(self.averages)
+
+    def _backward(self, step: int, batch: Batch, global_seed: int) -> dict[str, float]:
+        """Forward and backward pass of a micro batch, the discriminator's too; the losses and monitors as numbers."""
+        if self.adversary is not None:
+            self.adversary.begin(step)
+        output: TaskOutput = self.engine(moved(batch, self.ranks.device))
+        if self.adversary is not None:
+            output = self.adversary.judge(output, step)
+        values = _values(output)
+        self.engine.backward(self.guard.watched(output, values, batch, global_seed))
+        if self.adversary is not None:
+            values |= self.adversary.backward({name: values[name] for name in ("loss", *output.terms)})
+        return values
 
     def _after(self, done: int, progress: StageProgress) -> None:
         """Everything that follows a step: the log, the hooks, the checkpoint, and stopping."""

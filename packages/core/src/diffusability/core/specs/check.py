@@ -22,6 +22,8 @@ from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainSta
 #: Fields of EvaluationBatch that an evaluate stage fills.
 AUTOENCODER_EVALUATION = frozenset({"images", "labels", "posterior", "latents", "reconstruction", "autoencoder"})
 DENOISER_EVALUATION = AUTOENCODER_EVALUATION | {"generated", "generated_labels", "diffusion_model", "sampler"}
+#: Fields of StepOutput that an adversarial loss compares.
+ADVERSARIAL_NEEDS = frozenset({"images", "reconstruction"})
 
 Finding = tuple[SpecPath, str]
 
@@ -106,6 +108,12 @@ def _train_findings(
             continue
         yield from _caught(path, partial(regularizer.check_model, context))
         yield from _caught(path, partial(regularizer.check_engine, stage.engine))
+    if spec.adversarial is not None and not objective.provides >= ADVERSARIAL_NEEDS:
+        yield (
+            (*here, "adversarial"),
+            f"an adversarial loss needs {_listed(ADVERSARIAL_NEEDS)}, which objective {objective.kind!r} does not"
+            f" provide; it provides {_listed(objective.provides)}",
+        )
     if spec.evaluate is not None:
         if isinstance(stage.data, LatentsSpec) and stage.data.path is not None and stage.data.images is None:
             yield (*here, "evaluate"), "evaluation needs real images, and these latents name no 'images'"

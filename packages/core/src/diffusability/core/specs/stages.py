@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
 
 from diffusability.core.errors import PluginError, nearest
+from diffusability.core.specs.adversarial import AdversarialSpec
 from diffusability.core.specs.averaging import EMASpec
 from diffusability.core.specs.base import Incidental, KindedSpec, StageReference
 from diffusability.core.specs.components import (
@@ -59,6 +60,7 @@ class TrainStage(StageSpec):
         10, description="steps in a row with a loss or gradient that is not finite, after which training stops"
     )
     ema: EMASpec | None = None
+    adversarial: AdversarialSpec | None = Field(None, description="a discriminator of what an autoencoder reconstructs")
     log_every: Annotated[PositiveInt, Incidental()] = 10
     log_gradient_norms: Annotated[bool, Incidental()] = Field(
         False, description="also log the gradient norm of each part of the model, before clipping"

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from diffusability.core.engine import distributed
+from diffusability.core.engine.batches import naming_dead_workers
 from diffusability.core.engine.deepspeed_engine import require_devices
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import StoppedOnRequest
@@ -51,7 +52,7 @@ def run(
     )
     status: dict[str, str] = {}
     stopped: StoppedOnRequest | None = None
-    with stop.listening(), distributed.naming_lost_ranks(ranks):
+    with stop.listening(), distributed.naming_lost_ranks(ranks), naming_dead_workers():
         try:
             for number, stage in enumerate(stages, 1):
                 _run_stage(plan, stage, around, status, command, f"[{number}/{len(stages)}]")

@@ -21,6 +21,7 @@ from diffusability.core.engine.training_loop import TrainingLoop
 from diffusability.core.progress import StageProgress
 from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.stages import TrainStage
+from diffusability.core.stages.adversary_of_stage import build_adversary
 from diffusability.core.stages.decoder_reference import name_decoder
 from diffusability.core.stages.inference_copy import InferenceCopy
 from diffusability.core.stages.previews import Previews, refuse_guidance_without_classes
@@ -54,9 +55,12 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Non
     newest, skipped = checkpoints.newest()
     for sentence in skipped:
         around.console.print(f"[yellow]{sentence}[/yellow]", highlight=False)
+    adversary = build_adversary(stage, task, dataset, around.ranks)
     engine = initialize(task, spec, stage.engine, around.ranks)
     averages = weight_averages(spec.ema, task, around.ranks)
     parts: dict[str, CheckpointPart] = {average.label: average for average in averages}
+    if adversary is not None:
+        parts["discriminator"] = adversary
     snapshots = _snapshots(spec, averages, directory, around.ranks)
     guard = NumericalGuard(folder=directory / "nonfinite", ranks=around.ranks, max_skipped=spec.max_skipped)
     trackers = [tracker.build(context) for tracker in spec.trackers] if around.ranks.is_main else []
@@ -93,6 +97,7 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Non
         ranks=around.ranks,
         averages=averages,
         guard=guard,
+        adversary=adversary,
         checkpoints=checkpoints,
         parts=parts,
         log=log,
@@ -111,6 +116,8 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Non
         for tracker in trackers:
             tracker.finish()
         engine.destroy()
+        if adversary is not None:
+            adversary.engine.destroy()
 
 
 def _snapshots(

@@ -1,0 +1,1 @@
+"""An adversarial loss for autoencoders: a patch discriminator with an engine of its own."""
