@@ -6,7 +6,8 @@ The autoencoder is Flux's (diffusers' AutoencoderKL: four levels, 16 latent chan
 random weights, in bf16 autocast; a step is forward, backward and fused AdamW. All are timed in turns within each round,
 so that a machine whose speed drifts slows all. Steps go on from round to round, so that what acts in some steps only,
 or draws a factor, is averaged over ``rounds * steps`` steps. Prints one line of JSON: mean seconds a step of the
-control, and for each regularizer the mean over all steps divided by it, and the median of the ratios round by round.
+control, and for each regularizer the mean over all steps divided by it, the median of the ratios round by round, and
+the ratio of processor time, which other programs on the machine disturb least.
 Needs ``diffusers``; ``representation-alignment`` needs a feature extractor's weights, and is left out without them.
 """
 
@@ -72,8 +73,8 @@ def flux_config(width: int) -> dict[str, Any]:
     }
 
 
-def step_of(fields: dict[str, Any] | None, arguments: argparse.Namespace) -> Callable[[int], float]:
-    """A function that trains one numbered step and returns its seconds."""
+def step_of(fields: dict[str, Any] | None, arguments: argparse.Namespace) -> Callable[[int], tuple[float, float]]:
+    """A function that trains one numbered step and returns its seconds, by the clock and of the processor."""
     autoencoder = {"kind": "diffusers", "config": flux_config(arguments.width)}
     shape = (3, arguments.resolution, arguments.resolution)
     info = AutoencoderInfo(latent_channels=16, spatial_factor=8)
@@ -87,15 +88,15 @@ def step_of(fields: dict[str, Any] | None, arguments: argparse.Namespace) -> Cal
     optimizer = torch.optim.AdamW(task.parameters(), lr=1e-5, fused=True)
     images = torch.randn(arguments.batch, *shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1).to(device)
 
-    def step(number: int) -> float:
+    def step(number: int) -> tuple[float, float]:
         randomness = BatchRandomness(seed=0, step=number, positions=range(arguments.batch))
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         task(Batch(data=images, labels=None, randomness=randomness)).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - started
+        return time.perf_counter() - started, time.process_time() - worked
 
     return step
 
@@ -128,11 +129,14 @@ def main() -> None:
     for step in steps.values():
         step(0)  # warm-up; adaptive weights are measured here for the first time
     seconds: dict[str, list[float]] = {name: [] for name in steps}
+    work: dict[str, float] = dict.fromkeys(steps, 0.0)
     for round_number in range(arguments.rounds):
         first = FIRST_STEP + round_number * arguments.steps
         for name, step in steps.items():
-            seconds[name].append(statistics.mean(step(first + more) for more in range(arguments.steps)))
-    control = seconds.pop("control")
+            times = [step(first + more) for more in range(arguments.steps)]
+            seconds[name].append(statistics.mean(clock for clock, _ in times))
+            work[name] += sum(processor for _, processor in times)
+    control, control_work = seconds.pop("control"), work.pop("control")
     report = {
         "benchmark": "regularizer_cost",
         "torch": torch.__version__,
@@ -149,6 +153,7 @@ def main() -> None:
             name: round(statistics.median(mine / base for mine, base in zip(times, control, strict=True)), 3)
             for name, times in seconds.items()
         },
+        "processor_time_ratio": {name: round(value / control_work, 3) for name, value in work.items()},
         "left_out": missing,
     }
     print(json.dumps(report))
