@@ -177,6 +177,8 @@ def test_accumulated_errors_are_those_of_the_exact_recursion() -> None:
     assert steps.y == pytest.approx(modular, rel=0.1, abs=floor / 2)
     assert results["cumulative_error"].value == pytest.approx(cumulative[-1], rel=0.05)
     assert results["cumulative_error"].unit == "nats"
+    amplification = cumulative[-1] ** 0.5 / sum(error**0.5 for error in modular)
+    assert results["error_amplification"].value == pytest.approx(amplification, rel=0.05)
 
 
 def test_the_divergence_is_that_of_torch() -> None:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from torch import Tensor
 
 from diffusability.eval.figure_style import save
@@ -35,7 +35,8 @@ def draw_accumulation(
     _style(along)
     along.plot(times, cumulative.mean(1).numpy(), label="cumulative: all steps so far", **_CUMULATIVE)
     along.plot(times, modular.mean(1).numpy(), label="modular: this step alone", **_MODULAR)
-    along.plot(times, modular.mean(1).cumsum(0).numpy(), label="sum of modular errors so far", **_SUM)
+    added = modular.mean(1).sqrt().cumsum(0).square()
+    along.plot(times, added.numpy(), label="single errors so far, all in one direction", **_SUM)
     along.axhline(floor, color="black", linewidth=0.8, label="two sets of equal samples")
     along.set_yscale("log")
     low, high = along.get_ylim()
@@ -71,6 +72,7 @@ def draw_accumulation(
     spectrum.set_xlabel("zigzag index of the DCT frequency (0 is DC)")
     spectrum.set_ylabel("variance of samples over that of the data")
     spectrum.set_title("samples against data, by frequency", loc="left", fontsize="medium")
+    spectrum.xaxis.set_major_locator(MaxNLocator(integer=True))
     spectrum.legend(frameon=False, fontsize="small")
     return save(figure, directory, "error-accumulation")
 

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from diffusability.eval.denoising_error import half_resolved_time
@@ -64,7 +65,7 @@ def _draw_bands(
     count = relative.shape[1]
     bounds = [0, 1, count // 8, count // 2, count]
     for (color, line, marker), first, last in zip(_BANDS, bounds[:-1], bounds[1:], strict=True):
-        label = "DC" if last == 1 else f"zigzag {first} to {last - 1}"
+        label = "DC" if last == 1 else f"zigzag {first}" + (f" to {last - 1}" if last - 1 > first else "")
         axes.plot(
             times.numpy(),
             relative[:, first:last].mean(1).numpy(),
@@ -94,6 +95,7 @@ def _draw_resolved(axes: Axes, resolved: Float[Tensor, "c k"], linear: Float[Ten
     axes.plot(places, linear.mean(0).numpy(), color="#b9500f", linestyle="--", label="best linear denoiser")
     axes.set_ylim(0, 1)
     axes.set_xlabel(f"zigzag index of the {block_size}x{block_size} DCT frequency (0 is DC)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("time t until which it is half resolved")
     axes.set_title("which frequencies are resolved when", loc="left", fontsize="medium")
     axes.legend(frameon=False, fontsize="small")

@@ -65,7 +65,9 @@ KNOWN_METRICS: dict[str, MetricName] = {
     "cumulative_error": MetricName(
         "Cumulative error", "divergence of samples from data, Gaussians of DCT coefficients"
     ),
-    "error_amplification": MetricName("Error amplification", "cumulative error over the sum of single steps' errors"),
+    "error_amplification": MetricName(
+        "Error amplification", "growth of single steps' errors along the sampler; at most 1 if none grows"
+    ),
     "denoising_error_curve": MetricName("Denoising error by time"),
     "resolved_time_curve": MetricName("Which frequencies are resolved when"),
     "cumulative_error_curve": MetricName("Cumulative error along the sampler"),

@@ -34,10 +34,12 @@ class ErrorAccumulation(Evaluator):
 
     A step of the ODE has no density of its own, so that both are divergences of distributions, of Gaussians with the
     same mean and variance of every block DCT coefficient, in nats a coefficient. Curves ``cumulative_error_curve`` and
-    ``modular_error_curve`` against the time after the step; ``cumulative_error`` (at t = 0) and ``error_amplification``
-    (that over the sum of all modular errors: above 1, early errors grow on the way). Two finite sets of one
-    distribution differ by about 2 / n nats for n coefficients each, which results state as ``floor_nats``; it is taken
-    off for the amplification. Sampling is unguided; class-conditional models get the images' labels, or "no class".
+    ``modular_error_curve`` against the time after the step; ``cumulative_error`` (at t = 0); and
+    ``error_amplification``, ``sqrt(cumulative) / sum sqrt(modular)`` at t = 0. Divergences are squares of relative
+    deviations: single errors that all point in one direction and neither grow nor shrink on the way would give 1, more
+    means that they grow. Two finite sets of one distribution differ by about 2 / n nats for n coefficients each, which
+    results state as ``floor_nats``; it is taken off for the amplification. Sampling is unguided; class-conditional
+    models get the images' labels, or "no class".
     """
 
     needs = ErrorAccumulationSpec.needs
@@ -118,10 +120,13 @@ class ErrorAccumulation(Evaluator):
         }
         spec |= {"floor_nats": self._floor}
         curves = {"cumulative_error_curve": cumulative, "modular_error_curve": modular}
-        total = modular.sum().item()
+        added = modular.sqrt().sum().item()
         values = {
             "cumulative_error": (cumulative[-1].item(), "nats"),
-            "error_amplification": (max(0.0, cumulative[-1].item() - self._floor) / total if total > 0 else 0.0, ""),
+            "error_amplification": (
+                (max(0.0, cumulative[-1].item() - self._floor) ** 0.5) / added if added > 0 else 0.0,
+                "",
+            ),
         }
         return [
             *(
