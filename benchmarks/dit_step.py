@@ -16,6 +16,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -85,21 +86,21 @@ def forward_flops(size: str) -> float:
     return float(BATCH * shape.depth * per_block)
 
 
-def step_of(model: nn.Module, autocast: bool) -> Callable[[], None]:
-    """One training step of a model on fixed data."""
+def steps_of(model: nn.Module) -> tuple[Callable[[], None], Callable[[], None]]:
+    """A training step of a model on fixed data, in float32 and in bf16 autocast."""
     generator = torch.Generator().manual_seed(0)
     latents, target = (torch.randn(BATCH, *SHAPE, generator=generator) for _ in range(2))
     time_, labels = torch.rand(BATCH, generator=generator), torch.randint(NUM_CLASSES, (BATCH,), generator=generator)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0, fused=True)
 
-    def step() -> None:
+    def step(autocast: bool) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             prediction = model(latents, time_, labels)
         (prediction.float() - target).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    return step
+    return partial(step, False), partial(step, True)
 
 
 def ours(size: str, compiled: bool) -> nn.Module:
@@ -151,13 +152,11 @@ def measure(size: str, rounds: int) -> dict[str, object]:
     """All variants of one size."""
     torch.manual_seed(0)
     spec = DiTSpec(size=size)
+    models = {"timm_eager": TimmDiT(spec), "ours_eager": ours(size, False), "ours_compiled": ours(size, True)}
     steps = {
-        "timm_eager_fp32": step_of(TimmDiT(spec), autocast=False),
-        "timm_eager_bf16": step_of(TimmDiT(spec), autocast=True),
-        "ours_eager_fp32": step_of(ours(size, compiled=False), autocast=False),
-        "ours_eager_bf16": step_of(ours(size, compiled=False), autocast=True),
-        "ours_compiled_fp32": step_of(ours(size, compiled=True), autocast=False),
-        "ours_compiled_bf16": step_of(ours(size, compiled=True), autocast=True),
+        f"{name}_{precision}": step
+        for name, model in models.items()
+        for precision, step in zip(("fp32", "bf16"), steps_of(model), strict=True)
     }
     for step in steps.values():
         step()
