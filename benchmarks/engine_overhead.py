@@ -1,6 +1,6 @@
 """Our training step against a bare plain-torch loop on the same model, data and precision, in one process.
 
-    python benchmarks/engine_overhead.py [--rounds 7] [--steps 6] [--model compact-kl|dit-s]
+    python benchmarks/engine_overhead.py [--rounds 7] [--steps 15] [--model compact-kl|dit-s]
 
 Both are timed in turns, so that a machine whose speed drifts slows both. Prints one line of JSON: the median and the
 least seconds a step of each, the median of the ratios round by round, and the ratio of the least.
@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=sorted(MODELS), default="compact-kl")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=15)
     arguments = parser.parse_args()
     loops: dict[str, Callable[[], None]] = {
         "engine": EngineRun(arguments.model, arguments.steps),

@@ -1,5 +1,6 @@
 """Offload, rounded weights, activation checkpointing and compilation, on an autoencoder and on a DiT."""
 
+import json
 import shutil
 
 import pytest
@@ -8,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_runs import dfz, metrics, run_here, tiny_spec, write_spec
 
+from diffusability.core.engine import distributed
 from diffusability.core.engine.blocks import prepare_blocks
 from diffusability.core.errors import SpecError
 from diffusability.core.specs.engine import EngineSpec
@@ -130,6 +132,31 @@ def test_fp16_is_refused_without_cuda(tmp_path, path):
     with pytest.raises(SpecError, match="precision 'fp16' needs a CUDA device, and this machine has none"):
         run_here(path, tmp_path, "engine.precision=fp16", "engine.zero_stage=1")
     assert not list(tmp_path.glob("tiny/stages/*"))
+
+
+@pytest.mark.slow
+def test_fp16_scales_its_loss_and_resumes_with_the_scale(tmp_path, path, plain, monkeypatch):
+    """On a CPU that is said to support it, which shows the mechanism and not CUDA: losses near float32's, a scale that
+    starts at 2^10 and overflows in no step, and a resume from ZeRO 3 at ZeRO 1 that goes on as if nothing had been."""
+    from deepspeed.accelerator import get_accelerator
+
+    monkeypatch.setattr("diffusability.core.stages.runner.require_devices", lambda engine: None)
+    monkeypatch.setattr("diffusability.core.engine.deepspeed_engine.require_devices", lambda engine: None)
+    distributed.start()
+    monkeypatch.setattr(type(get_accelerator()), "is_fp16_supported", lambda self: True)
+    settings = ["engine.precision=fp16", "engine.deepspeed={fp16: {initial_scale_power: 10}}"]
+    run_here(path, tmp_path, *settings, "engine.zero_stage=3", until="pretrain")
+    before = metrics(tmp_path / "tiny", "pretrain")
+    assert [line["loss"] for line in before] == pytest.approx(plain["pretrain"], rel=1e-2)
+    assert before[-1]["num_skipped"] == 0
+    (stage,) = tmp_path.glob("tiny/stages/pretrain-*")
+    counters = json.loads((stage / "checkpoints" / "step-00000004" / "engine.json").read_text())
+    assert counters["loss_scaler"]["cur_scale"] == 2**10
+    (stage / "done.json").unlink()
+    shutil.rmtree(stage / "checkpoints" / "step-00000006")
+    run_here(path, tmp_path, *settings, "engine.zero_stage=1", until="pretrain")
+    after = metrics(tmp_path / "tiny", "pretrain")
+    assert [line["loss"] for line in after] == pytest.approx([line["loss"] for line in before], rel=1e-4)
 
 
 @pytest.mark.slow

@@ -1,42 +1,14 @@
 """Two hosts: network namespaces joined by one cable, in each a rank that torchrun has started."""
 
 import os
-import shutil
 import subprocess
 import sys
-from contextlib import contextmanager, suppress
 
 import pytest
 from tiny_runs import dfz, metrics, tiny_spec, write_spec
+from two_namespaces import INTERFACE, IP, may_make_namespaces, two_hosts
 
 pytestmark = pytest.mark.integration
-
-IP = shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-INTERFACE = "dfz0"
-
-
-def ip(*words):
-    """Runs iproute2."""
-    subprocess.run([IP, *words], check=True, capture_output=True, text=True, timeout=30)
-
-
-@contextmanager
-def two_hosts():
-    """Names of two namespaces with addresses 10.97.0.1 and 10.97.0.2."""
-    names = [f"dfz-{os.getpid()}-{number}" for number in (1, 2)]
-    try:
-        for name in names:
-            ip("netns", "add", name)
-        ip("link", "add", INTERFACE, "netns", names[0], "type", "veth", "peer", "name", INTERFACE, "netns", names[1])
-        for number, name in enumerate(names, 1):
-            ip("-n", name, "address", "add", f"10.97.0.{number}/24", "dev", INTERFACE)
-            ip("-n", name, "link", "set", INTERFACE, "up")
-            ip("-n", name, "link", "set", "lo", "up")
-        yield names
-    finally:
-        for name in names:
-            with suppress(subprocess.CalledProcessError):
-                ip("netns", "delete", name)
 
 
 @pytest.fixture
@@ -46,15 +18,6 @@ def hosts():
         pytest.skip("iproute2 is not installed")
     with two_hosts() if may_make_namespaces() else pytest.skip("namespaces need root") as names:
         yield names
-
-
-def may_make_namespaces():
-    """Whether two joined namespaces can be made here."""
-    try:
-        with two_hosts():
-            return True
-    except (subprocess.CalledProcessError, OSError):
-        return False
 
 
 def test_two_hosts_give_the_losses_of_one(tmp_path, hosts):

@@ -54,11 +54,12 @@ def gradient_norms(engine: Any) -> dict[str, float]:
     collected from the ranks in turn: too slow for every step. Parts without any gradient are left out.
     """
     sharded = engine.zero_optimization_stage() > 0
+    scale = getattr(engine.optimizer, "loss_scale", 1.0)  # that of fp16 is still in the gradients
     norms = {}
     for name, parameters in module_groups(engine.module).items():
         squares = [gradient.float().square().sum() for gradient in _gradients(parameters, sharded)]
         if squares:
-            norms[f"grad_norm/{name}"] = float(torch.stack(squares).sum().sqrt())
+            norms[f"grad_norm/{name}"] = float(torch.stack(squares).sum().sqrt()) / scale
     return norms
 
 
