@@ -177,3 +177,18 @@ def test_settings_that_would_blind_the_guard_are_refused(tmp_path):
     path = short_spec(tmp_path)
     with pytest.raises(SpecError, match="watches for gradients that are not finite"):
         load_plan(path, ["engine.deepspeed.zero_optimization.compute_grad_norm=false"])
+
+
+@pytest.mark.parametrize("zero_stage", [1, 2, 3])
+def test_rounded_weights_and_their_masters_are_guarded_too(tmp_path, zero_stage):
+    """bf16 weights with float32 masters, whose gradients DeepSpeed checks in another place: after a NaN at the last
+    step, masters and moments are bit for bit those of a run that ended before it."""
+    settings = [f"engine.zero_stage={zero_stage}", "engine.precision=bf16-weights"]
+    saved = []
+    for steps, broken in ((3, [2]), (2, [])):
+        path = short_spec(tmp_path, steps=steps, learning_rate={})
+        with breaking("loss", broken):
+            _, folder = run_here(path, tmp_path / f"runs-{steps}", *settings)
+        (checkpoint,) = folder.root.glob(f"stages/pretrain-*/checkpoints/step-{steps:08d}")
+        saved.append((checkpoint / "rank-00000.safetensors").read_bytes())
+    assert saved[0] == saved[1]

@@ -48,6 +48,14 @@ def results(run):
     return files, metrics(run, "pretrain"), metrics(run, "dit")
 
 
+def steps_of(run):
+    """The newest checkpoint of each stage so far."""
+    newest = {}
+    for path in sorted(run.glob("stages/*/checkpoints/step-*")):
+        newest[path.parent.parent.name.partition("-")[0]] = int(path.name[5:])
+    return newest
+
+
 @pytest.fixture
 def server():
     """A server of forked runs."""
@@ -109,6 +117,7 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(tmp_path, s
             shutil.rmtree(run)
         else:
             num_killed += 1
+            print(f"killed {num_killed}: {moment}, after steps {steps_of(run)}", flush=True)
             num_while_writing += bool(list(run.glob("stages/*/checkpoints/.writing")))
     print(f"killed {num_killed} times, {num_while_writing} while writing; {num_finished} ends; {duration:.1f} s a run")
     assert num_while_writing >= 2
