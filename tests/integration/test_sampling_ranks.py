@@ -13,7 +13,11 @@ from diffusability.core.specs.plan import load_plan
 def trained(tmp_path_factory):
     """A run up to its denoiser, with stages that sample it: one with noise on the way, in batches of 3."""
     spec = tiny_spec()
-    spec["stages"]["generate"] |= {"sampler": {"kind": "euler-maruyama", "steps": 3}, "batch_size": 3}
+    stages = spec["stages"]
+    del stages["measure"], stages["dit"]["evaluate"]
+    stages["pretrain"] |= {"steps": 2, "regularizers": [], "preview": None}
+    stages["dit"] |= {"steps": 2, "preview": None}
+    stages["generate"] |= {"sampler": {"kind": "euler-maruyama", "steps": 3}, "batch_size": 3}
     folder = tmp_path_factory.mktemp("sampling")
     path = write_spec(folder, spec)
     run_here(path, folder / "one", until="dit")
