@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--cost", type=Path)
     arguments = parser.parse_args()
     runs = [json.loads((run / "results.json").read_text())["variants"] for run in arguments.runs]
-    costs = json.loads(arguments.cost.read_text())["mean_ratio"] if arguments.cost else {}
+    costs = json.loads(arguments.cost.read_text())["processor_time_ratio"] if arguments.cost else {}
     print("| fine-tuned with | PSNR, dB | KL per dim, nats | high-frequency share | chop-off area | cost of a step |")
     print("| --- | --- | --- | --- | --- | --- |")
     for variant in runs[0]:
