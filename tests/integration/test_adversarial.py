@@ -67,14 +67,13 @@ def test_non_saturating_loss_equals_plain_torch(tmp_path):
 
 
 def test_two_ranks_equal_plain_torch(tmp_path):
-    """The adaptive weight is that of the global batch: its gradients are summed over ranks. At ZeRO 2 and 3."""
+    """The adaptive weight is that of the global batch: its gradients are summed over ranks. At ZeRO 3, where the
+    discriminator's engine is at 2."""
     path = adversarial_spec(tmp_path, HINGE, steps=6)
     program = Path(__file__).parent.parent / "support" / "run_as_rank.py"
     history = train_adversarially(load_plan(path).stages["default"]["pretrain"], None)
-    for zero_stage in (2, 3):
-        runs = tmp_path / f"zero-{zero_stage}"
-        on_two_ranks(program, path, runs, f"engine.zero_stage={zero_stage}")
-        assert_logged(runs / "tiny", history)
+    on_two_ranks(program, path, tmp_path / "runs", "engine.zero_stage=3")
+    assert_logged(tmp_path / "runs" / "tiny", history)
 
 
 @pytest.mark.parametrize("zero_stage", [0, 3])
