@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from tiny_runs import run_here, write_spec
 
+from diffusability.core.cli.export_command import export_model
 from diffusability.core.errors import CheckpointError, SpecError
 from diffusability.core.exporting.export import export
 from diffusability.core.exporting.selection import select_model
@@ -110,7 +111,7 @@ def test_the_card_tells_recipe_metrics_and_scaling(run, tmp_path):
 
 def test_own_kinds_say_that_nobody_else_reads_them(run, tmp_path):
     """compact-kl: the kind saved reads the folder, and the card says so."""
-    export(select_model(run, variant="compact"), tmp_path / "out")
+    export_model(run, tmp_path / "out", None, "compact")
     text = (tmp_path / "out" / "README.md").read_text()
     assert "library_name: diffusability" in text
     assert "other libraries have none that reads it" in text

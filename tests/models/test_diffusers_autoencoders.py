@@ -304,6 +304,7 @@ def test_a_folder_loads_and_a_saved_model_needs_it_no_longer(kind: str, tmp_path
         loaded = build_autoencoder(spec).eval()
         assert torch.equal(loaded.decode(latents), expected)
     save_autoencoder(loaded, tmp_path / "saved")
+    assert str(tmp_path) not in (tmp_path / "saved" / "config.json").read_text()
     for path in (tmp_path / "exported").iterdir():
         path.unlink()
     assert torch.equal(load_autoencoder(tmp_path / "saved").eval().decode(latents), expected)
@@ -411,6 +412,32 @@ def test_folders_that_hold_no_autoencoder_are_named(tmp_path: Path) -> None:
     assert "diffusion_pytorch_model.safetensors' is cut short or damaged" in refusal(tmp_path)
     weights.unlink()
     assert "is incomplete: diffusion_pytorch_model.safetensors is missing" in refusal(tmp_path)
+
+
+def test_what_is_on_the_hub_is_fetched_or_the_reason_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the hub's client: what it is asked for, what it gives, and that it cannot be reached."""
+    autoencoder = built("sd")
+    autoencoder.export(tmp_path / "vae")
+    asked: dict[str, Any] = {}
+
+    def fetch(hub_id: str, **settings: Any) -> str:
+        asked.update(hub_id=hub_id, **settings)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    spec = AutoencoderSpec.model_validate({"kind": "sd", "path": "owner/name", "subfolder": "vae", "revision": "main"})
+    spec.check_inputs()
+    latents = torch.zeros(1, 4, 2, 2)
+    assert torch.equal(build_autoencoder(spec).eval().decode(latents), autoencoder.decode(latents))
+    assert (asked["hub_id"], asked["revision"]) == ("owner/name", "main")
+    assert asked["allow_patterns"] == ["vae/config.json", "vae/diffusion_pytorch_model*.safetensors*"]
+
+    def fail(hub_id: str, **settings: Any) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    with pytest.raises(CheckpointError, match=r"'owner/name' is no local folder, and cannot .*: no route to host"):
+        build_autoencoder(spec)
 
 
 def test_weights_that_do_not_fit_and_pickles_are_refused(tmp_path: Path) -> None:
