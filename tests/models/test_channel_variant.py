@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from diffusability.core.saved_models import build_autoencoder, load_autoencoder,
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.models.bottleneck_surgery import principal_map
 
+TAEF2 = Path(__file__).resolve().parents[3] / "shared" / "data" / "taef2"
 PHOTOS = {"kind": "sample-photos", "resolution": 32}
 
 BASES: dict[str, dict[str, object]] = {
@@ -130,6 +132,26 @@ def test_shrinking_by_pca_loses_less_than_dropping_channels(
     assert lost["pca"] < 0.8 * lost["drop"]
 
 
+@pytest.mark.skipif(not TAEF2.is_dir(), reason="the published weights are not here")
+def test_sixteen_components_of_a_published_autoencoder_are_worth_more_than_sixteen_channels() -> None:
+    """PSNR of a photograph after shrinking TAEF2 from 32 to 16 channels by PCA of other photographs, and by drop."""
+    base = {
+        "kind": "taesd",
+        "latent_channels": 32,
+        "pooled_mid_blocks": True,
+        "encoder": TAEF2 / "encoder.safetensors",
+        "decoder": TAEF2 / "decoder.safetensors",
+    }
+    images = torch.from_numpy(data.chelsea()[:128, :128].copy()).permute(2, 0, 1)[None] / 127.5 - 1
+    psnr = {}
+    for how in ("pca", "drop"):
+        shrunk = variant_of(base, 16, shrink_by=how, data={"kind": "sample-photos", "resolution": 64}, num_samples=32)
+        with torch.no_grad():
+            decoded = shrunk.decode(shrunk.encode(images).mode()).clamp(-1, 1)
+        psnr[how] = 10 * math.log10(4 / (decoded - images).square().mean())
+    assert psnr["pca"] > psnr["drop"] + 2
+
+
 def test_principal_components_are_those_of_the_latents() -> None:
     """The projection against the best one of all coordinates, and against the error that eigenvalues tell."""
     generator = torch.Generator().manual_seed(0)
@@ -140,6 +162,25 @@ def test_principal_components_are_those_of_the_latents() -> None:
     error = (mixed - mapping.to_old @ mapping.to_new @ mixed).square().mean(1).sum()
     torch.testing.assert_close(error, torch.linalg.eigvalsh(moment)[:2].sum(), rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(mapping.to_new @ mapping.to_old, torch.eye(3), rtol=1e-5, atol=1e-6)
+
+
+def test_weighted_components_lose_the_least_that_the_decoder_sees() -> None:
+    """The weighted error against the eigenvalues left out, against plain PCA's, and mean squares against the old."""
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(5, 2000, generator=generator) * torch.tensor([[3.0], [2.0], [1.0], [0.5], [0.4]])
+    moment = latents @ latents.T / 2000
+    mixing = torch.randn(5, 5, generator=generator) * torch.tensor([0.1, 0.1, 1.0, 2.0, 4.0])
+    metric = mixing.T @ mixing
+    errors = []
+    for mapping in (principal_map(moment, 3, metric), principal_map(moment, 3)):
+        lost = latents - mapping.to_old @ mapping.to_new @ latents
+        errors.append(torch.einsum("in,ij,jn->n", lost, metric, lost).mean())
+        torch.testing.assert_close(mapping.to_new @ mapping.to_old, torch.eye(3), rtol=1e-4, atol=1e-5)
+    left_out = torch.linalg.eigvals(metric @ moment).real.sort().values[:2].sum()
+    torch.testing.assert_close(errors[0], left_out, rtol=1e-3, atol=1e-5)
+    assert errors[0] < 0.5 * errors[1]
+    squares = (principal_map(moment, 3, metric).to_new @ latents).square().mean(1)
+    torch.testing.assert_close(squares, moment.diagonal().mean().expand(3), rtol=1e-3, atol=1e-4)
 
 
 def test_a_variant_is_saved_loaded_and_exported_like_its_base(

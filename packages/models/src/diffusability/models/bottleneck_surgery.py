@@ -15,22 +15,56 @@ _NEW_LOGVAR = -6.0
 class ChannelMap:
     """Linear maps between old and new latents: ``z' = to_new z`` and ``z ~ to_old z'``.
 
-    Log variances of new channels are means of old ones, weighted by the squares of ``to_new``: the variance of a
-    rotated Gaussian, with the mean of logarithms in place of the logarithm of the mean.
+    Log variances of new channels are those of a Gaussian under the map, ``log sum_i to_new_i^2 s_i^2``, with the
+    weighted mean of logarithms in place of the logarithm of the weighted mean.
     """
 
     to_new: Float[Tensor, "new old"]
     to_old: Float[Tensor, "old new"]
 
 
-def principal_map(second_moment: Float[Tensor, "c c"], channels: int) -> ChannelMap:
-    """The projection on the principal components of latents about zero, which loses the least of their square.
+#: Directions to which the decoder is blind count at least this share of the one that it sees best.
+_LEAST_SHARE = 1e-4
 
-    About zero rather than about their mean, so that zeros stay zeros: convolutions pad latents with them.
+
+def decoder_metric(bottleneck: Bottleneck) -> Float[Tensor, "c c"]:
+    """What a change d of latents does to the decoder's first features, as the quadratic form ``d^T G d``.
+
+    ``G = A^T (sum_k W_k^T W_k + S^T S / K) A``, with A of ``post_quant``, W_k the K taps of the first convolution, and
+    S their sum: changes that differ from pixel to pixel, and changes that do not.
     """
-    _, vectors = torch.linalg.eigh(second_moment.double())  # ascending
-    components = vectors.flip(1)[:, :channels].float()
-    return ChannelMap(to_new=components.T, to_old=components)
+    taps = bottleneck.first.weight.detach().double().flatten(2)
+    total = taps.sum(2)
+    metric = torch.einsum("oik,ojk->ij", taps, taps) + total.T @ total / taps.shape[2]
+    if bottleneck.post_quant is not None:
+        matrix = bottleneck.post_quant.weight.detach().double().flatten(1)
+        metric = matrix.T @ metric @ matrix
+    return metric.float()
+
+
+def principal_map(
+    second_moment: Float[Tensor, "c c"], channels: int, metric: Float[Tensor, "c c"] | None = None
+) -> ChannelMap:
+    """The projection of latents on their principal components, which loses the least of ``E[d^T G d]``.
+
+    With H the root of the metric G and U the leading eigenvectors of ``H M H``, ``z' = s U^T H z`` and
+    ``z ~ H^-1 U z' / s``; each s gives its component the mean square of the old channels. Without a metric, G and s
+    are 1: a rotation.
+
+    About zero rather than about the mean, so that zeros stay zeros: convolutions pad latents with them.
+    """
+    moment = second_moment.double()
+    if metric is None:
+        components = torch.linalg.eigh(moment).eigenvectors.flip(1)[:, :channels].float()  # descending
+        return ChannelMap(to_new=components.T, to_old=components)
+    shares, directions = torch.linalg.eigh(metric.double())
+    roots = shares.clamp_min(_LEAST_SHARE * float(shares.max())).sqrt()
+    root, inverse = directions * roots @ directions.T, directions / roots @ directions.T
+    energies, vectors = torch.linalg.eigh(root @ moment @ root)
+    leading = vectors.flip(1)[:, :channels]
+    scale = (moment.diagonal().mean() / energies.flip(0)[:channels].clamp_min(1e-12)).sqrt()
+    to_new, to_old = scale[:, None] * (leading.T @ root), inverse @ leading / scale
+    return ChannelMap(to_new=to_new.float(), to_old=to_old.float())
 
 
 def identity_map(old: int, new: int) -> ChannelMap:
@@ -52,6 +86,9 @@ def operate(old: Bottleneck, new: Bottleneck, mapping: ChannelMap, generator: to
     rows: Tensor = torch.block_diag(*halves)  # type: ignore[no-untyped-call]
     new.moments.weight.copy_(_rows(rows, weight))
     _bias(new.moments).copy_(rows @ bias)
+    if old.is_gaussian:
+        squares = to_new.square().sum(1)
+        _bias(new.moments)[len(to_new) :].add_(torch.where(squares > 0, squares, 1.0).log())
     if grows:
         _grow(new.moments, old_weight=weight, channels=to_new.shape, gaussian=old.is_gaussian, generator=generator)
     for target in (new.quant, new.post_quant):

@@ -11,8 +11,8 @@ from diffusability.core.build import BuildContext
 from diffusability.core.errors import SpecError
 from diffusability.core.saved_models import build_autoencoder
 from diffusability.core.specs.components import AutoencoderSpec
-from diffusability.models.bottleneck import bottleneck_of
-from diffusability.models.bottleneck_surgery import ChannelMap, identity_map, operate, principal_map
+from diffusability.models.bottleneck import Bottleneck, bottleneck_of
+from diffusability.models.bottleneck_surgery import ChannelMap, decoder_metric, identity_map, operate, principal_map
 from diffusability.models.channel_variant_spec import ChannelVariantSpec
 from diffusability.models.diffusers_layout import LAYOUTS
 from diffusability.models.diffusers_spec import DiffusersSpec
@@ -34,7 +34,7 @@ def build_channel_variant(spec: ChannelVariantSpec, context: BuildContext) -> Au
     new = bottleneck_of(variant)
     _copy_the_rest(base, variant, {id(parameter) for conv in new.all() for parameter in conv.parameters()})
     generator = torch.Generator().manual_seed(context.seed)
-    operate(old, new, _map(spec, context, base), generator)
+    operate(old, new, _map(spec, context, base, old), generator)
     return variant.train()
 
 
@@ -58,11 +58,11 @@ def _copy_the_rest(base: Autoencoder, variant: Autoencoder, bottleneck: set[int]
             parameter.copy_(source[name])
 
 
-def _map(spec: ChannelVariantSpec, context: BuildContext, base: Autoencoder) -> ChannelMap:
+def _map(spec: ChannelVariantSpec, context: BuildContext, base: Autoencoder, bottleneck: Bottleneck) -> ChannelMap:
     old, new = base.info.latent_channels, spec.latent_channels
     if new >= old or spec.shrink_by == "drop":
         return identity_map(old, new)
-    return principal_map(_second_moment(spec, context, base), new)
+    return principal_map(_second_moment(spec, context, base), new, decoder_metric(bottleneck))
 
 
 @torch.no_grad()
