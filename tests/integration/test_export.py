@@ -61,29 +61,33 @@ def run(tmp_path_factory):
 DECODE = """
 import sys, torch, diffusers
 from safetensors.torch import load_file, save_file
-torch.set_num_threads(int(sys.argv[4]))
-model = getattr(diffusers, sys.argv[3]).from_pretrained(sys.argv[1], low_cpu_mem_usage=False).eval()
-with torch.no_grad():
-    decoded = model.decode(load_file(sys.argv[2])["latents"]).sample
-save_file({"decoded": decoded}, sys.argv[2])
+torch.set_num_threads(int(sys.argv[1]))
+for name in sys.argv[2:]:
+    folder, _, class_name = name.partition("=")
+    model = getattr(diffusers, class_name).from_pretrained(folder, low_cpu_mem_usage=False).eval()
+    with torch.no_grad():
+        decoded = model.decode(load_file(folder + "-latents")["latents"]).sample
+    save_file({"decoded": decoded}, folder + "-decoded")
 assert not any(name.startswith("diffusability") for name in sys.modules)
 """
 
 
-@pytest.mark.parametrize(("variant", "class_name"), [("flux", "AutoencoderKL"), ("taesd", "AutoencoderTiny")])
-def test_an_export_decodes_identically_in_diffusers_alone(run, tmp_path, variant, class_name):
-    """What a fresh process decodes, in float32, against our own decoding, bit for bit."""
-    model = select_model(run, variant=variant)
-    export(model, tmp_path / "out")
-    autoencoder = load_autoencoder(model.model).eval()
-    latents = torch.randn(1, autoencoder.info.latent_channels, 4, 4)
-    save_file({"latents": latents}, tmp_path / "tensors")
-    words = [tmp_path / "out", tmp_path / "tensors", class_name, torch.get_num_threads()]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    subprocess.run([sys.executable, "-c", DECODE, *map(str, words)], check=True, env=environment, cwd=tmp_path)
-    with torch.no_grad():
-        expected = autoencoder.decode(latents)
-    assert torch.equal(load_file(tmp_path / "tensors")["decoded"], expected)
+def test_exports_decode_identically_in_diffusers_alone(run, tmp_path):
+    """What a fresh process decodes, in float32, against our own decoding, bit for bit: FluxAE and TAESD."""
+    expected, words = {}, []
+    for variant, class_name in (("flux", "AutoencoderKL"), ("taesd", "AutoencoderTiny")):
+        model = select_model(run, variant=variant)
+        export(model, tmp_path / variant)
+        autoencoder = load_autoencoder(model.model).eval()
+        latents = torch.randn(1, autoencoder.info.latent_channels, 4, 4)
+        save_file({"latents": latents}, tmp_path / f"{variant}-latents")
+        with torch.no_grad():
+            expected[variant] = autoencoder.decode(latents)
+        words.append(f"{tmp_path / variant}={class_name}")
+    command = [sys.executable, "-c", DECODE, str(torch.get_num_threads()), *words]
+    subprocess.run(command, check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}, cwd=tmp_path)
+    for variant, images in expected.items():
+        assert torch.equal(load_file(tmp_path / f"{variant}-decoded")["decoded"], images)
 
 
 def test_the_card_tells_recipe_metrics_and_scaling(run, tmp_path):
