@@ -48,7 +48,7 @@ class Noise(Dataset):
 class Nowhere(Checkpoints):
     """Saves nothing."""
 
-    def save(self, engine: object, step: int, state: object, averages: object) -> None:
+    def save(self, *arguments: object, **named: object) -> None:
         """Does nothing."""
 
 
@@ -94,8 +94,10 @@ class EngineRun:
             dataset=self.dataset,
             num_workers=self.num_workers,
             ranks=self.ranks,
-            ema=None,
+            averages=[],
             guard=NumericalGuard(folder=folder, ranks=self.ranks, max_skipped=self.spec.max_skipped),
+            adversary=None,
+            parts={},
             checkpoints=Nowhere(folder, self.ranks, 1),
             log=self.log,
             stop=StopRequest(),
