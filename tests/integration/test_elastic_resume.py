@@ -85,5 +85,5 @@ def test_a_checkpoint_of_another_format_is_named_and_put_aside(tmp_path, whole_r
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 1}))
     step, skipped = Checkpoints(tmp_path / "checkpoints", distributed.start(), keep=2).newest()
     assert step is None
-    assert skipped == ["checkpoint step-00000010 is not whole and was skipped: it has format 1, and format 2 is read"]
+    assert skipped == ["checkpoint step-00000010 is not whole and was skipped: it has format 1, and format 3 is read"]
     assert (tmp_path / "checkpoints" / "damaged-step-00000010").is_dir()
