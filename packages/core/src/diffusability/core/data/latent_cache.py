@@ -74,14 +74,15 @@ def write_shard(
     """Writes a shard so that it appears whole or not at all, with the channel statistics of its latents."""
     path = shard_path(directory, shard)
     partial = path.with_suffix(".partial")
-    metadata = {"statistics": json.dumps(statistics.state()), "origin": json.dumps(attrs.asdict(origin))}
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=metadata)
+    # One entry: safetensors writes several in any order, and equal shards are to be equal files.
+    facts = json.dumps({"statistics": statistics.state(), "origin": attrs.asdict(origin)})
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata={"facts": facts})
     os.replace(partial, path)
 
 
 def shard_statistics(shard: ShardReader) -> ChannelStatistics:
     """The channel statistics that a shard carries."""
-    return ChannelStatistics.from_state(json.loads(shard.metadata["statistics"]))
+    return ChannelStatistics.from_state(json.loads(shard.metadata["facts"])["statistics"])
 
 
 def open_shard(directory: Path, shard: int) -> ShardReader:
@@ -99,7 +100,7 @@ def holds(directory: Path, shard: int, origin: ShardOrigin) -> bool:
     if not path.is_file():
         return False
     try:
-        found = json.loads(ShardReader(path).metadata.get("origin", "{}"))
+        found = json.loads(ShardReader(path).metadata.get("facts", "{}")).get("origin", {})
     except DataError:
         return False
     advice = f"remove {str(directory)!r} to encode anew"
