@@ -1,10 +1,12 @@
 from pathlib import Path
 
 import pytest
+from tiny_runs import tiny_spec, write_spec
 
 from diffusability.core.errors import SpecError
 from diffusability.core.specs.check import check, encoded_bytes_per_sample, estimate
 from diffusability.core.specs.plan import context_of, load_plan, select
+from diffusability.core.stages.run_folder import RunFolder
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "examples" / "quickstart.yaml"
 
@@ -86,3 +88,16 @@ def test_losses_that_do_not_fit_the_images_are_found_when_checking():
     """With the place in the file: a block that does not divide 64 pixels."""
     with pytest.raises(SpecError, match=r"block_size 7 does not divide images of 64x64 pixels at stages\.pretrain"):
         check(planned("stages.pretrain.objective.dct={block_size: 7}"))
+
+
+def test_unfinished_files_of_a_killed_process_are_removed(tmp_path):
+    """What safetensors and we name a file that is being written; everything else stays."""
+    plan = load_plan(write_spec(tmp_path, tiny_spec()))
+    stage = plan.order[0]
+    folder = RunFolder(tmp_path / "runs" / plan.name)
+    inner = folder.begin(stage) / "ema-snapshots"
+    inner.mkdir()
+    for name in (".tmpw9E2tP", "step-00000002.partial", "step-00000001.safetensors"):
+        (inner / name).write_bytes(b"x")
+    folder.begin(stage)
+    assert [path.name for path in inner.iterdir()] == ["step-00000001.safetensors"]

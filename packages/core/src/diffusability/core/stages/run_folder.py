@@ -86,9 +86,12 @@ class RunFolder:
         return bool(content.get("digest") == stage.digest)
 
     def begin(self, stage: PlannedStage) -> Path:
-        """Makes the folder of a stage and writes what it resolved to."""
+        """Makes the folder of a stage and writes what it resolved to; removes files that were never finished."""
         directory = self.stage(stage)
         directory.mkdir(parents=True, exist_ok=True)
+        for leftover in (*directory.rglob(".tmp*"), *directory.rglob("*.partial")):  # of a killed process
+            if leftover.is_file():
+                leftover.unlink()
         (directory / "resolved.yaml").write_text(yaml.safe_dump(stage.resolved(), sort_keys=False))
         return directory
 
