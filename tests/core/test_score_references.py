@@ -110,3 +110,31 @@ def test_classes_are_asked_for_only_with_labels():
         return {evaluator["kind"] for evaluator in spec["stages"][STAGE]["evaluators"]}
 
     assert kinds(labels=True) - kinds() == {"neighbor-consistency"}
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("webdataset:a-{0..3}.tar", {"shards": ["a-{0..3}.tar"], "validation_shards": ["a-{0..3}.tar"]}),
+        ("huggingface:some/set", {"path": "some/set"}),
+        ("idx-images", {}),
+    ],
+)
+def test_datasets_are_named_by_kind_and_place(data, expected):
+    spec = scorecard_spec(named_autoencoders(["compact-kl"]), ScoreOptions(data=data, resolution=48))
+    assert spec["data"] == {"kind": data.partition(":")[0], "resolution": 48, **expected}
+
+
+def test_folders_of_videos_give_enough_clips(tmp_path):
+    """Three files for eight clips: three clips of each."""
+    for name in "abc":
+        (tmp_path / f"{name}.mp4").touch()
+    options = ScoreOptions(data=str(tmp_path), num=8, frames=9, resolution=64)
+    assert scorecard_spec(named_autoencoders(["compact-video-kl"]), options)["data"] == {
+        "kind": "video-folder",
+        "path": str(tmp_path),
+        "validation_path": str(tmp_path),
+        "resolution": 64,
+        "frames": 9,
+        "clips_per_video": 3,
+    }

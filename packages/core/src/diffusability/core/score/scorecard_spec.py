@@ -10,8 +10,9 @@ import attrs
 
 from diffusability.core import plugins
 from diffusability.core.data.specs import has_images
-from diffusability.core.errors import SpecError
+from diffusability.core.errors import DiffusabilityError, SpecError
 from diffusability.core.score.references import Named
+from diffusability.core.specs.components import DatasetSpec, EvaluatorSpec
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm"})
 STAGE = "score"
@@ -105,9 +106,6 @@ def _evaluators(options: ScoreOptions) -> list[dict[str, Any]]:
 
 def _has_inputs(evaluator: dict[str, Any]) -> bool:
     """False for an evaluator whose weights or optional package is missing: a scorecard does without."""
-    from diffusability.core.errors import DiffusabilityError
-    from diffusability.core.specs.components import EvaluatorSpec
-
     try:
         EvaluatorSpec.model_validate(evaluator).check_inputs()
     except (ValueError, DiffusabilityError):
@@ -119,33 +117,30 @@ def _data(options: ScoreOptions) -> dict[str, Any]:
     path = Path(options.data)
     if path.is_dir():
         if has_images(path):
-            labels = {"labels": "folder"} if options.labels else {}
-            return {
-                "kind": "image-folder",
-                "path": str(path),
-                "validation_path": str(path),
-                "resolution": options.resolution,
-                "crop": "center",
-                **labels,
-            }
-        if any(file.suffix.lower() in VIDEO_SUFFIXES for file in path.rglob("*")):
-            return {
-                "kind": "video-folder",
-                "path": str(path),
-                "validation_path": str(path),
-                "resolution": options.resolution,
-                "frames": options.frames,
-            }
+            return _dataset("image-folder", options.data, options) | {"crop": "center"}
+        videos = [file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES]
+        if videos:
+            return _dataset("video-folder", options.data, options) | {"clips_per_video": -(-options.num // len(videos))}
         raise SpecError(f"--data {options.data!r} holds neither images nor videos")
-    kind, separator, rest = options.data.partition(":")
+    kind, _, place = options.data.partition(":")
     if kind in plugins.kinds("datasets"):
-        place = {"path": rest} if separator else {}
-        return {"kind": kind, **place, "resolution": options.resolution}
+        return _dataset(kind, place, options)
     known = ", ".join(plugins.kinds("datasets"))
     raise SpecError(
         f"--data {options.data!r} is no folder and no dataset; expected a folder with images or videos, or one of:"
         f" {known}"
     )
+
+
+def _dataset(kind: str, place: str, options: ScoreOptions) -> dict[str, Any]:
+    """All of a dataset for validation, with what its spec has fields for."""
+    known = plugins.load("datasets", kind, DatasetSpec).model_fields
+    wanted: dict[str, Any] = {"resolution": options.resolution, "frames": options.frames}
+    if place:
+        wanted |= {"path": place, "validation_path": place, "shards": [place], "validation_shards": [place]}
+    if options.labels and kind in ("image-folder", "video-folder"):
+        wanted["labels"] = "folder"
+    return {"kind": kind, **{name: value for name, value in wanted.items() if name in known}}
 
 
 def _files(path: object) -> list[tuple[str, int, int]]:
