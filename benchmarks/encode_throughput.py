@@ -40,12 +40,11 @@ def ours(photographs: SamplePhotosSpec, dataset: Dataset, indices: list[int], ba
     autoencoder = build_autoencoder(spec).eval().requires_grad_(False)
     folder = Path(tempfile.mkdtemp())
 
+    # Once a stage, whatever the number of its samples: hashes the weights.
+    model, data = autoencoder_origin(autoencoder, spec.kind), data_origin(photographs, "train")
+
     def run() -> None:
-        origin = ShardOrigin(
-            autoencoder=autoencoder_origin(autoencoder, spec.kind),
-            data=data_origin(photographs, "train"),
-            indices=indices_digest(indices),
-        )
+        origin = ShardOrigin(autoencoder=model, data=data, indices=indices_digest(indices))
         encoder = Encoder(
             autoencoder=autoencoder,
             device=torch.device("cpu"),
