@@ -35,6 +35,7 @@ class EfficientNetLite0(FeatureExtractor):
         self.dimension = 1280 if layer == "pooled" else 1000
         self.network = EfficientNet.from_name("efficientnet-lite0")
         fill(self.network, read_tensors(weights), weights)
+        self.network.to(memory_format=torch.channels_last)
         self._digest = file_digest(weights)
 
     def forward(self, images: Images) -> Float[Tensor, "b d"]:
@@ -46,7 +47,8 @@ class EfficientNetLite0(FeatureExtractor):
         """The 1,280 features at 7 x 7 places."""
         with torch.autocast(images.device.type, enabled=False):
             prepared = normalized(resized(in_color(images, "efficientnet-lite0"), SIZE), MEAN, STD)
-            features: Tensor = self.network.extract_features(prepared)
+            # Depthwise convolutions are twice as fast on CPUs with channels last.
+            features: Tensor = self.network.extract_features(prepared.contiguous(memory_format=torch.channels_last))
         return features
 
     def settings(self) -> Mapping[str, Any]:
