@@ -38,6 +38,20 @@ def test_mappings_merge_unless_the_kind_changes():
     assert replaced == {"kind": "b"}
 
 
+def test_an_added_stage_comes_before_the_one_that_follows_it():
+    """Two stages before a known one, one after all; the order of known stages stays."""
+    two = "stages: {fine: {steps: 1}, measure: {steps: 2}}"
+    changes = "stages: {measure: {steps: 3}, pre: {steps: 4}, encode: {steps: 5}, fine: {steps: 6}, last: {steps: 7}}"
+    result = overlay(parse_source(two, "base"), parse_source(changes, "v")).data["stages"]
+    assert [(name, stage["steps"]) for name, stage in result.items()] == [
+        ("pre", 4),
+        ("encode", 5),
+        ("fine", 6),
+        ("measure", 3),
+        ("last", 7),
+    ]
+
+
 def test_list_items_are_reached_by_index():
     """A weight inside a list, changed in place."""
     result = override(base(), "stages.fine.regularizers.0.weight=1e-3")

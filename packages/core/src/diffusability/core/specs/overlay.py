@@ -1,5 +1,6 @@
 """Variants and ``--set``: changes laid over a spec before it is validated."""
 
+from itertools import pairwise
 from typing import Any
 
 from diffusability.core.errors import Problem, SpecError, nearest
@@ -11,7 +12,8 @@ def overlay(base: Source, changes: Source) -> Source:
     """A copy of ``base`` with ``changes`` laid over it.
 
     A key of ``changes`` may be a dotted path (``stages.finetune.steps``; numbers index lists). A mapping is merged
-    into a mapping, key by key, unless both name a ``kind`` and the kinds differ; everything else replaces.
+    into a mapping, key by key, unless both name a ``kind`` and the kinds differ; everything else replaces. A stage
+    that ``changes`` adds comes before the stage that follows it there, and last where none of the base's follows.
 
     Raises:
         SpecError: a path leads through a scalar, out of a list, or to a stage that does not exist.
@@ -89,9 +91,23 @@ def _place(target: Source, node: Any, key: str | int, path: SpecPath, value: Sou
     present: Any = node[key] if isinstance(node, list) or key in node else None  # type: ignore[index]
     merges = isinstance(present, dict) and isinstance(value.data, dict)
     if merges and value.data.get("kind", present.get("kind")) == present.get("kind"):
+        known = set(present)
         for name in value.data:
             _place(target, present, name, (*path, name), value.sub((name,)))
+        if path == ("stages",):
+            _order(present, list(value.data), known)
         return
     target.marks = {key: mark for key, mark in target.marks.items() if key[: len(path)] != path}
     target.marks |= {(*path, *below): mark for below, mark in value.marks.items()}
     node[key] = value.data
+
+
+def _order(stages: dict[str, Any], written: list[str], known: set[str]) -> None:
+    """Moves the stages that are not among the known ones before those that follow them where they are written."""
+    names = list(stages)
+    for name, follower in reversed(list(pairwise(written))):
+        if name not in known:
+            names.remove(name)
+            names.insert(names.index(follower), name)
+    for name in names:
+        stages[name] = stages.pop(name)
