@@ -14,7 +14,7 @@ from diffusability.core.build import BuildContext
 from diffusability.core.dct import chop
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvalResult, EvaluationBatch
-from diffusability.eval.block_spectrum import BlockSpectrum
+from diffusability.eval.block_spectrum import CHUNK_OF_CPU, BlockSpectrum
 from diffusability.eval.specs import DCTSpectrumSpec
 from diffusability.eval.spectrum import high_frequency_share, log_amplitude_ratio, spectral_gap
 
@@ -150,6 +150,20 @@ def test_batches_do_not_matter(photographs: Photographs, noise: Noise, evaluate:
     whole = values(evaluate(DCTSpectrumSpec(), images=images, latents=latents))
     for sizes in ([1, 4], [2, 2, 1]):
         assert values(evaluate(DCTSpectrumSpec(), sizes, images=images, latents=latents)) == whole
+
+
+def test_sums_over_several_chunks_are_those_of_single_maps(noise: Noise) -> None:
+    """Latents that take three chunks, the last one not full, against one map at a time exactly, and against scipy."""
+    latents = noise(2 * CHUNK_OF_CPU // (4 * 64 * 64) + 1, 4, 64, 64)
+    at_once, singly = BlockSpectrum("latents", 8), BlockSpectrum("latents", 8)
+    at_once.update(latents)
+    for latent in latents:
+        singly.update(latent[None])
+    for sums in ("amplitude", "energy", "variance"):
+        assert torch.equal(getattr(at_once, sums)(), getattr(singly, sums)())
+    expected = np.abs(scipy_coefficients(latents.double().numpy(), 8)).mean(1)
+    np.testing.assert_allclose(at_once.amplitude(), expected, rtol=1e-12)
+    assert at_once.num_blocks == len(latents) * 64
 
 
 def test_autocast_does_not_matter(photographs: Photographs, noise: Noise, evaluate: Evaluate) -> None:
