@@ -6,11 +6,10 @@ from pathlib import Path
 
 import yaml
 from rich.console import Console
-from rich.table import Table
 
-from diffusability.core.specs.check import check, encoded_bytes_per_sample, estimate
-from diffusability.core.specs.plan import PlannedStage, load_plan, select
-from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
+from diffusability.core.cli.plan_table import plan_table
+from diffusability.core.specs.check import check
+from diffusability.core.specs.plan import load_plan, select
 from diffusability.core.stages.run_folder import RunFolder
 
 
@@ -22,15 +21,14 @@ def check_spec(
     stages = select(plan, variants, until)
     check(plan, num_ranks)
     folder = RunFolder(runs / plan.name)
-    table = Table(title=f"{plan.name}: {len(stages)} stages for {len(plan.stages)} variants on {num_ranks} rank(s)")
-    for column in ("stage", "variants", "what", "steps", "parameters", "state per rank", "status"):
-        table.add_column(column, justify="right" if column in ("steps", "parameters", "state per rank") else "left")
-    for stage in stages:
-        table.add_row(*_row(stage, folder, num_ranks))
+    names = [name for name in plan.stages if not variants or name in variants]
+    title = f"{plan.name}: {len(stages)} stages for {len(plan.stages)} variants on {num_ranks} rank(s)"
     console = Console()
-    console.print(table)
+    console.print(plan_table(title, stages, names, num_ranks, folder.is_done))
     console.print(
-        "State per rank: weights, gradients, optimizer and moving averages; activations come on top.", style="dim"
+        "Size: of training, weights, gradients, optimizer and moving averages per rank, without activations; of"
+        " encoding, the latents on disk at most.",
+        style="dim",
     )
 
 
@@ -44,36 +42,3 @@ def print_resolved(spec: Path, variants: Sequence[str], overrides: Sequence[str]
         text = yaml.safe_dump(plan.specs[variant].model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         documents.append(f"# variant {variant} of {spec.name}\n{text}")
     sys.stdout.write("---\n".join(documents))
-
-
-def _row(stage: PlannedStage, folder: RunFolder, num_ranks: int) -> tuple[str, ...]:
-    steps = parameters = memory = ""
-    match stage.spec:
-        case TrainStage() as spec:
-            what = " + ".join([spec.objective.kind, *(regularizer.kind for regularizer in spec.regularizers)])
-            steps = f"{spec.steps:,}"
-            cost = estimate(stage, num_ranks)
-            parameters = _count(cost.num_parameters)
-            memory = "unknown" if cost.state_bytes_per_rank is None else f"{cost.state_bytes_per_rank / 2**20:,.0f} MiB"
-        case EncodeStage() as spec:
-            what = f"{stage.data.kind}, {spec.num_samples or 'all'} images{_cache_size(stage, spec)}"
-        case EvaluateStage() as spec:
-            what = ", ".join(evaluator.kind for evaluator in spec.evaluators)
-        case _:
-            what = stage.spec.kind
-    status = "done" if folder.is_done(stage) else "to do"
-    return (stage.name, ", ".join(stage.variants), what, steps, parameters, memory, status)
-
-
-def _cache_size(stage: PlannedStage, spec: EncodeStage) -> str:
-    each = encoded_bytes_per_sample(stage)
-    if each is None:
-        return ""
-    total = f", {each * spec.num_samples / 2**30:.2f} GiB" if spec.num_samples is not None else ""
-    return f", at most {each / 2**10:,.0f} KiB each{total}"
-
-
-def _count(value: int | None) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value / 1e6:,.2f}M" if value >= 10_000 else str(value)
