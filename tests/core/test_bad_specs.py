@@ -3,6 +3,7 @@
 import textwrap
 
 import pytest
+from complaints import complaints
 from PIL import Image
 
 from diffusability.core.errors import SpecError
@@ -41,10 +42,12 @@ def refusal(tmp_path, old, new, num_ranks=1):
 
 
 def test_the_good_spec_is_good(tmp_path):
-    """What the cases below are broken from."""
+    """What the cases below are broken from: four stages in the order of the file, and nothing to complain of."""
     path = tmp_path / "spec.yaml"
     path.write_text(GOOD)
-    check(load_plan(path))
+    plan = load_plan(path)
+    assert [stage.name for stage in plan.order] == ["pretrain", "encode", "dit", "generate"]
+    assert complaints(plan) == ""
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,7 @@ def test_a_folder_without_images_is_refused(tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "deep" / "er" / "x.JPG", format="jpeg")
     path = tmp_path / "good.yaml"
     path.write_text(GOOD.replace("{kind: sample-photos, resolution: 32}", data))
-    check(load_plan(path))
+    assert complaints(load_plan(path)) == ""
 
 
 def test_all_problems_are_told_at_once(tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from complaints import complaints
 from tiny_runs import tiny_spec, write_spec
 
 from diffusability.core.build import BuildContext
@@ -50,14 +51,15 @@ def test_data_without_labels_have_no_classes_either(tmp_path: Path) -> None:
 
 
 def test_autoguidance_and_scale_one_are_fine(tmp_path: Path) -> None:
-    """A guide takes the place of classes; without guidance there is nothing to refuse."""
+    """A guide takes the place of classes, at a scale that is refused without it; at scale 1 nothing is guided."""
     spec = unconditional()
-    spec["stages"]["generate"]["sampler"] = {
-        "kind": "heun",
-        "guidance_scale": 2.0,
-        "guide": {"kind": "stage", "stage": "dit"},
-    }
-    check(load_plan(write_spec(tmp_path, spec)))
+    guided = {"kind": "heun", "guidance_scale": 2.0}
+    fine: list[dict[str, Any]] = [{"guide": {"kind": "stage", "stage": "dit"}}, {"guidance_scale": 1.0}]
+    for change in fine:
+        spec["stages"]["generate"]["sampler"] = guided | change
+        assert complaints(load_plan(write_spec(tmp_path, spec))) == ""
+    spec["stages"]["generate"]["sampler"] = guided
+    assert "needs a class-conditional model" in complaints(load_plan(write_spec(tmp_path, spec)))
 
 
 def test_a_guide_must_come_from_a_stage_that_trains_a_denoiser(tmp_path: Path) -> None:

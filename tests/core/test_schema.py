@@ -27,7 +27,7 @@ def quickstart():
 
 def test_the_quickstart_is_valid(validator, quickstart):
     """Our schema, judged by a library that knows nothing of us."""
-    validator.validate(quickstart)
+    assert [error.message for error in validator.iter_errors(quickstart)] == []
 
 
 def test_every_installed_kind_is_in_the_schema(validator):

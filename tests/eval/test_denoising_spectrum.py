@@ -129,8 +129,7 @@ def test_batches_and_ranks_do_not_change_it(spec: EvaluatorSpec) -> None:
     variance = variances()
     model, latents = model_of(Wiener(variance)), latents_of(variance, 12)
     whole = evaluated(spec, model, latents)
-    for metric, result in evaluated(spec, model, latents, (5, 4, 3)).items():
-        _same(result, whole[metric])
+    _assert_same(evaluated(spec, model, latents, (5, 4, 3)), whole)
     first, second, idle = (spec.build(BuildContext()) for _ in range(3))
     for evaluator, indices in ((first, range(5)), (second, range(5, 12))):
         part = latents[indices.start : indices.stop]
@@ -139,16 +138,19 @@ def test_batches_and_ranks_do_not_change_it(spec: EvaluatorSpec) -> None:
         first.merge(other.state())
     idle.merge(first.state())
     for merged in (first, idle):
-        for result in merged.compute():
-            _same(result, whole[result.metric])
+        _assert_same({result.metric: result for result in merged.compute()}, whole)
 
 
-def _same(one: EvalResult, other: EvalResult) -> None:
-    assert one.num_samples == other.num_samples
-    if one.curve is None or other.curve is None:
-        assert one.value == pytest.approx(other.value, rel=1e-4)
-    else:
-        assert one.curve.y == pytest.approx(other.curve.y, rel=1e-3, abs=1e-6)
+def _assert_same(results: dict[str, EvalResult], expected: dict[str, EvalResult]) -> None:
+    """The same metrics of as many samples, and equal numbers and curves."""
+    assert {metric: one.num_samples for metric, one in results.items()} == dict.fromkeys(expected, 12)
+    values = {metric: one.value for metric, one in expected.items() if one.curve is None}
+    assert {metric: results[metric].value for metric in values} == pytest.approx(values, rel=1e-4)
+    for metric in expected.keys() - values.keys():
+        curves = results[metric].curve, expected[metric].curve
+        assert curves[0] is not None
+        assert curves[1] is not None
+        assert curves[0].y == pytest.approx(curves[1].y, rel=1e-3, abs=1e-6)
 
 
 def test_accumulated_errors_are_those_of_the_exact_recursion() -> None:

@@ -116,10 +116,20 @@ def test_mistakes_are_reported_at_their_place(kind: str, fields: dict[str, Any],
     assert [error["loc"] for error in caught.value.errors()] == [path]
 
 
+def fits(spec: ScaleEquivarianceSpec | LocalCorrelationSpec, latent_shape: tuple[int, ...]) -> bool:
+    """Whether checking accepts latents of this shape."""
+    try:
+        spec.check_latents(latent_shape)
+    except ValueError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("shape", [(4, 16, 16), (4, 8, 12), (4, 4, 4), (4, 5, 8, 8), (4, 1, 8, 8)])
 def test_latents_that_every_factor_divides_pass(shape: tuple[int, ...]) -> None:
-    """Images and clips of 1 + 4n latent frames, under factors 2 and 4."""
-    ScaleEquivarianceSpec().check_latents(shape)
+    """Images and clips of 1 + 4n latent frames, under factors 2 and 4; with one more column none of them does."""
+    assert fits(ScaleEquivarianceSpec(), shape)
+    assert not fits(ScaleEquivarianceSpec(), (*shape[:-1], shape[-1] + 1))
 
 
 UNFIT: list[tuple[str, dict[str, Any], tuple[int, ...], str]] = [
@@ -169,10 +179,15 @@ def test_kinds_for_images_alone_refuse_clips() -> None:
 
 
 def test_frames_do_not_matter_when_time_is_left_alone() -> None:
-    """A clip of an odd number of further frames, with shorten_time off; windows of one frame likewise."""
-    ScaleEquivarianceSpec(shorten_time=False).check_latents((4, 4, 8, 8))
-    ScaleEquivarianceSpec(factors=(1.5,), temporal_factors=(3,)).check_latents((4, 4, 8, 8))
-    LocalCorrelationSpec(window=(1, 2, 2)).check_latents((4, 4, 8, 8))
+    """A clip of three further frames, which pairs do not divide: fine with shorten_time off, with time cut in three,
+    and for windows of one frame; not for what takes pairs of frames by default."""
+    clip = (4, 4, 8, 8)
+    assert not fits(ScaleEquivarianceSpec(), clip)
+    assert fits(ScaleEquivarianceSpec(shorten_time=False), clip)
+    assert not fits(ScaleEquivarianceSpec(factors=(1.5,)), clip)
+    assert fits(ScaleEquivarianceSpec(factors=(1.5,), temporal_factors=(3,)), clip)
+    assert not fits(LocalCorrelationSpec(), clip)
+    assert fits(LocalCorrelationSpec(window=(1, 2, 2)), clip)
 
 
 def test_every_kind_has_a_module_of_its_own() -> None:
