@@ -21,7 +21,10 @@ app = typer.Typer(
 )
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="the YAML spec")]
-Variants = Annotated[list[str] | None, typer.Option("--variant", help="only this variant; may be repeated")]
+Variants = Annotated[
+    list[str] | None,
+    typer.Option("--variant", help="only this variant, with all or (NAME-seedN) one of its seeds; may be repeated"),
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="change a value of the spec; may be repeated")
 ]

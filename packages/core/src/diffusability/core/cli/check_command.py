@@ -9,7 +9,7 @@ from rich.console import Console
 
 from diffusability.core.cli.plan_table import plan_table
 from diffusability.core.specs.check import check
-from diffusability.core.specs.plan import load_plan, select
+from diffusability.core.specs.plan import Plan, load_plan, select
 from diffusability.core.stages.run_folder import RunFolder
 
 
@@ -21,8 +21,8 @@ def check_spec(
     stages = select(plan, variants, until)
     check(plan, num_ranks)
     folder = RunFolder(runs / plan.name)
-    names = [name for name in plan.stages if not variants or name in variants]
-    title = f"{plan.name}: {len(stages)} stages for {len(plan.stages)} variants on {num_ranks} rank(s)"
+    names = plan.named(variants)
+    title = f"{plan.name}: {len(stages)} stages for {_count(plan, names)} on {num_ranks} rank(s)"
     console = Console()
     console.print(plan_table(title, stages, names, num_ranks, folder.is_done))
     console.print(
@@ -35,10 +35,15 @@ def check_spec(
 def print_resolved(spec: Path, variants: Sequence[str], overrides: Sequence[str]) -> None:
     """Validates a spec and prints each variant whole: what it extends, its changes and all defaults filled in."""
     plan = load_plan(spec, overrides)
-    select(plan, variants)
     check(plan)
     documents = []
-    for variant in variants or plan.specs:
+    for variant in plan.named(variants):
         text = yaml.safe_dump(plan.specs[variant].model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         documents.append(f"# variant {variant} of {spec.name}\n{text}")
     sys.stdout.write("---\n".join(documents))
+
+
+def _count(plan: Plan, names: Sequence[str]) -> str:
+    num_bases = len({plan.variants[name].base for name in names})
+    seeds = f", {len(names)} with their seeds," if len(names) > num_bases else ""
+    return f"{num_bases} variant{'' if num_bases == 1 else 's'}{seeds}"

@@ -1,5 +1,6 @@
 """Variants and ``--set``: changes laid over a spec before it is validated."""
 
+from collections.abc import Container
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +15,7 @@ def overlay(base: Source, changes: Source) -> Source:
     A key of ``changes`` may be a dotted path (``stages.finetune.steps``; numbers index lists). A mapping is merged
     into a mapping, key by key, unless both name a ``kind`` and the kinds differ; everything else replaces. A stage
     that ``changes`` adds comes before the stage that follows it there, and last where none of the base's follows.
+    At the top, ``seed`` takes the place of the base's ``seeds``, and the other way round.
 
     Raises:
         SpecError: a path leads through a scalar, out of a list, or to a stage that does not exist.
@@ -24,6 +26,7 @@ def overlay(base: Source, changes: Source) -> Source:
     if not isinstance(changes.data, dict):
         raise SpecError([Problem(f"expected a mapping of changes, got {changes.data!r}", location=changes.locate(()))])
     for key in changes.data:
+        _drop_rival(result, key, changes.data)
         _set(result, tuple(key.split(".")), changes.sub((key,)))
     return result
 
@@ -37,8 +40,20 @@ def override(base: Source, assignment: str) -> Source:
     value = parse_source(text, name)
     value.marks = {key: Mark(name, 1, 1) for key in value.marks} or {(): Mark(name, 1, 1)}
     result = base.copy()
+    _drop_rival(result, path.strip(), ())
     _set(result, tuple(path.strip().split(".")), value)
     return result
+
+
+#: Of these keys of a spec's top, one that is laid over takes the place of the other.
+_RIVALS = {"seed": "seeds", "seeds": "seed"}
+
+
+def _drop_rival(target: Source, key: str, changes: Container[str]) -> None:
+    rival = _RIVALS.get(key)
+    if rival in target.data and rival not in changes:
+        del target.data[rival]
+        target.marks = {path: mark for path, mark in target.marks.items() if path[:1] != (rival,)}
 
 
 def _set(target: Source, dotted: tuple[str, ...], value: Source) -> None:

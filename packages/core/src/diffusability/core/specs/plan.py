@@ -35,7 +35,7 @@ class PlannedStage:
         spec: what it does.
         data: its data.
         engine: its engine settings.
-        seed: its own seed, derived from the run's seed and its name.
+        seed: what it draws from, derived from its name and from its seed in the spec or else the run's.
         digest: identity of its resolved spec and of the stages it uses (hexadecimal SHA-256).
         inputs: the stages it uses, by name.
     """
@@ -68,13 +68,30 @@ class PlannedStage:
         }
 
 
+@attrs.frozen(kw_only=True)
+class PlannedVariant:
+    """A variant of the spec with one of its seeds.
+
+    Attributes:
+        base: name of the variant in the spec.
+        seed: the run's seed.
+    """
+
+    base: str
+    seed: int
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class Plan:
     """What a spec file asks for.
 
+    A variant with several seeds is planned once for each, as ``BASE-seedN``; everything that is by variant is by
+    these names. All variants with the first seed come first, then all with the second.
+
     Attributes:
         name: name of the run.
         source: the file as written, laid over what it extends.
+        variants: the variant of the spec and the seed of each planned variant.
         specs: the validated spec of each variant.
         sources: each variant's data with the places of its values.
         stages: each variant's stages by name.
@@ -83,10 +100,35 @@ class Plan:
 
     name: str
     source: Source
+    variants: Mapping[str, PlannedVariant]
     specs: Mapping[str, RunSpec]
     sources: Mapping[str, Source]
     stages: Mapping[str, Mapping[str, PlannedStage]]
     order: Sequence[PlannedStage]
+
+    @property
+    def bases(self) -> list[str]:
+        """The variants of the spec, whatever their seeds."""
+        return list(dict.fromkeys(variant.base for variant in self.variants.values()))
+
+    def named(self, names: Sequence[str]) -> list[str]:
+        """The planned variants that are meant, in order: each by its own name, or all seeds by that of the spec.
+
+        All are meant when none is named.
+
+        Raises:
+            SpecError: there is no such variant.
+        """
+        known = list(dict.fromkeys([*self.variants, *self.bases]))
+        for name in names:
+            if name not in known:
+                raise _unknown("variant", name, known)
+        wanted = set(names)
+        return [name for name, variant in self.variants.items() if not names or wanted & {name, variant.base}]
+
+
+def _unknown(kind: str, name: str, known: Sequence[str]) -> SpecError:
+    return SpecError(f"there is no {kind} {name!r}; {nearest(name, known)}{kind}s: {', '.join(known)}")
 
 
 def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
@@ -119,18 +161,16 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
 def select(plan: Plan, variants: Sequence[str] = (), until: str | None = None) -> list[PlannedStage]:
     """The stages to run, in order: of some variants (all when none is named), up to and with stage ``until``.
 
+    A variant of the spec stands for all of its seeds.
+
     Raises:
         SpecError: there is no such variant or stage.
     """
-    for kind, wanted, known in (
-        ("variant", variants, list(plan.stages)),
-        ("stage", [until] if until is not None else [], list(dict.fromkeys(stage.name for stage in plan.order))),
-    ):
-        for name in wanted:
-            if name not in known:
-                raise SpecError(f"there is no {kind} {name!r}; {nearest(name, known)}{kind}s: {', '.join(known)}")
+    known = list(dict.fromkeys(stage.name for stage in plan.order))
+    if until is not None and until not in known:
+        raise _unknown("stage", until, known)
     chosen: dict[str, PlannedStage] = {}
-    for variant in variants or plan.stages:
+    for variant in plan.named(variants):
         for name, stage in plan.stages[variant].items():
             chosen[stage.directory_name] = stage
             if name == until:
@@ -168,7 +208,25 @@ def _variants_of(source: Source) -> dict[str, Source]:
     return {name: source.sub(("variants", name)) for name in variants}
 
 
-def _plan(source: Source, specs: Mapping[str, RunSpec], sources: Mapping[str, Source]) -> Plan:
+def _by_seed(specs: Mapping[str, RunSpec], source: Source) -> tuple[dict[str, PlannedVariant], dict[str, RunSpec]]:
+    """Each variant with each of its seeds, all variants with one seed before those with the next."""
+    with_seeds = {base: spec.with_each_seed() for base, spec in specs.items()}
+    variants: dict[str, PlannedVariant] = {}
+    planned = {}
+    for seed in dict.fromkeys(seed for by_seed in with_seeds.values() for seed in by_seed):
+        for base, by_seed in with_seeds.items():
+            if seed not in by_seed:
+                continue
+            name = f"{base}-seed{seed}" if len(by_seed) > 1 else base
+            if name in variants:
+                message = f"variant {name!r} is also what another variant is called with one of its seeds; rename it"
+                raise SpecError([Problem(message, f"variants.{name}", source.locate(("variants", name)))])
+            variants[name], planned[name] = PlannedVariant(base=base, seed=seed), by_seed[seed]
+    return variants, planned
+
+
+def _plan(source: Source, base_specs: Mapping[str, RunSpec], base_sources: Mapping[str, Source]) -> Plan:
+    variants, specs = _by_seed(base_specs, source)
     by_identity: dict[tuple[str, str], PlannedStage] = {}
     stages: dict[str, dict[str, PlannedStage]] = {}
     for variant, spec in specs.items():
@@ -190,18 +248,24 @@ def _plan(source: Source, specs: Mapping[str, RunSpec], sources: Mapping[str, So
     if len(names) > 1:
         raise SpecError(f"variants cannot change the run's name; found {', '.join(names)}")
     return Plan(
-        name=names[0], source=source, specs=specs, sources=sources, stages=final, order=list(by_identity.values())
+        name=names[0],
+        source=source,
+        variants=variants,
+        specs=specs,
+        sources={name: base_sources[variant.base] for name, variant in variants.items()},
+        stages=final,
+        order=list(by_identity.values()),
     )
 
 
 def _planned(name: str, spec: RunSpec, earlier: Mapping[str, PlannedStage], variant: str) -> PlannedStage:
-    stage, data, engine = spec.stages[name], spec.data_of(name), spec.engine_of(name)
+    stage, data, engine, seed = spec.stages[name], spec.data_of(name), spec.engine_of(name), spec.seed_of(name)
     used = {target for part in (stage, data) for _, target, _ in part.references()}
     inputs = {target: earlier[target] for target in sorted(used)}
     identity = {
         "name": name,
-        "seed": spec.seed,
-        "stage": {key: value for key, value in stage.identity().items() if key not in ("data", "engine")},
+        "seed": seed,
+        "stage": {key: value for key, value in stage.identity().items() if key not in ("data", "engine", "seed")},
         "data": data.identity(),
         "engine": engine.identity(),
         "inputs": {target: used_stage.digest for target, used_stage in inputs.items()},
@@ -213,7 +277,7 @@ def _planned(name: str, spec: RunSpec, earlier: Mapping[str, PlannedStage], vari
         spec=stage,
         data=data,
         engine=engine,
-        seed=derived_seed(spec.seed, name),
+        seed=derived_seed(seed, name),
         digest=digest,
         inputs=inputs,
     )

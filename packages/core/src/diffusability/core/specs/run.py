@@ -9,7 +9,7 @@ from diffusability.core.errors import nearest
 from diffusability.core.specs.base import Spec, fail
 from diffusability.core.specs.components import AnyDataset
 from diffusability.core.specs.engine import EngineSpec
-from diffusability.core.specs.stages import AnyStage
+from diffusability.core.specs.stages import AnyStage, Seed
 
 
 def folder_name(name: str) -> str:
@@ -29,10 +29,29 @@ class RunSpec(Spec):
     """
 
     name: FolderName
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: Seed = 0
+    seeds: tuple[Seed, ...] | None = Field(
+        None, description="every variant runs once with each of these seeds; instead of 'seed'"
+    )
     data: AnyDataset | None = None
     engine: EngineSpec = EngineSpec()
     stages: dict[FolderName, AnyStage] = Field(min_length=1)
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if seeds is not None and not seeds:
+            raise ValueError("'seeds' is empty; expected seeds, such as [0, 1, 2]")
+        for place, seed in enumerate(seeds or ()):
+            if seed in (seeds or ())[:place]:
+                raise fail((place,), f"seed {seed} is given twice", seed)
+        return seeds
+
+    @model_validator(mode="after")
+    def _seed_or_seeds(self) -> "RunSpec":
+        if self.seeds is not None and "seed" in self.model_fields_set:
+            raise fail("seeds", "give 'seed' or 'seeds', not both", self.seeds)
+        return self
 
     @field_validator("stages")
     @classmethod
@@ -71,6 +90,15 @@ class RunSpec(Spec):
             if stage.data is None and self.data is None:
                 raise ValueError(f"stage {name!r} has no data, and the run names none; set 'data' in one of them")
         return self
+
+    def with_each_seed(self) -> "dict[int, RunSpec]":
+        """This spec with one seed at a time, by seed, in order."""
+        return {seed: self.model_copy(update={"seed": seed, "seeds": None}) for seed in self.seeds or (self.seed,)}
+
+    def seed_of(self, stage: str) -> int:
+        """The seed of a stage: its own, or else the run's."""
+        own = self.stages[stage].seed
+        return self.seed if own is None else own
 
     def data_of(self, stage: str) -> AnyDataset:
         """The data of a stage."""

@@ -28,6 +28,8 @@ from diffusability.core.specs.training import (
     PreviewSpec,
 )
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
 
 class StageSpec(KindedSpec):
     """A named step of a run."""
@@ -36,6 +38,9 @@ class StageSpec(KindedSpec):
 
     data: AnyDataset | None = Field(None, description="default: the run's data")
     engine: EngineSpec | None = Field(None, description="default: the run's engine")
+    seed: Seed | None = Field(
+        None, description="default: the run's seed; one of its own is the same for all of the run's seeds"
+    )
 
     @classmethod
     def class_of(cls, kind: str) -> type[Any]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import yaml
 
 from diffusability.core.errors import RunLockedError
@@ -129,6 +130,7 @@ class RunFolder:
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "command": command,
             "versions": versions(),
+            "variant_seeds": {variant: attrs.asdict(planned) for variant, planned in plan.variants.items()},
             "variants": {
                 variant: {name: self._overview_of(stage, variant, status) for name, stage in stages.items()}
                 for variant, stages in plan.stages.items()
