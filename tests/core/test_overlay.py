@@ -65,6 +65,34 @@ def test_places_follow_what_was_laid_over():
     assert result.locate(("stages", "fine", "steps")).startswith("base.yaml:4")
 
 
+@pytest.mark.parametrize("text", ["stages.fine: null", "stages: {fine: null}"])
+def test_null_takes_a_stage_out(text):
+    """By a dotted path and inside a mapping; the others and their order stay."""
+    two = parse_source(BASE + "  other: {steps: 1}\n", "base.yaml")
+    result = overlay(two, parse_source(text, "v"))
+    assert list(result.data["stages"]) == ["other"]
+    assert not any(path[:2] == ("stages", "fine") for path in result.marks)
+    assert list(two.data["stages"]) == ["fine", "other"]
+
+
+def test_one_stage_in_place_of_another():
+    """Taken out and put in by one mapping, before the stage that follows both."""
+    two = parse_source(BASE + "  other: {steps: 1}\n", "base.yaml")
+    result = overlay(two, parse_source("stages: {new: {steps: 2}, fine: null, other: {steps: 3}}", "v"))
+    assert list(result.data["stages"].items()) == [("new", {"steps": 2}), ("other", {"steps": 3})]
+
+
+def test_only_stages_are_taken_out_by_null():
+    """Below a stage, null is a value like any other."""
+    assert changed("stages.fine.objective: null").data["stages"]["fine"]["objective"] is None
+
+
+@pytest.mark.parametrize("text", ["stages.fone: null", "stages: {fone: null}"])
+def test_a_stage_that_is_not_there_cannot_be_taken_out(text):
+    with pytest.raises(SpecError, match=r"there is no stage 'fone' to take out.*did you mean 'fine'"):
+        changed(text)
+
+
 def test_intermediate_mappings_are_made():
     """A key below one that the spec leaves at its default."""
     assert override(base(), "stages.fine.optimizer.lr=0.1").data["stages"]["fine"]["optimizer"] == {"lr": 0.1}

@@ -14,7 +14,8 @@ def overlay(base: Source, changes: Source) -> Source:
 
     A key of ``changes`` may be a dotted path (``stages.finetune.steps``; numbers index lists). A mapping is merged
     into a mapping, key by key, unless both name a ``kind`` and the kinds differ; everything else replaces. A stage
-    that ``changes`` adds comes before the stage that follows it there, and last where none of the base's follows.
+    that ``changes`` adds comes before the stage that follows it there, and last where none of the base's follows;
+    ``null`` in place of a stage takes it out.
     At the top, ``seed`` takes the place of the base's ``seeds``, and the other way round.
 
     Raises:
@@ -63,17 +64,7 @@ def _set(target: Source, dotted: tuple[str, ...], value: Source) -> None:
         last = depth == len(dotted) - 1
         key = _key(node, step, path, value)
         if path == ("stages",) and not last and key not in node:
-            known = list(node)
-            raise SpecError(
-                [
-                    Problem(
-                        f"there is no stage {step!r} to change",
-                        path=".".join(dotted),
-                        location=value.locate(()),
-                        hint=f"{nearest(step, known)}stages: {', '.join(known)}",
-                    )
-                ]
-            )
+            raise _no_such_stage(step, "change", list(node), dotted, value)
         path = (*path, key)
         if last:
             _place(target, node, key, path, value)
@@ -102,6 +93,19 @@ def _key(node: Any, step: str, path: SpecPath, value: Source) -> str | int:
     return int(step)
 
 
+def _no_such_stage(name: str, what: str, known: list[str], path: SpecPath, value: Source) -> SpecError:
+    return SpecError(
+        [
+            Problem(
+                f"there is no stage {name!r} to {what}",
+                path=".".join(map(str, path)),
+                location=value.locate(()),
+                hint=f"{nearest(name, known)}stages: {', '.join(known)}",
+            )
+        ]
+    )
+
+
 def _place(target: Source, node: Any, key: str | int, path: SpecPath, value: Source) -> None:
     present: Any = node[key] if isinstance(node, list) or key in node else None  # type: ignore[index]
     merges = isinstance(present, dict) and isinstance(value.data, dict)
@@ -110,9 +114,14 @@ def _place(target: Source, node: Any, key: str | int, path: SpecPath, value: Sou
         for name in value.data:
             _place(target, present, name, (*path, name), value.sub((name,)))
         if path == ("stages",):
-            _order(present, list(value.data), known)
+            _order(present, [name for name in value.data if name in present], known)
         return
     target.marks = {key: mark for key, mark in target.marks.items() if key[: len(path)] != path}
+    if value.data is None and path[:-1] == ("stages",):
+        if key not in node:
+            raise _no_such_stage(str(key), "take out", list(node), path, value)
+        del node[key]
+        return
     target.marks |= {(*path, *below): mark for below, mark in value.marks.items()}
     node[key] = value.data
 
