@@ -164,3 +164,21 @@ def test_a_variant_is_blamed_where_it_is_written(tmp_path):
     path.write_text(GOOD + "variants:\n  a: {}\n  b: {stages.pretrain.steps: -4}\n")
     with pytest.raises(SpecError, match=r"got -4 at stages.pretrain.steps \(spec.yaml:22:7\)"):
         load_plan(path)
+
+
+def test_files_of_another_machine_are_not_looked_for(tmp_path):
+    """A folder and a weight file that are not here are found missing, or not looked for; everything else is checked."""
+    path = tmp_path / "spec.yaml"
+    elsewhere = GOOD.replace(
+        "{kind: sample-photos, resolution: 32}", "{kind: image-folder, path: /absent, resolution: 32}"
+    )
+    elsewhere = elsewhere.replace(
+        "{kind: sliced-wasserstein}", "{kind: frechet, features: {kind: i3d, weights: /none.pt}}"
+    )
+    path.write_text(elsewhere)
+    with pytest.raises(SpecError, match=r"'/absent' does not exist"):
+        check(load_plan(path))
+    with pytest.raises(SpecError, match="features 'i3d' are of clips") as caught:
+        check(load_plan(path), files=False)
+    assert "/absent" not in str(caught.value)
+    assert "/none.pt" not in str(caught.value)

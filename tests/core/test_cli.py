@@ -29,6 +29,21 @@ def test_check_prints_the_plan_and_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_check_of_a_run_on_another_machine(tmp_path):
+    """A folder that is missing here: an error, unless files are left out; the plan and the whole spec are printed."""
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(
+        "name: far\ndata: {kind: image-folder, path: /absent}\nstages:\n  measure:\n    kind: evaluate\n"
+        "    autoencoder: {kind: flux}\n    evaluators: [{kind: psnr}]\n"
+    )
+    code, _, error = dfz("check", spec)
+    assert (code, "'/absent' does not exist" in error) == (2, True)
+    code, output, _ = dfz("check", spec, "--no-files")
+    assert (code, "measure" in output) == (0, True)
+    code, output, _ = dfz("check", spec, "--no-files", "--resolved")
+    assert (code, "path: /absent" in output) == (0, True)
+
+
 def test_plugins_lists_kinds_with_their_distribution():
     """One of each package; --check imports all of them."""
     code, output, _ = dfz("plugins", "--check")

@@ -69,14 +69,20 @@ def check(
     resolved: Annotated[
         bool, typer.Option("--resolved", help="print each variant whole, with what it extends and all defaults")
     ] = False,
+    no_files: Annotated[
+        bool,
+        typer.Option(
+            "--no-files", help="leave out whether its files and extras are here: for a run on another machine"
+        ),
+    ] = False,
 ) -> None:
     """Validate a spec and print what would run; start nothing."""
     from diffusability.core.cli.check_command import check_spec, print_resolved
 
     if resolved:
-        print_resolved(spec, variant or [], overrides or [])
+        print_resolved(spec, variant or [], overrides or [], files=not no_files)
         return
-    check_spec(spec, variant or [], until, overrides or [], nproc, runs)
+    check_spec(spec, variant or [], until, overrides or [], nproc, runs, files=not no_files)
 
 
 @app.command()

@@ -14,12 +14,18 @@ from diffusability.core.stages.run_folder import RunFolder
 
 
 def check_spec(
-    spec: Path, variants: Sequence[str], until: str | None, overrides: Sequence[str], num_ranks: int, runs: Path
+    spec: Path,
+    variants: Sequence[str],
+    until: str | None,
+    overrides: Sequence[str],
+    num_ranks: int,
+    runs: Path,
+    files: bool = True,
 ) -> None:
     """Validates a spec and prints its plan."""
     plan = load_plan(spec, overrides)
     stages = select(plan, variants, until)
-    check(plan, num_ranks)
+    check(plan, num_ranks, files)
     folder = RunFolder(runs / plan.name)
     names = plan.named(variants)
     title = f"{plan.name}: {len(stages)} stages for {_count(plan, names)} on {num_ranks} rank(s)"
@@ -32,10 +38,10 @@ def check_spec(
     )
 
 
-def print_resolved(spec: Path, variants: Sequence[str], overrides: Sequence[str]) -> None:
+def print_resolved(spec: Path, variants: Sequence[str], overrides: Sequence[str], files: bool = True) -> None:
     """Validates a spec and prints each variant whole: what it extends, its changes and all defaults filled in."""
     plan = load_plan(spec, overrides)
-    check(plan)
+    check(plan, files=files)
     documents = []
     for variant in plan.named(variants):
         text = yaml.safe_dump(plan.specs[variant].model_dump(mode="json"), sort_keys=False, allow_unicode=True)

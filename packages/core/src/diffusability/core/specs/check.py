@@ -28,8 +28,13 @@ ADVERSARIAL_NEEDS = frozenset({"images", "reconstruction"})
 Finding = tuple[SpecPath, str]
 
 
-def check(plan: Plan, num_ranks: int = 1) -> None:
+def check(plan: Plan, num_ranks: int = 1, files: bool = True) -> None:
     """Checks every planned stage.
+
+    Args:
+        plan: what is to run.
+        num_ranks: ranks that it would run on.
+        files: look for the files and packages that specs name; without, a plan for another machine can be checked.
 
     Raises:
         SpecError: with all problems, each with its place in the file.
@@ -37,7 +42,7 @@ def check(plan: Plan, num_ranks: int = 1) -> None:
     problems: list[Problem] = []
     for stage in plan.order:
         source = plan.sources[stage.variants[0]]
-        for path, message in _findings(stage, num_ranks):
+        for path, message in _findings(stage, num_ranks, files):
             first, _, hint = message.partition("; ")
             problem = Problem(first, ".".join(map(str, path)), source.locate(path), hint)
             if problem not in problems:
@@ -46,11 +51,11 @@ def check(plan: Plan, num_ranks: int = 1) -> None:
         raise SpecError(problems)
 
 
-def _findings(stage: PlannedStage, num_ranks: int) -> Iterator[Finding]:
+def _findings(stage: PlannedStage, num_ranks: int, files: bool) -> Iterator[Finding]:
     here: SpecPath = ("stages", stage.name)
     data_path: SpecPath = (*here, "data") if stage.spec.data is not None else ("data",)
     parts = [(here, stage.spec)] + ([] if stage.spec.data is not None else [(data_path, stage.data)])
-    for base, part in parts:
+    for base, part in parts if files else []:
         for path, spec in part.walk():
             if isinstance(spec, PluginSpec):
                 yield from _caught((*base, *path), spec.check_inputs)
@@ -61,6 +66,8 @@ def _findings(stage: PlannedStage, num_ranks: int) -> Iterator[Finding]:
     match stage.spec:
         case TrainStage():
             yield from _train_findings(stage, stage.spec, here, context, num_ranks)
+            if files:
+                yield from _offload_findings(stage, here)
         case EncodeStage():
             if stage.data.holds != "images":
                 yield (
@@ -92,7 +99,6 @@ def _train_findings(
         return
     yield from _reference_findings(stage, here)
     yield from _batch_findings(stage, spec, here, num_ranks)
-    yield from _offload_findings(stage, here)
     yield from _caught((*here, "objective"), lambda: objective.num_parameters(context))
     if context.image_shape is not None:
         yield from _caught((*here, "objective"), partial(objective.check_images, context.image_shape))
