@@ -21,6 +21,7 @@ from diffusability.core.build import AutoencoderInfo, BuildContext
 from diffusability.core.errors import CheckpointError
 from diffusability.core.saved_models import build_autoencoder, load_autoencoder, save_autoencoder
 from diffusability.core.specs.components import AutoencoderSpec
+from diffusability.models.presets.preset_spec import PresetSpec
 
 
 @attrs.frozen
@@ -474,3 +475,18 @@ def test_bad_settings_are_refused_with_a_reason(data: dict[str, object], message
     """The message names the value and what was expected."""
     with pytest.raises(ValueError, match=message):
         AutoencoderSpec.model_validate(data)
+
+
+@pytest.mark.parametrize("kind", list(PRESETS))
+def test_shapes_of_a_published_autoencoder_are_known_before_it_is_fetched(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an empty cache, at each place that the preset names, against its facts; elsewhere they are unknown."""
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *words, **settings: None)
+    spec_class = type(AutoencoderSpec.model_validate({"kind": kind}))
+    assert issubclass(spec_class, PresetSpec)
+    assert spec_class.repositories
+    layout = {name: value for name, value in PRESETS[kind].settings.items() if name not in ("width", "latent_channels")}
+    for repository in spec_class.repositories:
+        assert spec_class(path=repository, **layout).info(BuildContext()) == PRESETS[kind].info
+    assert spec_class(path="owner/name").info(BuildContext()) is None

@@ -34,5 +34,6 @@ class CogVideoXSpec(PresetSpec):
     """The autoencoder of CogVideoX: clips of 1 + 4n frames, f8 t4, 16 channels."""
 
     published: ClassVar[Mapping[str, Any]] = _CONFIG
+    repositories: ClassVar[frozenset[str]] = frozenset({"THUDM/CogVideoX-2b", "THUDM/CogVideoX-5b"})
 
     kind: Literal["cogvideox"] = "cogvideox"

@@ -31,5 +31,6 @@ class CosmosSpec(PresetSpec):
     """The continuous video tokenizer of Cosmos 1.0: clips of 1 + 8n frames, f8 t8, 16 channels; deterministic."""
 
     published: ClassVar[Mapping[str, Any]] = _CONFIG
+    repositories: ClassVar[frozenset[str]] = frozenset({"nvidia/Cosmos-1.0-Tokenizer-CV8x8x8"})
 
     kind: Literal["cosmos"] = "cosmos"

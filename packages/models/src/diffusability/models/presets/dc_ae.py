@@ -34,5 +34,6 @@ class DCAESpec(PresetSpec):
     """The deep-compression autoencoder of SANA (DC-AE): images, f32, 32 channels; deterministic."""
 
     published: ClassVar[Mapping[str, Any]] = _CONFIG
+    repositories: ClassVar[frozenset[str]] = frozenset({"mit-han-lab/dc-ae-f32c32-sana-1.0-diffusers"})
 
     kind: Literal["dc-ae"] = "dc-ae"

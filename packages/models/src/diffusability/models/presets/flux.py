@@ -31,5 +31,8 @@ class FluxSpec(PresetSpec):
     """The autoencoder of FLUX.1 (FluxAE): images, f8, 16 channels."""
 
     published: ClassVar[Mapping[str, Any]] = _CONFIG
+    repositories: ClassVar[frozenset[str]] = frozenset(
+        {"black-forest-labs/FLUX.1-dev", "black-forest-labs/FLUX.1-schnell"}
+    )
 
     kind: Literal["flux"] = "flux"

@@ -35,6 +35,7 @@ class Flux2Spec(PresetSpec):
     """The autoencoder of FLUX.2: images, f8, 32 channels, or f16, 128 channels with patchify."""
 
     published: ClassVar[Mapping[str, Any]] = _CONFIG
+    repositories: ClassVar[frozenset[str]] = frozenset({"black-forest-labs/FLUX.2-dev"})
 
     kind: Literal["flux2"] = "flux2"
     patchify: bool = Field(

@@ -30,5 +30,6 @@ class HunyuanVideoSpec(PresetSpec):
     """The autoencoder of HunyuanVideo: clips of 1 + 4n frames, f8 t4, 16 channels."""
 
     published: ClassVar[Mapping[str, Any]] = _CONFIG
+    repositories: ClassVar[frozenset[str]] = frozenset({"hunyuanvideo-community/HunyuanVideo"})
 
     kind: Literal["hunyuan-video"] = "hunyuan-video"

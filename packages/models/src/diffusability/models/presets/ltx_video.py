@@ -34,5 +34,6 @@ class LTXVideoSpec(PresetSpec):
     """The autoencoder of LTX-Video 0.9: clips of 1 + 8n frames, f32 t8, 128 channels."""
 
     published: ClassVar[Mapping[str, Any]] = _CONFIG
+    repositories: ClassVar[frozenset[str]] = frozenset({"Lightricks/LTX-Video"})
 
     kind: Literal["ltx-video"] = "ltx-video"

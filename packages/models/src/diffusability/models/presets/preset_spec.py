@@ -28,6 +28,8 @@ class PresetSpec(DiffusersFamilySpec):
 
     #: The published configuration, as in its config.json.
     published: ClassVar[Mapping[str, Any]]
+    #: Where on the Hugging Face hub weights of that configuration are (but for the scaling of latents).
+    repositories: ClassVar[frozenset[str]] = frozenset()
 
     width: PositiveInt | None = Field(
         None,
@@ -58,6 +60,12 @@ class PresetSpec(DiffusersFamilySpec):
         wanted = self.published["_class_name"]
         if config.get("_class_name") != wanted:
             raise CheckpointError(f"{where} holds an {config.get('_class_name')}, and kind {self.kind!r} is {wanted}")
+
+    def _config(self) -> dict[str, Any] | None:
+        config = super()._config()
+        if config is None and self.path in self.repositories:  # not downloaded yet
+            return json.loads(json.dumps(self.published))  # type: ignore[no-any-return]
+        return config
 
     def untrained(self) -> dict[str, Any]:
         config: dict[str, Any] = json.loads(json.dumps(self.published))  # lists, as in a config.json

@@ -29,5 +29,6 @@ class StableDiffusionSpec(PresetSpec):
     """The autoencoder of Stable Diffusion 1 and 2: images, f8, 4 channels."""
 
     published: ClassVar[Mapping[str, Any]] = _CONFIG
+    repositories: ClassVar[frozenset[str]] = frozenset({"stabilityai/sd-vae-ft-mse", "stabilityai/sd-vae-ft-ema"})
 
     kind: Literal["sd"] = "sd"

@@ -31,5 +31,6 @@ class StableDiffusion3Spec(PresetSpec):
     """The autoencoder of Stable Diffusion 3 and 3.5: images, f8, 16 channels."""
 
     published: ClassVar[Mapping[str, Any]] = _CONFIG
+    repositories: ClassVar[frozenset[str]] = frozenset({"stabilityai/stable-diffusion-3-medium-diffusers"})
 
     kind: Literal["sd3"] = "sd3"

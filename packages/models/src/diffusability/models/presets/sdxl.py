@@ -28,5 +28,8 @@ class StableDiffusionXLSpec(PresetSpec):
     """The autoencoder of Stable Diffusion XL: images, f8, 4 channels."""
 
     published: ClassVar[Mapping[str, Any]] = _CONFIG
+    repositories: ClassVar[frozenset[str]] = frozenset(
+        {"stabilityai/sdxl-vae", "stabilityai/stable-diffusion-xl-base-1.0"}
+    )
 
     kind: Literal["sdxl"] = "sdxl"

@@ -60,5 +60,6 @@ class WanSpec(PresetSpec):
     """The autoencoder of Wan 2.1: clips of 1 + 4n frames, f8 t4, 16 channels."""
 
     published: ClassVar[Mapping[str, Any]] = _CONFIG
+    repositories: ClassVar[frozenset[str]] = frozenset({"Wan-AI/Wan2.1-T2V-1.3B-Diffusers"})
 
     kind: Literal["wan"] = "wan"
