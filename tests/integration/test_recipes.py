@@ -1,0 +1,127 @@
+"""Recipes at full scale, with small autoencoders, data and steps laid over them: their wiring, end to end."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from rich.console import Console
+
+from diffusability.core.saved_models import build_autoencoder, save_autoencoder
+from diffusability.core.specs.check import check
+from diffusability.core.specs.components import AutoencoderSpec
+from diffusability.core.specs.plan import load_plan, select
+from diffusability.core.stages.run_folder import RunFolder
+from diffusability.core.stages.runner import run
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+POSTER = Path(__file__).resolve().parents[2] / "recipes" / "poster"
+PHOTOS = {"kind": "sample-photos", "resolution": 32, "size": 16, "validation_size": 8}
+AUTOENCODER = {"kind": "compact-kl", "latent_channels": 4, "spatial_factor": 4, "width": 16, "blocks": 1}
+VIDEO_AUTOENCODER = {"kind": "compact-video-kl", "latent_channels": 4, "spatial_factor": 4, "width": 16, "blocks": 1}
+ENGINE = {"precision": "fp32"}
+TRAIN = {"engine": ENGINE, "batch_size": 2, "steps": 1, "preview": None}
+ENCODE = {"num_samples": 4}
+DIT = {**TRAIN, "data": {"num_workers": 0}, "objective": {"denoiser": {"size": "Ti/2"}}}
+FEATURES = {"kind": "frechet", "features": {"kind": "efficientnet-lite0"}, "num_samples": 4, "force": True}
+GENERATE = {"evaluators": [FEATURES], "sampler": {"steps": 2}, "num_preview_images": 2}
+
+
+def published(folder, spec):
+    """A small autoencoder in a folder, in the place of one whose weights are published."""
+    save_autoencoder(build_autoencoder(AutoencoderSpec.model_validate(spec)), folder)
+    return {"kind": "saved", "path": str(folder)}
+
+
+def finetune(autoencoder):
+    """A fine-tuning of one step, without a perceptual network."""
+    return {**TRAIN, "objective": {"autoencoder": autoencoder, "perceptual": None}}
+
+
+def clips(folder):
+    """Two classes of noisy clips, long enough for 17 frames."""
+    av = pytest.importorskip("av")
+    noise = np.random.default_rng(0)
+    for number in range(4):
+        path = folder / f"class-{number % 2}" / f"{number}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mpeg4", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+            for _ in range(18):
+                frame = av.VideoFrame.from_ndarray(noise.integers(0, 256, (32, 32, 3), dtype=np.uint8), format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    return folder
+
+
+def small(tmp_path, recipe, changes, variants):
+    """Runs some variants of a recipe with changes laid over it; returns the results of each variant and stage."""
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump({"extends": str(POSTER / f"{recipe}.yaml"), **changes}, sort_keys=False))
+    plan = load_plan(path)
+    check(plan)
+    folder = RunFolder(tmp_path / "runs" / plan.name)
+    with folder.locked():
+        run(plan, select(plan, variants), folder, Console(quiet=True), "dfz run")
+    assert all(folder.is_done(stage) for name in variants for stage in plan.stages[name].values())
+    return {
+        variant: {
+            name: set(folder.results_of(stage))
+            for name, stage in plan.stages[variant].items()
+            if (folder.stage(stage) / "results.json").exists()
+        }
+        for variant in variants
+    }
+
+
+def test_scale_equivariance_against_kl(tmp_path):
+    """Metrics of the table's columns for each of three variants."""
+    flux = published(tmp_path / "flux", AUTOENCODER)
+    changes = {
+        "data": PHOTOS,
+        "engine": ENGINE,
+        "stages": {
+            "finetune": finetune(flux),
+            "reconstruct": {"evaluators": [{"kind": "psnr", "num_samples": 4}]},
+            "encode": ENCODE,
+            "dit-s": DIT,
+            "generate-s": GENERATE,
+            "dit-l": DIT,
+            "generate-l": GENERATE,
+        },
+        "variants.vanilla": {"stages.reconstruct.autoencoder": flux, "stages.encode.autoencoder": flux},
+    }
+    results = small(tmp_path, "kl-vs-se", changes, ["vanilla", "kl-1e-1", "se"])
+    for stages in results.values():
+        assert "psnr" in stages["reconstruct"]
+        assert "frechet_efficientnet_lite0" in stages["generate-s"] & stages["generate-l"]
+
+
+def test_video_autoencoders(tmp_path):
+    """Metrics of each variant, with extractors that need no download in the place of Inception, DINOv2 and I3D."""
+    cogvideox = published(tmp_path / "cogvideox", VIDEO_AUTOENCODER)
+    wan = published(tmp_path / "wan", {**VIDEO_AUTOENCODER, "width": 32})
+    videos = str(clips(tmp_path / "videos"))
+    quality = [{"kind": kind, "num_samples": 4} for kind in ("psnr", "st-lpips", "kl-per-dim", "dct-spectrum")]
+    changes = {
+        "data": {"path": videos, "validation_path": videos, "resolution": 32, "num_workers": 0},
+        "engine": ENGINE,
+        "stages": {
+            "finetune": {
+                **finetune(cogvideox),
+                "engine": {"precision": "fp32", "activation_checkpointing": False},
+            },
+            "reconstruct": {"evaluators": [*quality, {**FEATURES, "kind": "rfid"}]},
+            "encode": ENCODE,
+            "dit": DIT,
+            "generate": GENERATE,
+        },
+        "variants.wan": {"stages.reconstruct.autoencoder": wan, "stages.encode.autoencoder": wan},
+        "variants.wan-se": {"stages.finetune.objective.autoencoder": wan},
+    }
+    results = small(tmp_path, "video-autoencoders", changes, ["cogvideox-se", "wan", "wan-se"])
+    for stages in results.values():
+        assert {"psnr", "st_lpips", "kl_per_dim", "r_frechet_efficientnet_lite0"} <= stages["reconstruct"]
+        assert "frechet_efficientnet_lite0" in stages["generate"]
