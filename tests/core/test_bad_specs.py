@@ -8,7 +8,7 @@ from PIL import Image
 
 from diffusability.core.errors import SpecError
 from diffusability.core.specs.check import check
-from diffusability.core.specs.plan import load_plan
+from diffusability.core.specs.plan import load_plan, select
 
 GOOD = """
 name: test
@@ -179,6 +179,21 @@ def test_files_of_another_machine_are_not_looked_for(tmp_path):
     with pytest.raises(SpecError, match=r"'/absent' does not exist"):
         check(load_plan(path))
     with pytest.raises(SpecError, match="features 'i3d' are of clips") as caught:
-        check(load_plan(path), files=False)
+        check(load_plan(path), files=())
     assert "/absent" not in str(caught.value)
     assert "/none.pt" not in str(caught.value)
+
+
+def test_files_of_the_chosen_stages_alone(tmp_path):
+    """Of two variants, one on data that is not here, the other can be run; what follows `until` needs no files."""
+    path = tmp_path / "spec.yaml"
+    path.write_text(GOOD + "variants: {here: {}, far: {data: {kind: image-folder, path: /absent, resolution: 32}}}\n")
+    plan = load_plan(path)
+    check(plan, files=select(plan, ["here"]))
+    with pytest.raises(SpecError, match=r"'/absent' does not exist"):
+        check(plan, files=select(plan, ["here", "far"]))
+    path.write_text(GOOD.replace("{kind: sliced-wasserstein}", "{kind: frechet, reference: /absent.npz}"))
+    plan = load_plan(path)
+    check(plan, files=select(plan, until="dit"))
+    with pytest.raises(SpecError, match=r"'/absent.npz' do not exist"):
+        check(plan)

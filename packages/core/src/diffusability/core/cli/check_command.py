@@ -25,7 +25,7 @@ def check_spec(
     """Validates a spec and prints its plan."""
     plan = load_plan(spec, overrides)
     stages = select(plan, variants, until)
-    check(plan, num_ranks, files)
+    check(plan, num_ranks, stages if files else ())
     folder = RunFolder(runs / plan.name)
     names = plan.named(variants)
     title = f"{plan.name}: {len(stages)} stages for {_count(plan, names)} on {num_ranks} rank(s)"
@@ -41,7 +41,7 @@ def check_spec(
 def print_resolved(spec: Path, variants: Sequence[str], overrides: Sequence[str], files: bool = True) -> None:
     """Validates a spec and prints each variant whole: what it extends, its changes and all defaults filled in."""
     plan = load_plan(spec, overrides)
-    check(plan, files=files)
+    check(plan, files=select(plan, variants) if files else ())
     documents = []
     for variant in plan.named(variants):
         text = yaml.safe_dump(plan.specs[variant].model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -41,7 +41,7 @@ def run_spec(
         distributed.start()
     plan = load_plan(spec, overrides)
     stages = select(plan, variants, until)
-    check(plan, num_ranks if launched is None else launched.size)
+    check(plan, num_ranks if launched is None else launched.size, stages)
     if launched is None and num_ranks > 1:
         from diffusability.core.cli.launch import launch
 

@@ -1,7 +1,7 @@
 """What can be found wrong with a plan before anything starts, without torch: files, capabilities, shapes, batches."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,14 @@ ADVERSARIAL_NEEDS = frozenset({"images", "reconstruction"})
 Finding = tuple[SpecPath, str]
 
 
-def check(plan: Plan, num_ranks: int = 1, files: bool = True) -> None:
+def check(plan: Plan, num_ranks: int = 1, files: Collection[PlannedStage] | None = None) -> None:
     """Checks every planned stage.
 
     Args:
         plan: what is to run.
         num_ranks: ranks that it would run on.
-        files: look for the files and packages that specs name; without, a plan for another machine can be checked.
+        files: stages whose files and packages are looked for; default: all. With none, a plan for another machine can
+            be checked.
 
     Raises:
         SpecError: with all problems, each with its place in the file.
@@ -42,7 +43,7 @@ def check(plan: Plan, num_ranks: int = 1, files: bool = True) -> None:
     problems: list[Problem] = []
     for stage in plan.order:
         source = plan.sources[stage.variants[0]]
-        for path, message in _findings(stage, num_ranks, files):
+        for path, message in _findings(stage, num_ranks, files is None or stage in files):
             first, _, hint = message.partition("; ")
             problem = Problem(first, ".".join(map(str, path)), source.locate(path), hint)
             if problem not in problems:
