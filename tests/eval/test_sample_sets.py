@@ -23,7 +23,14 @@ from diffusability.core.features import FeatureExtractor
 from diffusability.core.specs.components import EvaluatorSpec, FeaturesSpec
 from diffusability.eval.features.efficientnet_lite0_spec import EfficientNetLite0Spec
 from diffusability.eval.inception_score import inception_scores
-from diffusability.eval.kernel_distance import biased_mmd, gaussian_kernel, polynomial_kernel, unbiased_mmd
+from diffusability.eval.kernel_distance import (
+    biased_mmd,
+    gaussian_kernel,
+    kernel_sums,
+    mmd_spread,
+    polynomial_kernel,
+    unbiased_mmd,
+)
 from diffusability.eval.manifolds import precision_and_recall
 from diffusability.eval.sample_set_specs import (
     CMMDSpec,
@@ -187,6 +194,24 @@ def test_inception_score_of_one_split_is_torchmetrics(images: dict[str, Tensor],
     expected = metric.compute()[0].item()
     result = evaluate(spec_of(InceptionScoreSpec, splits=1), generated=images["generated"])["inception_score_pooled"]
     assert result.value == pytest.approx(expected, rel=1e-5)
+
+
+def test_spreads_of_all_images_are_jackknifes(images: dict[str, Tensor], evaluate: Evaluate) -> None:
+    """KID's on request and CMMD's always, in any batches, against the spread of the features; the value stays KID's."""
+    usual = evaluate(spec_of(KIDSpec, subsets=7, subset_size=20), **images)["kid_pooled"]
+    x, y = pooled(images["images"]), pooled(images["generated"])
+    for sizes in ([60], [7, 33, 20]):
+        kid = evaluate(spec_of(KIDSpec, subsets=7, subset_size=20, spread="jackknife"), sizes, **images)["kid_pooled"]
+        assert kid.value == usual.value
+        assert kid.spread == pytest.approx(mmd_spread(kernel_sums(polynomial_kernel, x, y), unbiased=True))
+        cmmd = evaluate(spec_of(CMMDSpec), sizes, **images)["cmmd_pooled"]
+        expected = 1000 * mmd_spread(kernel_sums(gaussian_kernel(10), x, y), unbiased=False)
+        assert cmmd.spread == pytest.approx(expected)
+        assert kid.spec["spread_over"] == cmmd.spec["spread_over"] == "jackknife of images"
+    two = {name: part[:2] for name, part in images.items()}
+    assert evaluate(spec_of(CMMDSpec), **two)["cmmd_pooled"].spread is None
+    with pytest.raises(DataError, match="kid needs at least 3 real images, got 2"):
+        evaluate(spec_of(KIDSpec, subset_size=2, spread="jackknife"), **two)
 
 
 def test_cmmd_is_a_thousand_times_the_biased_distance(images: dict[str, Tensor], evaluate: Evaluate) -> None:

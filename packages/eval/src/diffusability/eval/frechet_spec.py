@@ -33,6 +33,12 @@ class FrechetSettings(EvaluatorSpec):
     write_reference: Path | None = Field(
         None, description="npz to which the statistics of the real images are written, for `reference` of later runs"
     )
+    jackknife_groups: int = Field(
+        0,
+        ge=0,
+        description="groups of images that are left out in turn for the spread, such as 10: as many distances and"
+        " covariances more; 0 for no spread",
+    )
     force: bool = Field(False, description="also with no more images than features, where the number means little")
     seed: int = Field(0, description="draws the frame of each clip that an extractor of images sees")
 
@@ -41,6 +47,13 @@ class FrechetSettings(EvaluatorSpec):
         length = self.features.num_features()
         if length is not None and self.num_samples <= length and not self.force:
             raise fail("num_samples", too_few(self.metric(), self.num_samples, length), self.num_samples, self.kind)
+        if self.jackknife_groups == 1 or 2 * self.jackknife_groups > self.num_samples:
+            raise fail(
+                "jackknife_groups",
+                f"expected 0, or from 2 groups to half of num_samples ({self.num_samples})",
+                self.jackknife_groups,
+                self.kind,
+            )
         if self.reference is not None and self.write_reference is not None:
             text = "give one of reference, which is read, and write_reference, which is made of the real images"
             raise fail("write_reference", text, str(self.write_reference), self.kind)

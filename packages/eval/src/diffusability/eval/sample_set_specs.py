@@ -48,6 +48,10 @@ class KIDSpec(SampleSetSpec):
 
     subsets: PositiveInt = Field(100, description="random subsets over which it is averaged")
     subset_size: int = Field(1000, ge=2, description="images of a subset")
+    spread: Literal["subsets", "jackknife"] = Field(
+        "subsets",
+        description="over subsets, as is usual, or of the distance of all images by leaving out each in turn",
+    )
 
     @model_validator(mode="after")
     def _subsets_fit(self) -> "KIDSpec":

@@ -2,7 +2,13 @@
 
 from diffusability.core.evaluator import EvalResult
 from diffusability.eval.evaluators.sample_set import SampleSetEvaluator
-from diffusability.eval.kernel_distance import biased_mmd, gaussian_kernel
+from diffusability.eval.kernel_distance import (
+    FEWEST_FOR_A_SPREAD,
+    gaussian_kernel,
+    kernel_sums,
+    mmd_of_sums,
+    mmd_spread,
+)
 from diffusability.eval.sample_set_specs import CMMDSpec
 
 #: The paper reports thousandths.
@@ -12,19 +18,23 @@ SCALE = 1000.0
 class CMMD(SampleSetEvaluator[CMMDSpec]):
     """``cmmd``: a thousand times the squared MMD with a Gaussian kernel of width 10 (Jayasumana et al. 2024).
 
-    Over all pairs, each sample with itself among them, as in the authors' code. No assumption of normality.
+    Over all pairs, each sample with itself among them, as in the authors' code. No assumption of normality. The spread
+    is that of leaving out each image in turn (jackknife); none of fewer than three images of a set.
     """
 
     def compute(self) -> list[EvalResult]:
         """The distance. Raises DataError when there are fewer than two images of a set."""
         real, generated = (self._store.vectors(which, self.least) for which in ("real", "generated"))
+        sums = kernel_sums(gaussian_kernel(self.spec.sigma), real, generated)
+        enough = min(len(real), len(generated)) >= FEWEST_FOR_A_SPREAD
         return [
             EvalResult(
                 metric=self.spec.metric("cmmd"),
-                value=SCALE * biased_mmd(gaussian_kernel(self.spec.sigma), real, generated),
+                value=SCALE * mmd_of_sums(sums, unbiased=False),
+                spread=SCALE * mmd_spread(sums, unbiased=False) if enough else None,
                 unit="1e-3",
                 higher_is_better=False,
                 num_samples=len(generated),
-                spec=self.settings(sigma=self.spec.sigma),
+                spec=self.settings(sigma=self.spec.sigma, spread_over="jackknife of images"),
             )
         ]

@@ -9,6 +9,8 @@ from diffusability.eval.feature_sets import shared_features
 from diffusability.eval.frechet import frechet_distance
 from diffusability.eval.frechet_spec import FrechetSettings, too_few
 from diffusability.eval.gaussian_statistics import GaussianStatistics
+from diffusability.eval.grouped_statistics import GroupedStatistics
+from diffusability.eval.jackknife import jackknife_spread
 from diffusability.eval.reference_statistics import (
     POOLED,
     SPATIAL,
@@ -18,7 +20,7 @@ from diffusability.eval.reference_statistics import (
 )
 
 #: Statistics of the real and of the other images, and the size of images.
-Seen = tuple[GaussianStatistics, GaussianStatistics, tuple[int, int] | None]
+Seen = tuple[GroupedStatistics, GroupedStatistics, tuple[int, int] | None]
 
 
 class Frechet(Evaluator):
@@ -27,6 +29,10 @@ class Frechet(Evaluator):
     The squared Frechet distance between Gaussians fitted to the features of the two sets (Heusel et al. 2017). Memory
     is two covariances in float64, whatever the number of images. Real images are the stage's, or a file with their
     statistics stands for them.
+
+    With ``jackknife_groups: K`` there is a spread, by leaving out each K-th of the images in turn, of both sets at once
+    (of the other one, where the reference is a file: its images are taken as given). Memory is then K covariances of
+    each set, and K + 1 distances are computed.
     """
 
     def __init__(self, spec: FrechetSettings) -> None:
@@ -34,8 +40,8 @@ class Frechet(Evaluator):
         self.needs = spec.needed()
         self._features = shared_features(spec.features)
         self._names = SPATIAL if spec.features.frechet_name() == "sfid" else POOLED
-        self._real = GaussianStatistics()
-        self._other = GaussianStatistics()
+        self._real = GroupedStatistics(max(1, spec.jackknife_groups))
+        self._other = GroupedStatistics(max(1, spec.jackknife_groups))
         self._size: tuple[int, int] | None = None
         self._reference = None if spec.reference is None else read_reference(spec.reference, self._names)
         if self._reference is not None:
@@ -72,9 +78,9 @@ class Frechet(Evaluator):
         if self._reference is None:
             assert batch.images is not None
             self._expect_size(batch.images, "real")
-            self._real.update(self._features.of(batch.images, batch.indices, self.spec.seed))
+            self._real.update(self._features.of(batch.images, batch.indices, self.spec.seed), batch.indices)
         self._expect_size(other, self.spec.compares)
-        self._other.update(self._features.of(other, batch.indices, self.spec.seed))
+        self._other.update(self._features.of(other, batch.indices, self.spec.seed), batch.indices)
 
     def _expect_size(self, images: Images, what: str) -> None:
         size = (images.shape[-2], images.shape[-1])
@@ -109,30 +115,41 @@ class Frechet(Evaluator):
         length = self._features.extractor.dimension
         if self._other.count <= length and not self.spec.force:  # images may have turned out to be unreadable
             raise DataError(too_few(self.spec.metric(), self._other.count, length))
-        device = self._other.mean.device
-        distance = frechet_distance(
-            reference.mean.to(device),
-            reference.covariance.to(device),
-            self._other.mean,
-            self._other.covariance(),
-        )
         return [
             EvalResult(
                 metric=self.spec.metric(),
-                value=distance,
+                value=_distance(reference, self._other.whole()),
+                spread=self._spread() if self.spec.jackknife_groups else None,
                 higher_is_better=False,
                 num_samples=self._other.count,
                 spec=self._settings(reference),
             )
         ]
 
+    def _spread(self) -> float:
+        """Standard deviation of the distance, by the jackknife over groups of images."""
+        fewest = 2 * self.spec.jackknife_groups
+        for sets in (self._other, *(() if self._reference else (self._real,))):
+            if min(group.count for group in sets.groups) < 2:
+                raise DataError(
+                    f"{self.spec.metric()} with jackknife_groups {self.spec.jackknife_groups} needs at least two images"
+                    f" in each group, so {fewest} or more of each set; got {sets.count}"
+                )
+        return jackknife_spread(
+            [
+                _distance(self._reference or self._real.without(group), self._other.without(group))
+                for group in range(self.spec.jackknife_groups)
+            ]
+        )
+
     def _own_reference(self) -> ReferenceStatistics:
         if self._real.count < 2:
             raise DataError(f"{self.spec.metric()} needs at least two images of each set, got {self._real.count}")
+        real = self._real.whole()
         reference = ReferenceStatistics(
-            mean=self._real.mean,
-            covariance=self._real.covariance(),
-            count=self._real.count,
+            mean=real.mean,
+            covariance=real.covariance(),
+            count=real.count,
             settings=self._features.settings(),
             image_size=self._size,
         )
@@ -146,4 +163,12 @@ class Frechet(Evaluator):
             settings["reference"] = reference.source
         if self.spec.force:
             settings["forced"] = True
+        if self.spec.jackknife_groups:
+            settings["spread_over"] = f"jackknife of {self.spec.jackknife_groups} groups of images"
         return settings
+
+
+def _distance(real: ReferenceStatistics | GaussianStatistics, other: GaussianStatistics) -> float:
+    device = other.mean.device
+    covariance = real.covariance() if isinstance(real, GaussianStatistics) else real.covariance
+    return frechet_distance(real.mean.to(device), covariance.to(device), other.mean, other.covariance())
