@@ -1,18 +1,16 @@
 """DDIM, from deterministic (eta 0) to ancestral sampling (eta 1)."""
 
 import math
-from itertools import pairwise
+from collections.abc import Iterable
 
 import attrs
 import torch
 
-from diffusability.core.denoiser import Denoiser
 from diffusability.core.errors import SpecError
 from diffusability.core.randomness import BatchRandomness
-from diffusability.core.sampler import Sampler
-from diffusability.core.shapes import Labels, Latents
-from diffusability.core.velocity_model import VelocityModel
-from diffusability.models.guidance import NO_GUIDANCE, Guidance
+from diffusability.core.shapes import Latents
+from diffusability.models.guidance import GuidedVelocity
+from diffusability.models.guided_sampler import GuidedSampler, Step
 from diffusability.models.sampler_noise import noise_of_step
 
 
@@ -36,53 +34,37 @@ def forward_variance(time: float, next_time: float) -> float:
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class DDIMSampler(Sampler):
+class DDIMSampler(GuidedSampler):
     """``z' = (1 - t') z_0 + sqrt(t'^2 - s^2) eps + s n`` with the estimates of data z_0 and noise eps at t, n standard
     normal and ``s^2 = eta^2`` times ``posterior_variance`` (Song, Meng & Ermon 2021, equations 12 and 16).
 
     In these coordinates eta 0 is Euler's method along the straight path. Times of DDPM models are training steps.
 
     Attributes:
-        steps: steps of time.
         eta: 0 adds no noise; 1 is the ancestral sampling of DDPM.
         learned_variance: at eta 1, add noise of the variance that the model has learned, not of the posterior's.
-        guidance: how velocities are guided.
-        time_shift: above 1, smaller steps near noise.
     """
 
-    steps: int
     eta: float = 0.0
     learned_variance: bool = False
-    guidance: Guidance = NO_GUIDANCE
-    time_shift: float = 1.0
 
-    def sample(
-        self,
-        denoiser: Denoiser,
-        noise: Latents,
-        labels: Labels | None = None,
-        randomness: BatchRandomness | None = None,
+    def integrate(
+        self, velocity: GuidedVelocity, latents: Latents, steps: Iterable[Step], randomness: BatchRandomness | None
     ) -> Latents:
-        """Normalised latents of standard normal noise.
-
-        Raises:
-            SpecError: guidance is asked and impossible, or the model has learned no variance.
-        """
-        model = VelocityModel.of(denoiser)
-        if self.learned_variance and not model.denoiser.learn_sigma:
+        """The latents of data. Raises SpecError when the model has learned no variance, and it is asked for."""
+        denoiser = velocity.model.denoiser
+        if self.learned_variance and not denoiser.learn_sigma:
             raise SpecError(
-                f"learned_variance needs a denoiser with learn_sigma: true, and this {type(model.denoiser).__name__}"
+                f"learned_variance needs a denoiser with learn_sigma: true, and this {type(denoiser).__name__}"
                 " has learn_sigma false; expected a model trained by ddpm with it, or learned_variance false"
             )
-        velocity = self.guidance.bind(model, labels)
-        latents = model.start(noise)
-        for index, (time, next_time) in enumerate(pairwise(model.times(self.steps, self.time_shift))):
+        for index, (time, next_time) in enumerate(steps):
             slope = velocity(latents, time)
             data, eps = latents - time * slope, latents + (1 - time) * slope
             variance = self.eta**2 * posterior_variance(time, next_time)
             latents = (1 - next_time) * data + max(0.0, next_time**2 - variance) ** 0.5 * eps
             if variance > 0:
-                added = noise_of_step(randomness, index, noise)
+                added = noise_of_step(randomness, index, latents)
                 share = velocity.variance_share if self.learned_variance else None
                 latents = latents + _std(variance, forward_variance(time, next_time), share) * added
         return latents

@@ -1,16 +1,14 @@
 """DPM-Solver++(2M): a second-order multistep method in the logarithm of the signal-to-noise ratio."""
 
 import math
-from itertools import pairwise
+from collections.abc import Iterable
 
 import attrs
 
-from diffusability.core.denoiser import Denoiser
 from diffusability.core.randomness import BatchRandomness
-from diffusability.core.sampler import Sampler
-from diffusability.core.shapes import Labels, Latents
-from diffusability.core.velocity_model import VelocityModel
-from diffusability.models.guidance import NO_GUIDANCE, Guidance
+from diffusability.core.shapes import Latents
+from diffusability.models.guidance import GuidedVelocity
+from diffusability.models.guided_sampler import GuidedSampler, Step
 
 
 def half_log_snr(time: float) -> float:
@@ -21,7 +19,7 @@ def half_log_snr(time: float) -> float:
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class DPMSolverSampler(Sampler):
+class DPMSolverSampler(GuidedSampler):
     """``z' = (t'/t) z + ((1 - t') - (1 - t) t'/t) D``, with D the data estimate extrapolated from the last two steps.
 
     ``D = z_0 + (z_0 - z_0_before) h / (2 h_before)``, h the step of lambda. Source: Lu et al. 2022 (DPM-Solver++),
@@ -30,28 +28,15 @@ class DPMSolverSampler(Sampler):
 
     Attributes:
         steps: steps of time; each is one evaluation of the denoiser.
-        guidance: how velocities are guided.
-        time_shift: above 1, smaller steps near noise.
     """
 
-    steps: int
-    guidance: Guidance = NO_GUIDANCE
-    time_shift: float = 1.0
-
-    def sample(
-        self,
-        denoiser: Denoiser,
-        noise: Latents,
-        labels: Labels | None = None,
-        randomness: BatchRandomness | None = None,
+    def integrate(
+        self, velocity: GuidedVelocity, latents: Latents, steps: Iterable[Step], randomness: BatchRandomness | None
     ) -> Latents:
-        """Normalised latents of standard normal noise. Raises SpecError when guidance is asked and impossible."""
-        model = VelocityModel.of(denoiser)
-        velocity = self.guidance.bind(model, labels)
-        latents = model.start(noise)
+        """The latents of data."""
         before: Latents | None = None
         step_before = math.inf
-        for time, next_time in pairwise(model.times(self.steps, self.time_shift)):
+        for time, next_time in steps:
             data = latents - time * velocity(latents, time)
             step = half_log_snr(next_time) - half_log_snr(time)
             extrapolated = data

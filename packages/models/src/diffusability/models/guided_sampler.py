@@ -1,0 +1,51 @@
+"""What the samplers of this package share: steps of time along guided velocities."""
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from itertools import pairwise
+
+import attrs
+
+from diffusability.core.denoiser import Denoiser
+from diffusability.core.randomness import BatchRandomness
+from diffusability.core.sampler import Sampler
+from diffusability.core.shapes import Labels, Latents
+from diffusability.core.velocity_model import VelocityModel
+from diffusability.models.guidance import NO_GUIDANCE, Guidance, GuidedVelocity
+
+#: A time, and the lower one that a step leads to.
+Step = tuple[float, float]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class GuidedSampler(Sampler):
+    """Goes from noise to data in steps of time, which a subclass takes in ``integrate``.
+
+    Attributes:
+        steps: steps of time.
+        guidance: how velocities are guided; classifier-free guidance evaluates the denoiser on twice the batch.
+        time_shift: above 1, smaller steps near noise.
+    """
+
+    steps: int
+    guidance: Guidance = NO_GUIDANCE
+    time_shift: float = 1.0
+
+    def sample(
+        self,
+        denoiser: Denoiser,
+        noise: Latents,
+        labels: Labels | None = None,
+        randomness: BatchRandomness | None = None,
+    ) -> Latents:
+        """Normalised latents of standard normal noise. Raises SpecError when guidance is asked and impossible."""
+        model = VelocityModel.of(denoiser)
+        velocity = self.guidance.bind(model, labels)
+        steps = pairwise(model.times(self.steps, self.time_shift))
+        return self.integrate(velocity, model.start(noise), steps, randomness)
+
+    @abstractmethod
+    def integrate(
+        self, velocity: GuidedVelocity, latents: Latents, steps: Iterable[Step], randomness: BatchRandomness | None
+    ) -> Latents:
+        """Latents at the end of the last step, of those at the beginning of the first."""
