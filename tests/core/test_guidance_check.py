@@ -1,5 +1,6 @@
 """Guidance by classes of models without classes is refused before anything runs."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from tiny_runs import tiny_spec, write_spec
 from diffusability.core.build import BuildContext
 from diffusability.core.errors import SpecError
 from diffusability.core.specs.check import check
+from diffusability.core.specs.guidance_check import guidance_findings
 from diffusability.core.specs.plan import load_plan
 from diffusability.core.specs.references import StageDenoiserSpec
 
@@ -48,6 +50,63 @@ def test_data_without_labels_have_no_classes_either(tmp_path: Path) -> None:
     spec["data"] = {"kind": "image-folder", "path": str(tmp_path / "images"), "resolution": 32, "labels": "none"}
     spec["stages"]["generate"]["sampler"] = {"kind": "euler", "guidance_scale": 2.0}
     assert "the data of stage 'encode' have labels 'none'" in findings(tmp_path, spec)
+
+
+@pytest.mark.parametrize(
+    ("data", "setting"),
+    [
+        ({"kind": "sample-photos", "resolution": 32}, "no labels (kind 'sample-photos')"),
+        ({"kind": "idx-images", "labels": False}, "labels false"),
+        ({"kind": "webdataset", "shards": "a.tar", "resolution": 32}, "label null"),
+        ({"kind": "huggingface", "path": "user/dataset", "resolution": 32}, "label null"),
+        ({"kind": "video-folder", "path": "."}, "labels 'none'"),
+    ],
+    ids=lambda value: value["kind"] if isinstance(value, dict) else "",
+)
+def test_every_dataset_says_that_it_has_no_labels(tmp_path: Path, data: dict[str, Any], setting: str) -> None:
+    """The scale and the data's setting in the finding, without opening the data; none for data with labels."""
+    spec = tiny_spec() | {"data": data}
+    spec["stages"]["generate"]["sampler"] = {"kind": "euler", "guidance_scale": 2.0}
+    labelled = data | {
+        "idx-images": {"labels": True},
+        "webdataset": {"label": "cls"},
+        "huggingface": {"label": "label"},
+        "video-folder": {"labels": "folder"},
+    }.get(data["kind"], {"kind": "idx-images", "channels": 3})
+    found = {}
+    for name, of in (("without", data), ("with", labelled)):
+        plan = load_plan(write_spec(tmp_path, spec | {"data": of}))
+        found[name] = [message for _, message in guidance_findings(plan.stages["default"]["generate"])]
+    assert found["without"] == [
+        "guidance_scale 2.0 needs a class-conditional model, and the data of stage 'encode' have"
+        f" {setting}; expected 1, or a guide"
+    ]
+    assert found["with"] == []
+
+
+def test_files_say_that_they_have_no_classes(tmp_path: Path) -> None:
+    """A cache at a path and a saved denoiser whose JSON has num_classes null, against ones of ten classes."""
+    folder = tmp_path / "made"
+    folder.mkdir()
+    spec = tiny_spec()
+    spec["stages"]["generate"] |= {
+        "sampler": {"kind": "euler", "guidance_scale": 2.0},
+        "denoiser": {"kind": "saved", "path": str(folder)},
+    }
+    saved = {"kind": "saved", "path": str(folder)}
+    spec["stages"]["dit"]["data"] = {"kind": "latents", "path": str(folder), "autoencoder": saved}
+    spec["stages"]["dit"]["preview"]["sampler"] = {"kind": "euler", "guidance_scale": 3.0}
+    del spec["stages"]["encode"]
+    for classes, expected in ((10, []), (None, ["num_classes null", "num_classes null in cache.json"])):
+        (folder / "config.json").write_text(json.dumps({"num_classes": classes}))
+        (folder / "cache.json").write_text(json.dumps({"num_classes": classes, "shape": [4, 8, 8]}))
+        stages = load_plan(write_spec(tmp_path, spec)).stages["default"]
+        messages = [message for name in ("generate", "dit") for _, message in guidance_findings(stages[name])]
+        assert len(messages) == len(expected)
+        assert all(
+            f" has {said};" in message or f" have {said};" in message
+            for said, message in zip(expected, messages, strict=True)
+        )
 
 
 def test_autoguidance_and_scale_one_are_fine(tmp_path: Path) -> None:

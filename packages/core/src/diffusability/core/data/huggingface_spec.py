@@ -40,6 +40,9 @@ class HuggingFaceSpec(ImageViewSpec):
                 f"path {self.path!r} does not exist; expected a folder, or a hub id such as 'user/dataset'"
             )
 
+    def unlabelled(self) -> str | None:
+        return "label null" if self.label is None else None
+
     def build(self, context: BuildContext, split: Split) -> "Dataset":
         from diffusability.core.data.huggingface import open_huggingface
 

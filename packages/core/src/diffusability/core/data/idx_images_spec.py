@@ -49,6 +49,9 @@ class IdxImagesSpec(DatasetSpec):
             if self.labels:
                 idx_file(self.path, split, "labels")
 
+    def unlabelled(self) -> str | None:
+        return None if self.labels else "labels false"
+
     def build(self, context: BuildContext, split: Split) -> "Dataset":
         from diffusability.core.data.idx_images import IdxImages
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -46,10 +46,19 @@ class LatentsSpec(DatasetSpec):
             raise ValueError(f"path {str(self.path)!r} holds no latent cache: cache.json is missing")
 
     def latent_shape(self) -> tuple[int, ...] | None:
+        index = self._index()
+        return None if index is None else tuple(index["shape"])
+
+    def unlabelled(self) -> str | None:
+        index = self._index()
+        return "num_classes null in cache.json" if index is not None and index["num_classes"] is None else None
+
+    def _index(self) -> dict[str, Any] | None:
+        """What the cache at ``path`` says of itself; None without one."""
         if self.path is None or not (self.path / "cache.json").is_file():
             return None
-        content = json.loads((self.path / "cache.json").read_text())
-        return tuple(content["shape"])
+        content: dict[str, Any] = json.loads((self.path / "cache.json").read_text())
+        return content
 
     def build(self, context: BuildContext, split: Split) -> "Dataset":
         from diffusability.core.data.latents import Latents, check_origin

@@ -38,6 +38,9 @@ class SamplePhotosSpec(DatasetSpec):
     def image_shape(self) -> tuple[int, ...]:
         return (3, self.resolution, self.resolution)
 
+    def unlabelled(self) -> str | None:
+        return f"no labels (kind {self.kind!r})"
+
     def build(self, context: BuildContext, split: Split) -> "Dataset":
         from diffusability.core.data.sample_photos import SamplePhotos
 
@@ -65,6 +68,9 @@ class ImageFolderSpec(ImageViewSpec):
             if not has_images(folder):
                 suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
                 raise ValueError(f"{name} {str(folder)!r} holds no images; expected files ending in {suffixes}")
+
+    def unlabelled(self) -> str | None:
+        return "labels 'none'" if self.labels == "none" else None
 
     def build(self, context: BuildContext, split: Split) -> "Dataset":
         from diffusability.core.data.image_folder import ImageFolder

@@ -68,6 +68,9 @@ class VideoFolderSpec(DatasetSpec):
                 suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
                 raise ValueError(f"{name} {str(folder)!r} holds no videos; expected files ending in {suffixes}")
 
+    def unlabelled(self) -> str | None:
+        return "labels 'none'" if self.labels == "none" else None
+
     def build(self, context: BuildContext, split: Split) -> "Dataset":
         from diffusability.core.data.video_folder import VideoFolder
 

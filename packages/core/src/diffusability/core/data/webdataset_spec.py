@@ -50,6 +50,9 @@ class WebDatasetSpec(ImageViewSpec):
             elif "{" not in shard and not Path(shard.removeprefix("file:")).is_file():
                 raise ValueError(f"shard {shard!r} does not exist; expected a tar file")
 
+    def unlabelled(self) -> str | None:
+        return "label null" if self.label is None else None
+
     def build(self, context: BuildContext, split: Split) -> "Dataset":
         from diffusability.core.data.webdataset_shards import WebDataset
 

@@ -255,6 +255,13 @@ class DatasetSpec(PluginSpec):
         """Shape ``(c, *t, h, w)`` of an example of latents that are there already; None for what a stage will make."""
         return None
 
+    def unlabelled(self) -> str | None:
+        """The setting that says that no example has a class, such as ``labels 'none'``.
+
+        None where examples have one, or that is only known when built.
+        """
+        return None
+
     def build(self, context: BuildContext, split: Split) -> "Dataset":
         """Opens one split."""
         raise TypeError(f"{type(self).__name__} must implement build()")

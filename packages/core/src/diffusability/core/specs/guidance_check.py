@@ -6,8 +6,8 @@ from typing import Any
 from diffusability.core.specs.base import SpecPath
 from diffusability.core.specs.components import SamplerSpec
 from diffusability.core.specs.plan import PlannedStage
-from diffusability.core.specs.references import StageDenoiserSpec
-from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
+from diffusability.core.specs.references import SavedDenoiserSpec, StageDenoiserSpec
+from diffusability.core.specs.stages import EncodeStage, TrainStage
 
 
 def samplers_of(spec: Any) -> Iterator[tuple[SpecPath, SamplerSpec]]:
@@ -28,7 +28,7 @@ def needs_classes(sampler: SamplerSpec) -> bool:
 
 def guidance_findings(stage: PlannedStage) -> Iterator[tuple[SpecPath, str]]:
     """Samplers that guide a model which certainly has no classes, each with its place in the stage."""
-    reason = _why_unconditional(_training_of(stage))
+    reason = _why_unconditional(_denoiser_of(stage), stage)
     if reason is None:
         return
     for path, sampler in samplers_of(stage.spec):
@@ -40,22 +40,33 @@ def guidance_findings(stage: PlannedStage) -> Iterator[tuple[SpecPath, str]]:
             )
 
 
-def _training_of(stage: PlannedStage) -> PlannedStage | None:
-    """The stage that trains the denoiser which a stage samples from."""
-    if isinstance(stage.spec, TrainStage):
-        return stage
-    if isinstance(stage.spec, EvaluateStage) and isinstance(stage.spec.denoiser, StageDenoiserSpec):
-        return stage.inputs[stage.spec.denoiser.stage]
+def _denoiser_of(stage: PlannedStage) -> Any:
+    """The denoiser that a stage trains or samples from."""
+    trained = getattr(getattr(stage.spec, "objective", None), "denoiser", None)
+    return trained or getattr(stage.spec, "denoiser", None)
+
+
+def _why_unconditional(denoiser: Any, stage: PlannedStage) -> str | None:
+    """What says that a stage's denoiser has no classes: its own settings, or the data that it is trained on."""
+    if denoiser is None:
+        return None
+    if getattr(denoiser, "class_conditional", True) is False:
+        return f"the denoiser of stage {stage.name!r} has class_conditional false"
+    if isinstance(denoiser, SavedDenoiserSpec) and denoiser.is_unconditional():
+        return f"the denoiser in {str(denoiser.path)!r} has num_classes null"
+    if isinstance(stage.spec, TrainStage) and (reason := _why_unlabelled(stage)) is not None:
+        return reason
+    if isinstance(denoiser, StageDenoiserSpec):
+        training = stage.inputs[denoiser.stage]
+        return _why_unconditional(_denoiser_of(training), training)
     return None
 
 
-def _why_unconditional(training: PlannedStage | None) -> str | None:
-    denoiser = getattr(getattr(training and training.spec, "objective", None), "denoiser", None)
-    if training is None or denoiser is None:
-        return None
-    if getattr(denoiser, "class_conditional", True) is False:
-        return f"the denoiser of stage {training.name!r} has class_conditional false"
-    for used in training.inputs.values():
-        if isinstance(used.spec, EncodeStage) and getattr(used.data, "labels", None) == "none":
-            return f"the data of stage {used.name!r} have labels 'none'"
+def _why_unlabelled(stage: PlannedStage) -> str | None:
+    """What says that the examples of a stage have no class, followed from cached latents to their images."""
+    if (found := stage.data.unlabelled()) is not None:
+        return f"the data of stage {stage.name!r} have {found}"
+    if stage.data.holds == "latents":
+        encoding = (used for used in stage.inputs.values() if isinstance(used.spec, EncodeStage))
+        return next(filter(None, map(_why_unlabelled, encoding)), None)
     return None

@@ -109,6 +109,11 @@ class SavedDenoiserSpec(DenoiserSpec):
             if not (self.path / name).is_file():
                 raise ValueError(f"{str(self.path)!r} holds no saved denoiser: {name} is missing")
 
+    def is_unconditional(self) -> bool:
+        """Whether the folder says that it has no classes; False where it says nothing."""
+        config = self.path / "config.json"
+        return config.is_file() and json.loads(config.read_text()).get("num_classes", 0) is None
+
     def trained_in(self, context: BuildContext) -> Path:
         return self.path
 
