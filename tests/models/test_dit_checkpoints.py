@@ -237,3 +237,31 @@ def test_missing_and_foreign_tensors_are_named(tmp_path: Path) -> None:
         original_spec(path).build(CONTEXT)
     with pytest.raises(ValueError, match=r"there is no file"):
         original_spec(tmp_path / "absent.pt").check_inputs()
+
+
+def with_one_modulation(model: DiT) -> dict[str, Tensor]:
+    """Weights as they were saved when one matrix modulated all blocks and the end."""
+    weights = dict(model.state_dict())
+    for kind in ("weight", "bias"):
+        names = [*(f"blocks.{index}.modulation.{kind}" for index in range(DEPTH)), f"final.modulation.{kind}"]
+        weights[f"modulation.{kind}"] = torch.cat([weights.pop(name) for name in names])
+    return weights
+
+
+def test_weights_with_one_modulation_of_all_blocks_load(tmp_path: Path) -> None:
+    """As a state dict, below a name, and from a file: equal bits in every tensor. One of another depth is refused."""
+    path = tmp_path / "weights.safetensors"
+    torch.save(published_weights(), tmp_path / "weights.pt")
+    model = original_spec(tmp_path / "weights.pt").build(CONTEXT)
+    assert isinstance(model, DiT)
+    weights = with_one_modulation(model)
+    save_file({f"denoiser.{name}": value for name, value in weights.items()}, path)
+    plain, nested = (DiTSpec(size="Ti/2", learn_sigma=True).build(CONTEXT) for _ in range(2))
+    plain.load_state_dict(weights)
+    torch.nn.ModuleDict({"denoiser": nested}).load_state_dict({f"denoiser.{k}": v for k, v in weights.items()})
+    for found in (plain, nested, original_spec(path).build(CONTEXT)):
+        assert all(torch.equal(found.state_dict()[name], value) for name, value in model.state_dict().items())
+    with pytest.raises(
+        CheckpointError, match=r"'modulation.weight' has 384 rows; expected 448 for 2 blocks of width 32"
+    ):
+        plain.load_state_dict(weights | {"modulation.weight": torch.zeros(384, WIDTH)})

@@ -1,6 +1,6 @@
 """The diffusion transformer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusability.core.denoiser import Denoiser
-from diffusability.core.errors import DataError
+from diffusability.core.errors import CheckpointError, DataError
 from diffusability.core.shapes import Labels, Latents, Predictions, Times
 from diffusability.models.dit_architecture import DiTArchitecture
 from diffusability.models.dit_blocks import DiTBlock, FinalLayer, RotaryTable, TimeEmbedding
@@ -20,7 +20,7 @@ class DiT(Denoiser):
     """Maps noisy normalised latents of images or clips to a prediction (Peebles & Xie 2023, with adaLN-Zero).
 
     Source: "Scalable Diffusion Models with Transformers", ICCV 2023. Time is continuous in [0, 1], and embedded at
-    1000 t. The modulation of all blocks is computed by one matrix product.
+    1000 t. Weights of versions in which one matrix modulated all blocks load, too.
 
     Attributes:
         architecture: what it was built from.
@@ -32,7 +32,7 @@ class DiT(Denoiser):
 
     def __init__(self, architecture: DiTArchitecture) -> None:
         super().__init__()
-        size, depth = architecture.hidden_size, architecture.depth
+        size = architecture.hidden_size
         self.architecture = architecture
         self.num_classes = architecture.num_classes
         self.learn_sigma = architecture.learn_sigma
@@ -41,10 +41,10 @@ class DiT(Denoiser):
         self._register_positions()
         self.time_embedding = TimeEmbedding(size, architecture.time_frequencies)
         self.label_embedding = None if self.num_classes is None else nn.Embedding(self.num_classes + 1, size)
-        self.modulation = nn.Linear(size, (6 * depth + 2) * size)
-        self.blocks = nn.ModuleList(DiTBlock(architecture) for _ in range(depth))
+        self.blocks = nn.ModuleList(DiTBlock(architecture) for _ in range(architecture.depth))
         self.final = FinalLayer(architecture)
         self._initialize()
+        self.register_load_state_dict_pre_hook(_split_modulation)  # type: ignore[no-untyped-call]
 
     def _register_positions(self) -> None:
         grid, size = self.architecture.grid, self.architecture.hidden_size
@@ -67,7 +67,8 @@ class DiT(Denoiser):
             nn.init.normal_(linear.weight, std=0.02)
         if self.label_embedding is not None:
             nn.init.normal_(self.label_embedding.weight, std=0.02)
-        nn.init.zeros_(self.modulation.weight)
+        for modulated in (*self.blocks, self.final):
+            nn.init.zeros_(modulated.modulation.weight)
         nn.init.zeros_(self.final.linear.weight)
 
     def repeated_blocks(self) -> Iterable[nn.Module]:
@@ -97,11 +98,9 @@ class DiT(Denoiser):
         if self.positions is not None:
             tokens = tokens + self.positions
         condition = F.silu(self.time_embedding(time) + self._embed(labels, len(latents)))
-        modulation = self.modulation(condition).unflatten(1, (-1, self.architecture.hidden_size))
-        *for_blocks, for_final = modulation.split([6] * len(self.blocks) + [2], dim=1)
-        for block, for_block in zip(self.blocks, for_blocks, strict=True):
-            tokens = block(tokens, for_block, self._rotary)
-        patches = self.final(tokens, for_final)
+        for block in self.blocks:
+            tokens = block(tokens, condition, self._rotary)
+        patches = self.final(tokens, condition)
         return from_patches(patches, self.architecture.grid, self.architecture.patch).to(latents.dtype)
 
     @property
@@ -142,3 +141,32 @@ class DiT(Denoiser):
                 f"label {int(outside[0])!r} is out of range for a DiT of {num_classes} classes; expected 0 to"
                 f" {num_classes - 1}, or {num_classes} for 'no class'"
             )
+
+
+def _split_modulation(model: nn.Module, weights: dict[str, Tensor], prefix: str, *_: object) -> None:
+    assert isinstance(model, DiT)
+    held = [name for name in weights if name.startswith(f"{prefix}modulation.")]
+    renamed = split_modulation({name.removeprefix(prefix): weights.pop(name) for name in held}, model.architecture)
+    weights |= {f"{prefix}{name}": value for name, value in renamed.items()}
+
+
+def split_modulation(weights: Mapping[str, Tensor], architecture: DiTArchitecture) -> dict[str, Tensor]:
+    """Our weights with a modulation for each block and for the end, where one matrix held them all; others as they are.
+
+    Raises:
+        CheckpointError: the matrix is of another depth or width.
+    """
+    size, depth = architecture.hidden_size, architecture.depth
+    modules = [*(f"blocks.{index}" for index in range(depth)), "final"]
+    split: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        if not name.startswith("modulation."):
+            split[name] = value
+            continue
+        if len(value) != (6 * depth + 2) * size:
+            raise CheckpointError(
+                f"{name!r} has {len(value)} rows; expected {(6 * depth + 2) * size} for {depth} blocks of width {size}"
+            )
+        parts = torch.split(value, [6 * size] * depth + [2 * size])
+        split |= {f"{module}.{name}": part for module, part in zip(modules, parts, strict=True)}
+    return split

@@ -24,8 +24,8 @@ def normalization(kind: Norm, size: int) -> nn.Module:
 
 
 def modulate(tokens: Tokens, shift: Condition, scale: Condition) -> Tokens:
-    """``tokens * (1 + scale) + shift``, the same for all tokens of a sample."""
-    return tokens * (1 + scale[:, None]) + shift[:, None]
+    """``tokens * (1 + scale) + shift``, the same for all tokens of a sample, in one pass over memory."""
+    return torch.addcmul(shift[:, None], tokens, 1 + scale[:, None])
 
 
 class TimeEmbedding(nn.Module):
@@ -104,8 +104,8 @@ class SwiGLUMLP(nn.Module):
 class DiTBlock(nn.Module):
     """Attention and an MLP, each shifted, scaled and gated by the condition: adaLN-Zero.
 
-    Its modulation comes from outside, where that of all blocks is computed at once. With a modulation of zero it is
-    the identity.
+    A linear map makes the modulation of the condition: shift, scale and gate of the attention, then those of the MLP.
+    With a modulation of zero a block is the identity.
     """
 
     def __init__(self, architecture: DiTArchitecture) -> None:
@@ -113,19 +113,17 @@ class DiTBlock(nn.Module):
         size = architecture.hidden_size
         self.norm = normalization(architecture.norm, size)
         self.attention = Attention(size, architecture.num_heads, architecture.qk_norm)
+        self.modulation = nn.Linear(size, 6 * size)
         mlp = SwiGLUMLP if architecture.activation == "swiglu" else GELUMLP
         self.mlp = mlp(size, architecture.mlp_size)
 
-    def forward(self, tokens: Tokens, modulation: Float[Tensor, "b 6 d"], rotary: RotaryTable | None = None) -> Tokens:
-        """Tokens of the same shape.
-
-        The modulation holds shift, scale and gate of the attention, then those of the MLP.
-        """
-        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation.unbind(1)
+    def forward(self, tokens: Tokens, condition: Condition, rotary: RotaryTable | None = None) -> Tokens:
+        """Tokens of the same shape."""
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = self.modulation(condition).chunk(6, dim=1)
         attended: Tensor = self.attention(modulate(self.norm(tokens), shift, scale), rotary)
-        tokens = tokens + gate[:, None] * attended
+        tokens = torch.addcmul(tokens, gate[:, None], attended)
         transformed: Tensor = self.mlp(modulate(self.norm(tokens), mlp_shift, mlp_scale))
-        return tokens + mlp_gate[:, None] * transformed
+        return torch.addcmul(tokens, mlp_gate[:, None], transformed)
 
 
 class FinalLayer(nn.Module):
@@ -134,10 +132,11 @@ class FinalLayer(nn.Module):
     def __init__(self, architecture: DiTArchitecture) -> None:
         super().__init__()
         self.norm = normalization(architecture.norm, architecture.hidden_size)
+        self.modulation = nn.Linear(architecture.hidden_size, 2 * architecture.hidden_size)
         self.linear = nn.Linear(architecture.hidden_size, architecture.out_channels * architecture.patch_volume)
 
-    def forward(self, tokens: Tokens, modulation: Float[Tensor, "b 2 d"]) -> Float[Tensor, "b n outputs"]:
-        """The patch of each token, flat. The modulation holds shift and scale."""
-        shift, scale = modulation.unbind(1)
+    def forward(self, tokens: Tokens, condition: Condition) -> Float[Tensor, "b n outputs"]:
+        """The patch of each token, flat."""
+        shift, scale = self.modulation(condition).chunk(2, dim=1)
         patches: Tensor = self.linear(modulate(self.norm(tokens), shift, scale))
         return patches

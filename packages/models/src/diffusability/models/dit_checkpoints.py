@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diffusability.core.errors import CheckpointError
-from diffusability.models.dit import DiT
+from diffusability.models.dit import DiT, split_modulation
 from diffusability.models.dit_architecture import DiTArchitecture
 from diffusability.models.weight_files import read_weight_file
 
@@ -24,6 +24,7 @@ _OUTSIDE = (
     ("time_embedding.first", "t_embedder.mlp.0", "transformer_blocks.0.norm1.emb.timestep_embedder.linear_1"),
     ("time_embedding.second", "t_embedder.mlp.2", "transformer_blocks.0.norm1.emb.timestep_embedder.linear_2"),
     ("final.linear", "final_layer.linear", "proj_out_2"),
+    ("final.modulation", "final_layer.adaLN_modulation.1", "proj_out_1"),
 )
 _LABELS = (
     "label_embedding.weight",
@@ -32,12 +33,11 @@ _LABELS = (
 )
 #: The same within a block.
 _INSIDE = (
+    ("modulation", "adaLN_modulation.1", "norm1.linear"),
     ("attention.projection", "attn.proj", "attn1.to_out.0"),
     ("mlp.first", "mlp.fc1", "ff.net.0.proj"),
     ("mlp.second", "mlp.fc2", "ff.net.2"),
 )
-_MODULATION = {"original": "blocks.{}.adaLN_modulation.1", "diffusers": "transformer_blocks.{}.norm1.linear"}
-_FINAL_MODULATION = {"original": "final_layer.adaLN_modulation.1", "diffusers": "proj_out_1"}
 _BLOCKS = {"original": "blocks", "diffusers": "transformer_blocks"}
 _KINDS = ("weight", "bias")
 #: Fixed, and computed again.
@@ -63,11 +63,6 @@ def _names(architecture: DiTArchitecture, layout: Layout) -> dict[str, str]:
     return names | ({} if architecture.num_classes is None else {_LABELS[0]: _LABELS[column]})
 
 
-def _modulations(architecture: DiTArchitecture, layout: Layout) -> list[str]:
-    blocks = [_MODULATION[layout].format(index) for index in range(architecture.depth)]
-    return [*blocks, _FINAL_MODULATION[layout]]
-
-
 def _channels_last(values: Tensor, architecture: DiTArchitecture) -> Tensor:
     """Outputs of a token from our order (channel, row, column) to theirs (row, column, channel)."""
     return values.view(architecture.out_channels, -1, *values.shape[1:]).transpose(0, 1).flatten(0, 1)
@@ -82,10 +77,7 @@ def exported(weights: Weights, architecture: DiTArchitecture, layout: Layout) ->
     theirs = {name: weights[ours] for ours, name in _names(architecture, layout).items()}
     patch = f"{_OUTSIDE[0][1 if layout == 'original' else 2]}.weight"
     theirs[patch] = theirs[patch].reshape(-1, architecture.latent_shape[0], *architecture.patch)
-    sizes = [6 * architecture.hidden_size] * architecture.depth + [2 * architecture.hidden_size]
     for kind in _KINDS:
-        parts = torch.split(weights[f"modulation.{kind}"], sizes)
-        theirs |= {f"{name}.{kind}": part for name, part in zip(_modulations(architecture, layout), parts, strict=True)}
         final = f"{_OUTSIDE[3][1 if layout == 'original' else 2]}.{kind}"
         theirs[final] = _channels_last(theirs[final], architecture)
         if layout == "diffusers":
@@ -113,7 +105,6 @@ def imported(weights: Weights, architecture: DiTArchitecture, layout: Layout) ->
     ours = {name: take(theirs) for name, theirs in _names(architecture, layout).items()}
     ours["patch_embedding.weight"] = ours["patch_embedding.weight"].flatten(1)
     for kind in _KINDS:
-        ours[f"modulation.{kind}"] = torch.cat([take(f"{n}.{kind}") for n in _modulations(architecture, layout)])
         ours[f"final.linear.{kind}"] = _channels_first(ours[f"final.linear.{kind}"], architecture)
         if layout == "diffusers":
             for index in range(architecture.depth):
@@ -141,6 +132,7 @@ def load_pretrained(model: DiT, path: Path) -> None:
     layout = layout_of(weights)
     if layout is None:
         ours = {name.removeprefix("denoiser."): value for name, value in weights.items() if "normalizer." not in name}
+        ours = split_modulation(ours, architecture)
     else:
         _compare_sizes(weights, architecture, layout, path)
         if not architecture.is_original:

@@ -39,12 +39,12 @@ def dit_parameters(architecture: DiTArchitecture) -> int:
     size = architecture.hidden_size
     first = (2 if architecture.activation == "swiglu" else 1) * architecture.mlp_size
     block = _linear(size, 3 * size) + _linear(size, size) + _linear(size, first) + _linear(architecture.mlp_size, size)
+    block += _linear(size, 6 * size)
     if architecture.qk_norm:
         block += 2 * (size // architecture.num_heads)
-    modulation = _linear(size, (6 * architecture.depth + 2) * size)
     embeddings = _linear(architecture.in_channels * architecture.patch_volume, size)
     embeddings += _linear(FREQUENCY_SIZE, size) + _linear(size, size)
     if architecture.num_classes is not None:
         embeddings += (architecture.num_classes + 1) * size
-    final = _linear(size, architecture.out_channels * architecture.patch_volume)
-    return embeddings + modulation + architecture.depth * block + final
+    final = _linear(size, 2 * size) + _linear(size, architecture.out_channels * architecture.patch_volume)
+    return embeddings + architecture.depth * block + final
