@@ -129,12 +129,18 @@ def report(
     run_folders: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="folders of runs, such as runs/quickstart")
     ],
+    table: Annotated[
+        Path | None, typer.Option("--table", metavar="FILE", help="show the table of this YAML file, not the run's own")
+    ] = None,
+    table_only: Annotated[bool, typer.Option("--table-only", help="print the table of a run; write nothing")] = False,
+    table_format: Annotated[
+        str | None, typer.Option("--format", help="of --table-only: markdown (default), html or latex")
+    ] = None,
 ) -> None:
     """Rebuild the report of a run; compare several runs in one."""
-    from diffusability.core.report import build_report
+    from diffusability.core.cli.report_command import show_report
 
-    for path in build_report(run_folders):
-        typer.echo(str(path))
+    show_report(run_folders, table, table_only, table_format)
 
 
 @app.command(name="export")

@@ -4,18 +4,38 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from diffusability.core.report.line_styles import SHARED, LineStyle, variant_style
+from diffusability.core.report.line_styles import SEED_WIDTH, SHARED, LineStyle, variant_style
 from diffusability.core.report.run_folder import Run, Stage
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class ComparedVariant:
-    """A variant of a run, with the name and the line style that it has throughout the report."""
+    """A variant of a run with one of its seeds, and the line style that it has throughout the report.
+
+    Attributes:
+        run: the run's label.
+        label: its own name.
+        base: the name that it shares with its other seeds.
+        seed: its seed, or None when the run recorded none.
+        style: line style, the same for all seeds.
+        stages: its stages by name.
+    """
 
     run: str
     label: str
+    base: str
+    seed: int | None
     style: LineStyle
     stages: Mapping[str, Stage]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class VariantGroup:
+    """A variant with all of its seeds."""
+
+    label: str
+    style: LineStyle
+    members: Sequence[ComparedVariant]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -24,29 +44,46 @@ class StageFolder:
 
     Attributes:
         label: names of the variants, or that it is all of them.
+        base: the same without seeds, equal for all seeds of a variant.
         style: line style that stands for them.
+        drawn: the same, thinner where other seeds have lines of their own beside it.
         variants: the names one by one.
         stage: the stage.
     """
 
     label: str
+    base: str
     style: LineStyle
+    drawn: LineStyle
     variants: tuple[str, ...]
     stage: Stage
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Comparison:
-    """All variants, the baseline first, and the names of all stages in order."""
+    """All variants, the baseline first, and the names of all stages in order.
+
+    Attributes:
+        runs: the runs.
+        variants: the variants, each with each of its seeds.
+        groups: the variants, each with all of its seeds.
+        stage_names: the stages.
+    """
 
     runs: Sequence[Run]
     variants: Sequence[ComparedVariant]
+    groups: Sequence[VariantGroup]
     stage_names: Sequence[str]
 
     @property
     def title(self) -> str:
         """The name of the run, or of the runs."""
         return " · ".join(run_labels(self.runs))
+
+    @property
+    def num_seeds(self) -> int:
+        """How many seeds the variant with the most has."""
+        return max((len(group.members) for group in self.groups), default=0)
 
     def folders(self, stage_name: str) -> list[StageFolder]:
         """The distinct folders of a stage, in order of variants. Variants without that stage are left out."""
@@ -63,21 +100,43 @@ class Comparison:
             yield from self.folders(name)
 
     def _folder(self, stage_name: str, variants: Sequence[ComparedVariant]) -> StageFolder:
-        names = tuple(variant.label for variant in variants)
-        everybody = len(names) > 1 and len(names) == len(self.variants)
+        bases = list(dict.fromkeys(variant.base for variant in variants))
+        style = SHARED if len(bases) > 1 and len(bases) == len(self.groups) else variants[0].style
+        alone = all(len(group.members) == 1 or _covers(variants, group) for group in self._groups_of(bases))
         return StageFolder(
-            label="all variants" if everybody else self._joint_label(variants),
-            style=SHARED if everybody else variants[0].style,
-            variants=names,
+            label=self._joint_label(variants),
+            base=self._joint_base(variants[0].run, bases),
+            style=style,
+            drawn=style if alone else attrs.evolve(style, width=SEED_WIDTH),
+            variants=tuple(variant.label for variant in variants),
             stage=variants[0].stages[stage_name],
         )
 
+    def _joint_base(self, run: str, bases: Sequence[str]) -> str:
+        if len(bases) > 1:
+            if len(bases) == len(self.groups):
+                return "all variants"
+            if len(bases) == len({variant.base for variant in self.variants if variant.run == run}):
+                return f"{run}, all variants"
+        return ", ".join(bases)
+
     def _joint_label(self, variants: Sequence[ComparedVariant]) -> str:
-        run = variants[0].run
-        whole_run = [variant for variant in self.variants if variant.run == run]
-        if len(variants) > 1 and len(variants) == len(whole_run):
-            return f"{run}, all variants"
-        return ", ".join(variant.label for variant in variants)
+        """Names of variants; of one that is there with all of its seeds, the name that these share."""
+        bases = list(dict.fromkeys(variant.base for variant in variants))
+        whole = {group.label for group in self._groups_of(bases) if _covers(variants, group)}
+        if len(whole) == len(bases):
+            return self._joint_base(variants[0].run, bases)
+        return ", ".join(
+            dict.fromkeys(variant.base if variant.base in whole else variant.label for variant in variants)
+        )
+
+    def _groups_of(self, bases: Sequence[str]) -> list[VariantGroup]:
+        return [group for group in self.groups if group.label in bases]
+
+
+def _covers(variants: Sequence[ComparedVariant], group: VariantGroup) -> bool:
+    labels = {variant.label for variant in variants}
+    return all(member.label in labels for member in group.members)
 
 
 def run_labels(runs: Sequence[Run]) -> list[str]:
@@ -91,14 +150,21 @@ def run_labels(runs: Sequence[Run]) -> list[str]:
 
 def compare(runs: Sequence[Run]) -> Comparison:
     """Lines up the variants of runs. Of several runs, variants are called ``run/variant``."""
-    labelled = [
-        (run_label, variant if len(runs) == 1 else f"{run_label}/{variant}", stages)
-        for run_label, run in zip(run_labels(runs), runs, strict=True)
-        for variant, stages in run.variants.items()
+    variants: list[ComparedVariant] = []
+    styles: dict[str, LineStyle] = {}
+    for run_label, run in zip(run_labels(runs), runs, strict=True):
+        prefix = "" if len(runs) == 1 else f"{run_label}/"
+        for variant, stages in run.variants.items():
+            base, seed = run.seeds.get(variant, (variant, None))
+            style = styles.setdefault(prefix + base, variant_style(len(styles)))
+            variants.append(
+                ComparedVariant(
+                    run=run_label, label=prefix + variant, base=prefix + base, seed=seed, style=style, stages=stages
+                )
+            )
+    groups = [
+        VariantGroup(label=base, style=style, members=[variant for variant in variants if variant.base == base])
+        for base, style in styles.items()
     ]
-    variants = [
-        ComparedVariant(run=run, label=label, style=variant_style(place), stages=stages)
-        for place, (run, label, stages) in enumerate(labelled)
-    ]
-    stage_names = list(dict.fromkeys(name for _, _, stages in labelled for name in stages))
-    return Comparison(runs=runs, variants=variants, stage_names=stage_names)
+    stage_names = list(dict.fromkeys(name for variant in variants for name in variant.stages))
+    return Comparison(runs=runs, variants=variants, groups=groups, stage_names=stage_names)

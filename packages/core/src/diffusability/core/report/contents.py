@@ -8,6 +8,7 @@ from diffusability.core.report.comparison import Comparison
 from diffusability.core.report.curve_figures import curve_figures
 from diffusability.core.report.headline import KeyResult, Progress, key_results, progress_of
 from diffusability.core.report.metric_table import Column, metric_columns
+from diffusability.core.report.paper_table import PaperTable, paper_table
 from diffusability.core.report.pictures import PictureRow, picture_rows, plot_rows, sample_rows
 from diffusability.core.report.report_figure import ReportFigure
 from diffusability.core.report.training_figures import optimisation_figures, training_figures
@@ -21,6 +22,7 @@ class Contents:
         comparison: the variants.
         progress: how far the runs have come.
         keys: the few numbers to look at first.
+        tables: of each run that has one, its results as a paper prints them.
         columns: the table of variants by metrics.
         curves: spectra, chop-off curves and other metrics that are curves.
         samples: the latest sample grids.
@@ -33,6 +35,7 @@ class Contents:
     comparison: Comparison
     progress: Progress
     keys: Sequence[KeyResult]
+    tables: Sequence[PaperTable]
     columns: Sequence[Column]
     curves: Sequence[ReportFigure]
     samples: Sequence[PictureRow]
@@ -54,6 +57,7 @@ def gather(comparison: Comparison) -> Contents:
         comparison=comparison,
         progress=progress_of(comparison),
         keys=key_results(comparison, columns),
+        tables=[paper_table(run, run.table) for run in comparison.runs if run.table is not None],
         columns=columns,
         curves=curve_figures(comparison),
         samples=sample_rows(comparison),

@@ -14,6 +14,7 @@ from diffusability.core.report.metric_names import metric_label
 from diffusability.core.report.rank_correlation import RankCorrelation, rank_correlation
 from diffusability.core.report.report_figure import ReportFigure, new_figure, plain_text
 from diffusability.core.report.run_folder import read_run
+from diffusability.core.report.seed_values import over_seeds, seed_values
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -64,15 +65,26 @@ def correlate(run_directories: Sequence[Path], target: str) -> list[Predictor]:
 
 
 def _values(comparison: Comparison) -> tuple[dict[str, dict[str, float]], dict[str, bool | None]]:
-    """Scalar metrics by name and variant (of a metric in several stages, the last stage's), and their directions."""
+    """Scalar metrics by name and variant, and their directions.
+
+    Of a metric in several stages, the last stage's; of a variant with several seeds, the mean over them.
+    """
     values: dict[str, dict[str, float]] = {}
     directions: dict[str, bool | None] = {}
-    for variant in comparison.variants:
-        for stage in variant.stages.values():
-            for name, metric in stage.metrics.items():
-                if metric.value is not None:
-                    values.setdefault(name, {})[variant.label] = metric.value
-                    directions[name] = metric.higher_is_better
+    for group in comparison.groups:
+        for stage_name in comparison.stage_names:
+            names = dict.fromkeys(
+                name
+                for member in group.members
+                if stage_name in member.stages
+                for name in member.stages[stage_name].metrics
+            )
+            for name in names:
+                measured = seed_values(group, stage_name, name)
+                found = over_seeds(measured)
+                if found is not None:
+                    values.setdefault(name, {})[group.label] = found.mean
+                    directions[name] = measured[-1].metric.higher_is_better
     return values, directions
 
 

@@ -12,6 +12,7 @@ from diffusability.core.report.comparison import Comparison
 from diffusability.core.report.line_styles import (
     RGB_DASHES,
     RGB_POOLED_DASHES,
+    SEED_WIDTH,
     STAGE_MARKERS,
     LineStyle,
     reference_style,
@@ -111,9 +112,10 @@ KNOWN_FAMILIES = (
 
 @attrs.frozen(kw_only=True, eq=False)
 class DrawnCurve:
-    """A curve, whose it is and in which stage it was measured."""
+    """A curve, whose it is (``base``: whatever the seed) and in which stage it was measured."""
 
     owner: str
+    base: str
     style: LineStyle
     stage: str
     curve: MetricCurve
@@ -148,7 +150,13 @@ def _curves_of(comparison: Comparison, metric_name: str) -> Iterator[DrawnCurve]
     for folder in comparison.all_folders():
         metric = folder.stage.metrics.get(metric_name)
         if metric is not None and metric.curve is not None:
-            yield DrawnCurve(owner=folder.label, style=folder.style, stage=folder.stage.name, curve=metric.curve)
+            yield DrawnCurve(
+                owner=folder.label,
+                base=folder.base,
+                style=folder.drawn,
+                stage=folder.stage.name,
+                curve=metric.curve,
+            )
 
 
 def _family_figure(comparison: Comparison, family: CurveFamily) -> ReportFigure | None:
@@ -174,15 +182,15 @@ def _family_figure(comparison: Comparison, family: CurveFamily) -> ReportFigure 
 
 def _draw_variants(axes: Axes, curves: Sequence[DrawnCurve]) -> list[Line2D]:
     stages = list(dict.fromkeys(drawn.stage for drawn in curves))
-    legend = []
+    legend: dict[str, Line2D] = {}
     for drawn in curves:
         few_points = len(drawn.curve.x) <= 24
         marker = STAGE_MARKERS[stages.index(drawn.stage) % len(STAGE_MARKERS)] if few_points or len(stages) > 1 else ""
         every = 1 if few_points else max(1, len(drawn.curve.x) // 10)
-        label = drawn.owner if len(stages) == 1 else f"{drawn.owner}: {drawn.stage}"
+        label = drawn.base if len(stages) == 1 else f"{drawn.base}: {drawn.stage}"
         _draw_curve(axes, drawn, marker, every)
-        legend.append(legend_line(label, drawn.style, marker))
-    return legend
+        legend.setdefault(label, legend_line(label, drawn.style, marker))
+    return list(legend.values())
 
 
 def _draw_references(axes: Axes, references: Sequence[tuple[Reference, Sequence[DrawnCurve]]]) -> list[Line2D]:
@@ -210,7 +218,8 @@ def _draw_curve(axes: Axes, drawn: DrawnCurve, marker: str = "", marker_every: i
     )
     if band and curve.y_std is not None:
         spread = np.nan_to_num(curve.y_std)
-        axes.fill_between(curve.x, curve.y - spread, curve.y + spread, color=style.color, alpha=0.12, linewidth=0)
+        alpha = 0.04 if style.width == SEED_WIDTH else 0.12  # bands of several seeds lie on each other
+        axes.fill_between(curve.x, curve.y - spread, curve.y + spread, color=style.color, alpha=alpha, linewidth=0)
 
 
 def _distinct(curves: Sequence[DrawnCurve]) -> list[DrawnCurve]:

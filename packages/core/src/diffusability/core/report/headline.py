@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from diffusability.core.report.comparison import ComparedVariant, Comparison
+from diffusability.core.report.comparison import Comparison, VariantGroup
 from diffusability.core.report.metric_table import Column
 
 #: What is shown first, in this order: quality of generated samples, then diffusability, then reconstruction.
@@ -34,7 +34,7 @@ class KeyResult:
     """A column in short: its best value, whose it is, and what that means against the first variant."""
 
     column: Column
-    variant: ComparedVariant
+    variant: VariantGroup
     value: str
     verdict: str
     improves: bool | None
@@ -74,12 +74,12 @@ def _key_result(comparison: Comparison, column: Column) -> KeyResult:
     else:
         verdict, improves = f"{cell.delta}{_percent(rivals[0], column.values[place])} vs {_first(comparison)}", True
     return KeyResult(
-        column=column, variant=comparison.variants[place], value=cell.text, verdict=verdict, improves=improves
+        column=column, variant=comparison.groups[place], value=cell.text, verdict=verdict, improves=improves
     )
 
 
 def _first(comparison: Comparison) -> str:
-    return comparison.variants[0].label
+    return comparison.groups[0].label
 
 
 def _percent(baseline: float, value: float | None) -> str:

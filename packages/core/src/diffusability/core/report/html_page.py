@@ -13,6 +13,7 @@ from diffusability.core.report.contents import Contents
 from diffusability.core.report.line_styles import LineStyle
 from diffusability.core.report.metric_table import Column, column_blocks
 from diffusability.core.report.number_format import ABSENT, format_date
+from diffusability.core.report.paper_table_html import paper_table_html
 from diffusability.core.report.pictures import EmbeddedPicture, Picture, PictureRow, data_uri, embed
 from diffusability.core.report.report_figure import ReportFigure
 from diffusability.core.report.stage_list import relative_link, stage_lines
@@ -48,6 +49,7 @@ def render_html(contents: Contents, output: Path) -> str:
         comparison=comparison,
         blocks=column_blocks(contents.columns),
         runs=list(zip(run_labels(comparison.runs), comparison.runs, strict=True)),
+        tables=[paper_table_html(paper) for paper in contents.tables],
         stages=stage_lines(comparison, output),
         rows=rows,
         notes=list(dict.fromkeys(notes)),

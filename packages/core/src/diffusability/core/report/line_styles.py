@@ -36,6 +36,8 @@ DASHES: tuple[tuple[float, ...], ...] = (
 )
 #: A line that stands for all variants, since they share the stage it comes from.
 SHARED = LineStyle(color="#5c6370", width=2.4)
+#: Width of lines of single seeds, where several are drawn.
+SEED_WIDTH = 1.1
 #: References: RGB pooled to the latent's size, RGB at its own size.
 RGB_POOLED_DASHES = (4.0, 2.5)
 RGB_DASHES = (1.0, 2.2)

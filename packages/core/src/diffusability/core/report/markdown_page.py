@@ -1,13 +1,14 @@
 """The report as GitHub markdown, with relative links to figures and pictures."""
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from diffusability.core.report.comparison import Comparison, run_labels
 from diffusability.core.report.contents import Contents
+from diffusability.core.report.markdown_text import escape, table
 from diffusability.core.report.metric_table import Cell, Column
 from diffusability.core.report.number_format import ABSENT, format_date
+from diffusability.core.report.paper_table_markdown import paper_table_markdown
 from diffusability.core.report.pictures import PictureRow
 from diffusability.core.report.report_figure import ReportFigure
 from diffusability.core.report.stage_list import relative_link, stage_lines
@@ -27,19 +28,6 @@ def render_markdown(contents: Contents, output: Path) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def escape(text: str) -> str:
-    """Text that markdown shows letter by letter, also inside a table."""
-    one_line = " ".join(text.split())
-    escaped = re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", one_line)
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: bool = False) -> str:
-    """A markdown table of escaped cells; with ``numeric``, all columns but the first are aligned to the right."""
-    rule = ["---", *(["---:" if numeric else "---"] * (len(header) - 1))]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
-
-
 def _header(contents: Contents) -> Iterator[str]:
     comparison = contents.comparison
     yield f"# {escape(comparison.title)}"
@@ -49,15 +37,19 @@ def _header(contents: Contents) -> Iterator[str]:
         if run.created
     ]
     yield " · ".join([str(contents.progress), *dates])
-    yield "Variants: " + ", ".join(escape(variant.label) for variant in comparison.variants)
+    seeds = f" · {comparison.num_seeds} seeds" if comparison.num_seeds > 1 else ""
+    yield "Variants: " + ", ".join(escape(variant.label) for variant in comparison.groups) + seeds
 
 
 def _results(contents: Contents) -> Iterator[str]:
+    for paper in contents.tables:
+        yield "## Table"
+        yield paper_table_markdown(paper)
     yield "## Results"
     if not contents.columns:
         yield "No results yet."
         return
-    variants = contents.comparison.variants
+    variants = contents.comparison.groups
     for stage in dict.fromkeys(column.stage for column in contents.columns):
         columns = [column for column in contents.columns if column.stage == stage]
         rows = [
@@ -69,6 +61,8 @@ def _results(contents: Contents) -> Iterator[str]:
         yield f"### {escape(stage)}"
         yield table(["variant", *(_heading(column) for column in columns)], rows, numeric=True)
     remarks = "↑ higher is better, ↓ lower is better; columns without an arrow are not ranked."
+    if contents.comparison.num_seeds > 1:
+        remarks = f"{remarks} Numbers are means over seeds, ±: standard deviation over seeds."
     if len(variants) > 1:
         remarks = f"Bold: the best of its column; in brackets: difference from {escape(variants[0].label)}. {remarks}"
     yield remarks

@@ -1,4 +1,7 @@
-"""The table of variants by scalar metrics: which value is the best, and how far each is from the baseline."""
+"""The table of variants by scalar metrics: which value is the best, and how far each is from the baseline.
+
+A variant is one row, whatever the number of its seeds; its value is the mean over them.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +13,8 @@ from diffusability.core.report.comparison import Comparison
 from diffusability.core.report.metric_names import metric_label, metric_meaning
 from diffusability.core.report.number_format import ABSENT, column_decimals, format_delta, format_number
 from diffusability.core.report.results import Metric
+from diffusability.core.report.seed_statistics import Estimate
+from diffusability.core.report.seed_values import SeedValue, over_equal_seeds, over_seeds, seed_values
 
 #: Metrics of the images themselves, next to the metric of the latents that has the rest of the name.
 REFERENCE_PREFIX = "rgb_"
@@ -25,7 +30,8 @@ class Cell:
         delta: difference from the first variant; empty where there is none to show.
         improves: whether that difference is for the better; None when there is none or no direction.
         title: what a reader may want to know besides.
-        spread: how uncertain the number is, with its sign; empty where that is not known.
+        spread: how uncertain the number is, with its sign: over seeds where there are several, or else as measured
+            within the run; empty where that is not known.
     """
 
     text: str = ABSENT
@@ -85,12 +91,11 @@ def metric_columns(comparison: Comparison) -> list[Column]:
     """The columns of the table, grouped by stage; curves are not among them."""
     columns = []
     for stage_name in comparison.stage_names:
-        stages = [variant.stages.get(stage_name) for variant in comparison.variants]
-        found = [stage.metrics if stage else {} for stage in stages]
+        found = [variant.stages[stage_name].metrics for variant in comparison.variants if stage_name in variant.stages]
         names = dict.fromkeys(name for metrics in found for name, metric in metrics.items() if not _is_curve(metric))
         references = {name: reference for name in names if (reference := _reference(name, names, found)) is not None}
         columns += [
-            _column(comparison, stage_name, [metrics.get(name) for metrics in found], references.get(name))
+            _column(comparison, stage_name, name, references.get(name))
             for name in names
             if name.removeprefix(REFERENCE_PREFIX) not in references or not name.startswith(REFERENCE_PREFIX)
         ]
@@ -131,28 +136,28 @@ def _is_curve(metric: Metric) -> bool:
     return metric.curve is not None or metric.name.endswith("_curve")
 
 
-def _column(
-    comparison: Comparison, stage_name: str, metrics: Sequence[Metric | None], reference: float | None
-) -> Column:
-    present = [metric for metric in metrics if metric is not None]
+def _column(comparison: Comparison, stage_name: str, name: str, reference: float | None) -> Column:
+    measured = [seed_values(group, stage_name, name) for group in comparison.groups]
+    present = [value.metric for values in measured for value in values]
     first = next((metric for metric in present if metric.value is not None), present[0])
-    values = [metric.value if metric else None for metric in metrics]
+    estimates = [over_seeds(values) for values in measured]
+    values = [None if one is None else one.mean for one in estimates]
     directions = {metric.higher_is_better for metric in present}
     direction = directions.pop() if len(directions) == 1 else None
     decimals = column_decimals([value for value in values if value is not None])
     best = best_places(values, direction)
-    baseline = comparison.variants[0].label
-    alike = next((folder.variants for folder in comparison.folders(stage_name) if baseline in folder.variants), ())
+    baseline = comparison.groups[0].label
     cells = [
         _cell(
-            metric,
-            baseline=None if variant.label in alike else values[0],
+            found,
+            one,
+            difference=_difference(measured[0], found) if place else None,
             baseline_label=baseline,
             direction=direction,
             decimals=decimals,
             best=place in best,
         )
-        for place, (variant, metric) in enumerate(zip(comparison.variants, metrics, strict=True))
+        for place, (found, one) in enumerate(zip(measured, estimates, strict=True))
     ]
     counts = {metric.num_samples for metric in present}
     return Column(
@@ -170,42 +175,58 @@ def _column(
     )
 
 
+def _difference(baseline: Sequence[SeedValue], found: Sequence[SeedValue]) -> float | None:
+    """From the baseline, over equal seeds where there are any; None where both are one measurement."""
+    paired = over_equal_seeds(baseline, found)
+    if paired is not None:
+        return paired.mean
+    first, second = over_seeds(baseline), over_seeds(found)
+    share_seeds = {value.seed for value in baseline} & {value.seed for value in found}
+    return None if first is None or second is None or share_seeds else second.mean - first.mean
+
+
 def _cell(
-    metric: Metric | None,
+    found: Sequence[SeedValue],
+    estimate: Estimate | None,
     *,
-    baseline: float | None,
+    difference: float | None,
     baseline_label: str,
     direction: bool | None,
     decimals: int | None,
     best: bool,
 ) -> Cell:
-    if metric is None:
+    if not found:
         return Cell(title="no result yet")
-    if metric.value is None:
-        return Cell(title=metric.absence)
-    text = format_number(metric.value, decimals)
-    details = [f"{metric.name} = {metric.value!r}{' ' + metric.unit if metric.unit else ''}"]
+    if estimate is None:
+        return Cell(title=found[0].metric.absence)
+    metric = next(value.metric for value in found if value.metric.value is not None)
+    details = [f"{metric.name} = {estimate.mean!r}{' ' + metric.unit if metric.unit else ''}"]
     if metric.num_samples is not None:
         details.append(f"of {metric.num_samples:,} samples")
-    spread = "" if metric.spread is None else f"± {metric.spread:.2g}"
-    if spread:
-        details.append(f"{spread} {_origin(metric)}")
-    if baseline is None:
-        return Cell(text=text, best=best, title=", ".join(details), spread=spread)
-    delta = metric.value - baseline
-    improves = None if direction is None or delta == 0 else (delta > 0) == direction
-    verdict = {True: "better than", False: "worse than", None: "against"}[improves]
-    details.append(f"{format_delta(delta, decimals)} {verdict} {baseline_label}")
+    spread = estimate.std if estimate.num_seeds > 1 else metric.spread
+    shown = "" if spread is None else f"± {spread:.2g}"
+    if shown:
+        details.append(f"{shown} {_origin(metric, estimate.num_seeds)}")
+    delta, improves = "", None
+    if difference is not None:
+        delta = format_delta(difference, decimals)
+        improves = None if direction is None or difference == 0 else (difference > 0) == direction
+        verdict = {True: "better than", False: "worse than", None: "against"}[improves]
+        details.append(f"{delta} {verdict} {baseline_label}")
     return Cell(
-        text=text,
+        text=format_number(estimate.mean, decimals),
         best=best,
-        delta=format_delta(delta, decimals),
+        delta=delta,
         improves=improves,
         title=", ".join(details),
-        spread=spread,
+        spread=shown,
     )
 
 
-def _origin(metric: Metric) -> str:
+def _origin(metric: Metric, num_seeds: int) -> str:
     """What a spread is over."""
-    return f"over {metric.settings.get('spread_over', 'bootstrap samples')}"
+    return (
+        f"over {num_seeds} seeds"
+        if num_seeds > 1
+        else f"over {metric.settings.get('spread_over', 'bootstrap samples')}"
+    )

@@ -38,7 +38,7 @@ class Picture:
 
 @attrs.frozen(kw_only=True, eq=False)
 class PictureRow:
-    """The same picture of every variant."""
+    """The same picture of every variant; of several seeds, of the first that has it."""
 
     stage: str
     title: str
@@ -75,11 +75,13 @@ def _rows(comparison: Comparison, find: Callable[[Path], Mapping[str, tuple[Path
         folders = comparison.folders(stage)
         found = [find(folder.stage.directory) if folder.stage.directory else {} for folder in folders]
         for title in dict.fromkeys(title for pictures in found for title in pictures):
-            pictures = [
-                _picture(folder, *pictures.get(title, (None, "")))
-                for folder, pictures in zip(folders, found, strict=True)
-            ]
-            yield PictureRow(stage=stage, title=title, pictures=pictures)
+            by_base: dict[str, Picture] = {}
+            for folder, pictures in zip(folders, found, strict=True):
+                if title in pictures or folder.base not in by_base:
+                    picture = _picture(folder, *pictures.get(title, (None, "")))
+                    present = by_base.setdefault(folder.base, picture)
+                    by_base[folder.base] = picture if present.path is None else present
+            yield PictureRow(stage=stage, title=title, pictures=list(by_base.values()))
 
 
 def _picture(folder: StageFolder, path: Path | None, note: str) -> Picture:

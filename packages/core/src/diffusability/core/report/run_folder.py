@@ -7,10 +7,12 @@ from typing import Any
 
 import attrs
 import yaml
+from pydantic import ValidationError
 
 from diffusability.core.errors import SpecError
 from diffusability.core.report.results import Metric, finite, parse_metrics
 from diffusability.core.report.training_log import Series, read_training_log
+from diffusability.core.specs.table import TableSpec
 
 STATUSES = ("done", "running", "failed", "pending")
 
@@ -50,9 +52,11 @@ class Run:
         created: when it began, as ISO 8601; empty when not known.
         command: the command line that began it.
         versions: versions of packages, by name.
-        variants: the stages of each variant, by name, in order.
+        variants: the stages of each variant, by name, in order; a variant with several seeds once for each.
         spec: the text of ``spec.yaml``, or None.
         notes: what could not be read.
+        seeds: variant of the spec and seed of each of them; those of runs that recorded none are missing.
+        table: the table of the results, or None.
     """
 
     directory: Path
@@ -63,6 +67,8 @@ class Run:
     variants: Mapping[str, Mapping[str, Stage]]
     spec: str | None
     notes: list[str]
+    seeds: Mapping[str, tuple[str, int]] = attrs.field(factory=dict)
+    table: TableSpec | None = None
 
 
 def read_run(directory: Path) -> Run:
@@ -91,6 +97,8 @@ def read_run(directory: Path) -> Run:
             for name in dict.fromkeys([*stages, *metrics])
         }
     versions = _mapping(record.get("versions"), "run.json: versions", notes)
+    seeds = _seeds(_mapping(record.get("variant_seeds"), "run.json: variant_seeds", notes))
+    table = _table(record.get("table"), notes)
     return Run(
         directory=directory,
         name=str(record.get("name") or directory.resolve().name),
@@ -100,7 +108,27 @@ def read_run(directory: Path) -> Run:
         variants=variants,
         spec=_read_text(directory / "spec.yaml"),
         notes=list(dict.fromkeys(notes)),
+        seeds=seeds,
+        table=table,
     )
+
+
+def _seeds(record: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+    return {
+        str(variant): (entry["base"], entry["seed"])
+        for variant, entry in record.items()
+        if isinstance(entry, Mapping) and isinstance(entry.get("base"), str) and isinstance(entry.get("seed"), int)
+    }
+
+
+def _table(raw: object, notes: list[str]) -> TableSpec | None:
+    if raw is None:
+        return None
+    try:
+        return TableSpec.model_validate(raw)
+    except ValidationError as error:
+        notes.append(f"run.json: table: {'; '.join(details['msg'] for details in error.errors())}")
+        return None
 
 
 def _run_record(directory: Path) -> dict[str, Any]:

@@ -145,13 +145,14 @@ def _panels(
     for axes in panels[len(keys) :]:
         axes.set_visible(False)
     drawn = [folder for folder in folders if any(key in folder.stage.log for key in keys)]
-    add_legend(figure, [legend_line(folder.label, folder.style) for folder in drawn])
+    legend = {folder.base: legend_line(folder.base, folder.style) for folder in drawn}
+    add_legend(figure, list(legend.values()))
     shown = ", ".join(_key_label(key) for key in keys)
     return ReportFigure(name=name, title=title, caption=group.caption, alt=f"{title}: {shown}", figure=figure)
 
 
 def _draw_panel(axes: Axes, folders: Sequence[StageFolder], key: str) -> None:
-    series = [(folder.style, folder.stage.log[key]) for folder in folders if key in folder.stage.log]
+    series = [(folder.drawn, folder.stage.log[key]) for folder in folders if key in folder.stage.log]
     for style, one in series:
         _draw_series(axes, one, style, smoothing=key != "lr" and len(one.values) >= 20)
     values = np.concatenate([one.values for _, one in series])

@@ -12,7 +12,7 @@ KEY = "extends"
 def read_spec(path: Path) -> Source:
     """Reads a spec file and lays it over the file that it extends, if any, which may extend another one.
 
-    What ``variants`` are: a plain mapping in the extending file replaces the base's variants; a dotted path
+    What ``variants`` and ``table`` are: a plain mapping in the extending file replaces the base's; a dotted path
     (``variants.more: {...}``) adds to them or changes one. Everything else is laid over as a variant is. The
     base's path is relative to the extending file. Values keep their places in the file that they come from.
 
@@ -45,8 +45,9 @@ def _read(path: Path, above: tuple[Path, ...]) -> Source:
         )
     own = source.without(KEY)
     inherited = _read(target, here)
-    if "variants" in own.data:
-        inherited = inherited.without("variants")
+    for key in ("variants", "table"):
+        if key in own.data:
+            inherited = inherited.without(key)
     result = overlay(inherited, own)
     result.name = source.name
     return result

@@ -21,6 +21,8 @@ from diffusability.core.specs.references import StageAutoencoderSpec
 from diffusability.core.specs.run import RunSpec, folder_name
 from diffusability.core.specs.source import Source
 from diffusability.core.specs.stages import StageSpec
+from diffusability.core.specs.table import KEY as TABLE
+from diffusability.core.specs.table import TableSpec, validate_table
 
 DEFAULT_VARIANT = "default"
 
@@ -96,6 +98,7 @@ class Plan:
         sources: each variant's data with the places of its values.
         stages: each variant's stages by name.
         order: all stages, each once, in the order in which they run.
+        table: the table of the results, or None; no part of what is run.
     """
 
     name: str
@@ -105,6 +108,7 @@ class Plan:
     sources: Mapping[str, Source]
     stages: Mapping[str, Mapping[str, PlannedStage]]
     order: Sequence[PlannedStage]
+    table: TableSpec | None = None
 
     @property
     def bases(self) -> list[str]:
@@ -144,18 +148,26 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
     source = read_spec(path)
     sources, specs = {}, {}
     problems: list[Problem] = []
+    shared = source.without("variants").without(TABLE)
+    of_table = [assignment for assignment in overrides if assignment.lstrip().startswith((f"{TABLE}.", f"{TABLE}="))]
     for name, change in _variants_of(source).items():
         try:
-            resolved = overlay(source.without("variants"), change)
+            resolved = overlay(shared, change)
             for assignment in overrides:
-                resolved = override(resolved, assignment)
+                if assignment not in of_table:
+                    resolved = override(resolved, assignment)
             specs[name] = validate(resolved)
             sources[name] = resolved
         except SpecError as error:
             problems += [problem for problem in error.problems if problem not in problems]
     if problems:
         raise SpecError(problems)
-    return _plan(source, specs, sources)
+    stages = list(dict.fromkeys(stage for spec in specs.values() for stage in spec.stages))
+    with_table = source
+    for assignment in of_table:
+        with_table = override(with_table, assignment)
+    table = validate_table(with_table, (TABLE,), list(specs), stages) if TABLE in with_table.data else None
+    return _plan(source, specs, sources, table)
 
 
 def select(plan: Plan, variants: Sequence[str] = (), until: str | None = None) -> list[PlannedStage]:
@@ -225,7 +237,9 @@ def _by_seed(specs: Mapping[str, RunSpec], source: Source) -> tuple[dict[str, Pl
     return variants, planned
 
 
-def _plan(source: Source, base_specs: Mapping[str, RunSpec], base_sources: Mapping[str, Source]) -> Plan:
+def _plan(
+    source: Source, base_specs: Mapping[str, RunSpec], base_sources: Mapping[str, Source], table: TableSpec | None
+) -> Plan:
     variants, specs = _by_seed(base_specs, source)
     by_identity: dict[tuple[str, str], PlannedStage] = {}
     stages: dict[str, dict[str, PlannedStage]] = {}
@@ -255,6 +269,7 @@ def _plan(source: Source, base_specs: Mapping[str, RunSpec], base_sources: Mappi
         sources={name: base_sources[variant.base] for name, variant in variants.items()},
         stages=final,
         order=list(by_identity.values()),
+        table=table,
     )
 
 

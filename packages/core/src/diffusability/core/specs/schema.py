@@ -11,6 +11,7 @@ from diffusability.core.specs.base import KindedSpec
 from diffusability.core.specs.components import SPEC_BASES
 from diffusability.core.specs.run import RunSpec
 from diffusability.core.specs.stages import STAGE_KINDS, StageSpec
+from diffusability.core.specs.table import TableSpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -26,7 +27,12 @@ def schema() -> tuple[dict[str, Any], list[str]]:
                 groups[base].append(plugins.load(group, kind, base))
             except PluginError as error:
                 broken.append(str(error))
-    models: list[type[BaseModel]] = [RunSpec, *groups, *(member for members in groups.values() for member in members)]
+    models: list[type[BaseModel]] = [
+        RunSpec,
+        TableSpec,
+        *groups,
+        *(member for members in groups.values() for member in members),
+    ]
     names, document = models_json_schema([(model, "validation") for model in models])
     definitions = document["$defs"]
     reference = {model: names[model, "validation"]["$ref"] for model in models}
@@ -46,6 +52,7 @@ def schema() -> tuple[dict[str, Any], list[str]]:
         "description": "Another spec file, relative to this one, that this one is laid over.",
     }
     run["anyOf"] = [{"required": run.pop("required")}, {"required": ["extends"]}]  # what is required may be inherited
+    run["properties"]["table"] = {"anyOf": [{"$ref": reference[TableSpec]}, {"type": "null"}]}
     run["properties"]["variants"] = {
         "type": "object",
         "description": "Changes laid over the spec, by the name of the variant. Keys may be dotted paths.",

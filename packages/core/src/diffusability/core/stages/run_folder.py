@@ -131,6 +131,7 @@ class RunFolder:
             "command": command,
             "versions": versions(),
             "variant_seeds": {variant: attrs.asdict(planned) for variant, planned in plan.variants.items()},
+            "table": None if plan.table is None else plan.table.model_dump(mode="json"),
             "variants": {
                 variant: {name: self._overview_of(stage, variant, status) for name, stage in stages.items()}
                 for variant, stages in plan.stages.items()
