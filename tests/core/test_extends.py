@@ -48,6 +48,17 @@ def test_a_spec_is_laid_over_what_it_extends(folder):
     assert list(data["variants"]) == ["control", "se", "kl"]
 
 
+def test_each_of_several_files_is_laid_over_those_before(folder):
+    """The file's own values win over the second's, which win over the first's; variants of the last that has some."""
+    (folder / "small.yaml").write_text("stages.pretrain: {steps: 7, batch_size: 8}\nvariants: {only: {}}\n")
+    (folder / "both.yaml").write_text("extends: [micro.yaml, small.yaml]\nname: both\nstages.pretrain.steps: 3\n")
+    data = read_spec(folder / "both.yaml").data
+    assert data["name"] == "both"
+    assert (data["stages"]["pretrain"]["steps"], data["stages"]["pretrain"]["batch_size"]) == (3, 8)
+    assert data["stages"]["pretrain"]["objective"]["autoencoder"]["width"] == 32
+    assert list(data["variants"]) == ["only"]
+
+
 def test_plain_variants_replace_those_of_the_base(folder):
     (folder / "other.yaml").write_text("extends: micro.yaml\nname: other\nvariants: {only: {}}\n")
     plan = load_plan(folder / "other.yaml")
@@ -70,7 +81,9 @@ def test_errors_name_the_file_that_a_value_comes_from(folder):
     [
         ("extends: nowhere.yaml", r"there is no spec file '.*nowhere\.yaml' to extend.*broken\.yaml:1:1"),
         ("extends: broken.yaml", r"in a circle: broken\.yaml -> broken\.yaml"),
-        ("extends: [a, b]", r"names one spec file, got \['a', 'b'\]"),
+        ("extends: [nowhere.yaml, micro.yaml]", r"there is no spec file '.*nowhere\.yaml' to extend"),
+        ("extends: [micro.yaml, 1]", r"names a spec file or a list of them, got \['micro\.yaml', 1\]"),
+        ("extends: []", r"names a spec file or a list of them, got \[\]"),
     ],
 )
 def test_what_cannot_be_extended_is_named(text, message, folder):

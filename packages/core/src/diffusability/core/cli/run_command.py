@@ -47,8 +47,10 @@ def run_spec(
 
         launch(num_ranks)
         return
+    from diffusability.core.freed_memory import keep_freed_memory
     from diffusability.core.stages.run_folder import RunFolder
 
+    keep_freed_memory()
     folder = RunFolder(runs / plan.name)
     is_main = launched is None or launched.rank == 0
     with folder.locked() if is_main else nullcontext():

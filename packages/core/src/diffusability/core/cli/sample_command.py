@@ -69,9 +69,12 @@ def write_samples(request: SampleRequest) -> None:
         raise SpecError(f"{str(to)!r} is there already and holds no earlier samples; expected a new folder")
     import torch
 
+    from diffusability.core.freed_memory import keep_freed_memory
     from diffusability.core.image_grid import save_grid
     from diffusability.core.sample_files import as_rgb, save_sample
     from diffusability.core.sampling import load_generator
+
+    keep_freed_memory()
 
     generator = load_generator(
         request.run,
