@@ -3,22 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from diffusability.core.errors import DataError
 from diffusability.core.shapes import Images
 from diffusability.eval.evaluators.reconstruction_mean import ReconstructionMean
 from diffusability.eval.frames import as_frames, mean_of_frames
-
-WINDOW = 11
-SIGMA = 1.5
+from diffusability.eval.structural_similarity import SIGMA, WINDOW, structural_similarity
 
 
 class SSIM(ReconstructionMean):
-    """``ssim``: the mean over images of each image's SSIM (Wang et al. 2004), by torchmetrics, in [-1, 1].
+    """``ssim``: the mean over images of each image's SSIM (Wang et al. 2004), in [-1, 1].
 
     Gaussian window of 11x11 pixels and sigma 1.5, data range 2, each channel by itself. Each frame of a clip is an
     image.
@@ -32,15 +28,7 @@ class SSIM(ReconstructionMean):
         height, width = images.shape[-2:]
         if min(height, width) < WINDOW:
             raise DataError(f"SSIM needs images of at least {WINDOW}x{WINDOW} pixels, got {height}x{width}")
-        with torch.autocast(images.device.type, enabled=False):  # the window is a convolution
-            values = structural_similarity_index_measure(
-                as_frames(reconstruction).float(),
-                as_frames(images).float(),
-                data_range=2.0,
-                sigma=SIGMA,
-                reduction="none",
-            )
-        assert isinstance(values, Tensor)
+        values = structural_similarity(as_frames(images), as_frames(reconstruction))
         return mean_of_frames(values, len(images))
 
     def settings(self) -> Mapping[str, Any]:
