@@ -80,3 +80,24 @@ def test_files_are_written(tmp_path):
 def test_an_unknown_target_is_named(tmp_path):
     with pytest.raises(SpecError, match=r"no variant has the metric 'fidd'; did you mean 'fid'\?"):
         correlate([run_of(tmp_path / "study", MADE)], "fidd")
+
+
+def test_seeds_of_a_variant_are_one_point(tmp_path):
+    """The mean over seeds: the same coefficients as of the variants alone, from as many points."""
+    seeded = {
+        f"{variant}-seed{seed}": {name: value * (0.99 + 0.02 * seed) for name, value in values.items()}
+        for seed in (0, 1)
+        for variant, values in MADE.items()
+    }
+    run = run_of(tmp_path / "seeds", seeded)
+    record = json.loads((run / "run.json").read_text())
+    record["variant_seeds"] = {
+        name: {"base": name.partition("-")[0], "seed": int(name[-1])} for name in record["variants"]
+    }
+    (run / "run.json").write_text(json.dumps(record))
+    alone = {one.metric: one for one in correlate([run_of(tmp_path / "alone", MADE)], "fid")}
+    for one in correlate([run], "fid"):
+        assert one.correlation == alone[one.metric].correlation
+        for (name, *values), (other, *expected) in zip(one.pairs, alone[one.metric].pairs, strict=True):
+            assert name == other
+            assert values == pytest.approx(expected)

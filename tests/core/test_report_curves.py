@@ -278,3 +278,71 @@ def test_losses_by_time_share_a_scale_and_leave_the_losses() -> None:
     assert panels[0].get_ylim()[1] >= 1.8
     titles = [axes.get_title(loc="left") for axes in figures["training-dit"].figure.axes if axes.get_visible()]
     assert titles == ["loss"]
+
+
+def seeded_comparison(stages: dict[str, dict[str, Stage]]) -> Comparison:
+    """A comparison of variants called ``BASE-seedN``."""
+    run = comparison_of(stages).runs[0]
+    seeds = {name: (name.partition("-")[0], int(name[-1])) for name in stages}
+    return compare([attrs.evolve(run, seeds=seeds)])
+
+
+def test_seeds_of_a_variant_are_thin_lines_of_one_colour_and_one_entry_of_the_legend() -> None:
+    """Curves and losses of two variants with two seeds; of the losses, the smoothed lines alone."""
+    stages = {
+        f"{base}-seed{seed}": {
+            "measure": stage("measure", spectrum_curve=[0.0, -1.0 - seed, -2.0]),
+            "dit": attrs.evolve(denoiser_stage(float(seed)), directory=Path(f"dit-{base}-{seed}")),
+        }
+        for seed in (0, 1)
+        for base in ("plain", "se")
+    }
+    comparison = seeded_comparison(stages)
+    (curves,) = curve_figures(comparison)
+    colors = [variant_style(place).color for place in (0, 1)]
+    assert [line.get_color() for line in curves.figure.axes[0].get_lines()] == colors * 2
+    for figure in (curves, training_figures(comparison)[0]):
+        (legend,) = figure.figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == ["plain", "se"]
+        lines = figure.figure.axes[0].get_lines()
+        assert len(lines) == 4
+        assert all(line.get_linewidth() < 0.6 * variant_style(0).width for line in lines)
+
+
+def test_a_stage_of_all_seeds_bears_the_name_of_the_variant(tmp_path: Path) -> None:
+    """Folders of one seed, of all seeds of a variant, of one seed of all variants, and of everybody."""
+    own = attrs.evolve(stage("own"), directory=Path("own"))
+    stages = {
+        f"{base}-seed{seed}": {
+            name: attrs.evolve(own, directory=Path(f"{name}-{owner}"))
+            for name, owner in (("one", f"{base}{seed}"), ("base", base), ("seed", str(seed)), ("all", ""))
+        }
+        for seed in (0, 1)
+        for base in ("plain", "se")
+    }
+    comparison = seeded_comparison(stages)
+    labels = {
+        name: [(folder.label, folder.base) for folder in comparison.folders(name)] for name in comparison.stage_names
+    }
+    assert labels == {
+        "one": [("plain-seed0", "plain"), ("se-seed0", "se"), ("plain-seed1", "plain"), ("se-seed1", "se")],
+        "base": [("plain", "plain"), ("se", "se")],
+        "seed": [("plain-seed0, se-seed0", "all variants"), ("plain-seed1, se-seed1", "all variants")],
+        "all": [("all variants", "all variants")],
+    }
+    assert [folder.is_one_of_several_seeds for folder in comparison.all_folders()] == [True] * 4 + [False] * 2 + [
+        True
+    ] * 2 + [False]
+
+
+def test_pictures_are_those_of_the_first_seed_that_has_them(tmp_path: Path) -> None:
+    """The first seed of ``se`` has drawn nothing yet."""
+    stages = {}
+    for name in ("plain-seed0", "se-seed0", "plain-seed1", "se-seed1"):
+        directory = tmp_path / name
+        (directory / "samples").mkdir(parents=True)
+        if name != "se-seed0":
+            (directory / "samples" / "samples.png").write_bytes(b"")
+        stages[name] = {"generate": attrs.evolve(stage("generate"), directory=directory)}
+    (row,) = sample_rows(seeded_comparison(stages))
+    assert [picture.label for picture in row.pictures] == ["plain-seed0", "se-seed1"]

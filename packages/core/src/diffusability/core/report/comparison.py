@@ -58,6 +58,11 @@ class StageFolder:
     variants: tuple[str, ...]
     stage: Stage
 
+    @property
+    def is_one_of_several_seeds(self) -> bool:
+        """Whether other seeds of its variant have folders of their own."""
+        return self.drawn != self.style
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class Comparison:

@@ -1,9 +1,11 @@
 """Mean, standard deviation and interval of a metric over seeds; the paired difference of two variants."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import attrs
 import numpy as np
+from jaxtyping import Float, Int
 
 #: Standard deviations on both sides of the mean that hold 95% of a normal distribution.
 NORMAL_95 = 1.959963984540054
@@ -50,12 +52,21 @@ def estimate(
         half = NORMAL_95 * float(jitter[0]) if spreads[0] is not None else None
         low, high = (None, None) if half is None else (mean - half, mean + half)
         return Estimate(mean=mean, std=None, low=low, high=high, num_seeds=1)
-    generator = np.random.default_rng(seed)
-    chosen = generator.integers(len(values), size=(num_replicates, len(values)))
-    drawn = np.asarray(values)[chosen] + jitter[chosen] * generator.standard_normal(chosen.shape)
+    chosen, deviates = _draws(len(values), num_replicates, seed)
+    drawn = np.asarray(values)[chosen] + jitter[chosen] * deviates
     low, high = np.quantile(drawn.mean(axis=1), [0.025, 0.975])
     std = float(np.std(values, ddof=1))
     return Estimate(mean=mean, std=std, low=float(low), high=float(high), num_seeds=len(values))
+
+
+@lru_cache(maxsize=8)
+def _draws(
+    count: int, num_replicates: int, seed: int
+) -> tuple[Int[np.ndarray, "replicate count"], Float[np.ndarray, "replicate count"]]:
+    """Which values each bootstrap sample takes, and a standard normal deviate for each: the same for all cells."""
+    generator = np.random.default_rng(seed)
+    chosen = generator.integers(count, size=(num_replicates, count))
+    return chosen, generator.standard_normal(chosen.shape)
 
 
 def paired_difference(

@@ -39,6 +39,7 @@ MOST_POINTS = 800
 class PanelGroup:
     """Logged numbers that share a figure. ``title`` has a place for the name of the stage.
 
+    ``of_faint_lines``: what is added to the caption where values are also drawn as logged.
     ``one_scale``: all panels have the same range of values, so that they can be compared with each other.
     """
 
@@ -46,13 +47,15 @@ class PanelGroup:
     title: str
     caption: str
     wants: Callable[[str], bool]
+    of_faint_lines: str = ""
     one_scale: bool = False
 
 
 LOSSES = PanelGroup(
     name="training",
     title="Losses of {stage}",
-    caption="Smoothed over 5% of the logged steps; the faint lines are the values as logged.",
+    caption="Smoothed over 5% of the logged steps.",
+    of_faint_lines="The faint lines are the values as logged.",
     wants=lambda key: (
         key not in (*OPTIMISATION_KEYS, *COUNTERS)
         and not key.startswith((EVALUATION_PREFIX, GROUP_NORM_PREFIX))
@@ -148,13 +151,16 @@ def _panels(
     legend = {folder.base: legend_line(folder.base, folder.style) for folder in drawn}
     add_legend(figure, list(legend.values()))
     shown = ", ".join(_key_label(key) for key in keys)
-    return ReportFigure(name=name, title=title, caption=group.caption, alt=f"{title}: {shown}", figure=figure)
+    faint = group.of_faint_lines if any(not folder.is_one_of_several_seeds for folder in drawn) else ""
+    caption = " ".join(filter(None, (group.caption, faint)))
+    return ReportFigure(name=name, title=title, caption=caption, alt=f"{title}: {shown}", figure=figure)
 
 
 def _draw_panel(axes: Axes, folders: Sequence[StageFolder], key: str) -> None:
-    series = [(folder.drawn, folder.stage.log[key]) for folder in folders if key in folder.stage.log]
-    for style, one in series:
-        _draw_series(axes, one, style, smoothing=key != "lr" and len(one.values) >= 20)
+    series = [(folder, folder.stage.log[key]) for folder in folders if key in folder.stage.log]
+    for folder, one in series:
+        smoothing = key != "lr" and len(one.values) >= 20
+        _draw_series(axes, one, folder.drawn, smoothing, as_logged=not folder.is_one_of_several_seeds)
     values = np.concatenate([one.values for _, one in series])
     if is_wide(values) and key != "lr":
         _use_log_axis(axes, values)
@@ -182,9 +188,9 @@ def _use_log_axis(axes: Axes, values: Float[np.ndarray, " n"]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _draw_series(axes: Axes, series: Series, style: LineStyle, smoothing: bool) -> None:
+def _draw_series(axes: Axes, series: Series, style: LineStyle, smoothing: bool, as_logged: bool) -> None:
     smoothed = smooth(series.values, 2 * (len(series.values) // 40) + 3) if smoothing else series.values
-    if smoothing:
+    if smoothing and as_logged:
         raw = _thin(series)
         axes.plot(raw.steps, raw.values, color=style.color, alpha=0.22, linewidth=0.8)
     line = _thin(Series(steps=series.steps, values=smoothed))
