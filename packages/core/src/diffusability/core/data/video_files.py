@@ -1,6 +1,6 @@
 """Decodes chosen frames of video files, exactly."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ def video_index(path: Path) -> VideoIndex:
 def read_frames(path: Path, numbers: Sequence[int]) -> list[Image.Image]:
     """Frames by their numbers (ascending), in RGB: seeks to the keyframe before the first, and decodes from there.
 
+    Of the frames that are not asked for, those that no other depends on are left out.
+
     Raises:
         UnreadableExample: the file is damaged, or a frame is missing in it.
     """
@@ -68,7 +70,7 @@ def read_frames(path: Path, numbers: Sequence[int]) -> list[Image.Image]:
             stream: Any = container.streams.video[0]
             stream.codec_context.options = {"err_detect": "explode"}  # rather than to paint over what is damaged
             container.seek(times[numbers[0]], stream=stream)
-            for frame in container.decode(stream):
+            for frame in _decoded(container.demux(stream), stream.codec_context, wanted):
                 if frame.pts in wanted and not frame.is_corrupt:
                     found[wanted[frame.pts]] = frame.to_image()
                 if len(found) == len(numbers) or (frame.pts is not None and frame.pts > last):
@@ -79,3 +81,10 @@ def read_frames(path: Path, numbers: Sequence[int]) -> list[Image.Image]:
         missing = next(number for place, number in enumerate(numbers) if place not in found)
         raise UnreadableExample(f"{path}: frame {missing} of {len(times)} cannot be decoded")
     return [found[place] for place in range(len(numbers))]
+
+
+def _decoded(packets: Iterable[Any], decoder: Any, wanted: Container[int]) -> Iterator[Any]:
+    """The frames of packets, in the order in which they are shown, but for unwanted ones that no other depends on."""
+    for packet in packets:
+        decoder.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in wanted else "NONREF"
+        yield from packet.decode()
