@@ -10,19 +10,23 @@ from diffusability.core.report.rank_correlation import rank_correlation, ranks, 
 
 
 def run_of(folder, metrics):
-    """A run with one stage ``score`` a variant; ``metrics`` maps variants to values by name."""
+    """A run with FID and its kin in a stage ``generate``, the rest in ``score``; maps variants to values by name."""
     folder.mkdir()
 
     def entry(name, value):
         better = {"viv": False, "fid": False, "lds": True}.get(name)
         return {"value": value, "unit": "", "higher_is_better": better, "num_samples": 8, "spec": {}}
 
-    variants = {
-        variant: {"score": {name: entry(name, value) for name, value in values.items()}}
-        for variant, values in metrics.items()
-    }
+    def stages(values):
+        made = {"score": {}, "generate": {}}
+        for name, value in values.items():
+            made["generate" if "fid" in name else "score"][name] = entry(name, value)
+        return made
+
+    variants = {variant: stages(values) for variant, values in metrics.items()}
     (folder / "results.json").write_text(json.dumps({"name": folder.name, "variants": variants}))
-    overview = {variant: {"score": {"kind": "evaluate", "status": "done"}} for variant in metrics}
+    done = {"kind": "evaluate", "status": "done"}
+    overview = {variant: {"score": done, "generate": done} for variant in metrics}
     (folder / "run.json").write_text(json.dumps({"name": folder.name, "variants": overview}))
     return folder
 
@@ -31,7 +35,7 @@ VIV = [0.4, 0.6, 0.5, 0.9, 0.8, 1.1]
 FID = [20.0, 31.0, 30.0, 44.0, 46.0, 50.0]
 LDS = [0.6, 0.5, 0.55, 0.3, 0.31, 0.2]
 MADE = {
-    f"v{place}": {"viv": viv, "fid": fid, "lds": lds, "rgb_sec": 0.1}
+    f"v{place}": {"viv": viv, "fid": fid, "sfid": 2 * fid, "lds": lds, "rgb_sec": 0.1}
     for place, (viv, fid, lds) in enumerate(zip(VIV, FID, LDS, strict=True))
 }
 
@@ -62,7 +66,7 @@ def test_three_pairs_are_too_few():
 
 
 def test_predictors_are_ranked_with_the_sign_that_theory_expects(tmp_path):
-    """Against scipy; a metric that is equal for all is left out."""
+    """Against scipy; a metric that is equal for all is left out, and what is measured on the target's own samples."""
     found = {one.metric: one for one in correlate([run_of(tmp_path / "study", MADE)], "fid")}
     assert found.keys() == {"viv", "lds"}
     assert found["viv"].correlation.value == pytest.approx(spearmanr(VIV, FID).statistic)

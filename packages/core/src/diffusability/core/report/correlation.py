@@ -43,15 +43,15 @@ def correlate(run_directories: Sequence[Path], target: str) -> list[Predictor]:
         DataError: fewer than four variants have both.
     """
     comparison = compare([read_run(directory) for directory in run_directories])
-    values, directions = _values(comparison)
+    values, directions, stages = _values(comparison)
     if target not in values:
         known = sorted(values)
         raise SpecError(f"no variant has the metric {target!r}; {nearest(target, known)}there are: {', '.join(known)}")
     found = []
     for metric, by_variant in values.items():
         shared = [variant for variant in by_variant if variant in values[target]]
-        if metric == target or len(shared) < len(values[target]):
-            continue  # a metric that some variants lack is compared on other terms: left out
+        if stages[metric] == stages[target] or len(shared) < len(values[target]):
+            continue  # what is measured on the same samples foretells nothing; what some variants lack, on other terms
         pairs = [(variant, by_variant[variant], values[target][variant]) for variant in shared]
         if len({value for _, value, _ in pairs}) == 1:
             continue  # equal for all, such as what is measured on the images themselves
@@ -64,13 +64,14 @@ def correlate(run_directories: Sequence[Path], target: str) -> list[Predictor]:
     return sorted(found, key=lambda predictor: -abs(predictor.correlation.value))
 
 
-def _values(comparison: Comparison) -> tuple[dict[str, dict[str, float]], dict[str, bool | None]]:
-    """Scalar metrics by name and variant, and their directions.
+def _values(comparison: Comparison) -> tuple[dict[str, dict[str, float]], dict[str, bool | None], dict[str, str]]:
+    """Scalar metrics by name and variant, their directions, and the stages that they come from.
 
     Of a metric in several stages, the last stage's; of a variant with several seeds, the mean over them.
     """
     values: dict[str, dict[str, float]] = {}
     directions: dict[str, bool | None] = {}
+    stages: dict[str, str] = {}
     for group in comparison.groups:
         for stage_name in comparison.stage_names:
             names = dict.fromkeys(
@@ -85,7 +86,8 @@ def _values(comparison: Comparison) -> tuple[dict[str, dict[str, float]], dict[s
                 if found is not None:
                     values.setdefault(name, {})[group.label] = found.mean
                     directions[name] = measured[-1].metric.higher_is_better
-    return values, directions
+                    stages[name] = stage_name
+    return values, directions, stages
 
 
 def correlation_markdown(predictors: Sequence[Predictor], target: str) -> str:
