@@ -77,6 +77,8 @@ class BuildContext:
         image_shape: shape ``(c, *t, h, w)`` of the images.
         num_classes: number of class labels in the data; None when it has none.
         seed: seed of the stage.
+        untrained: build networks of the right shape with whatever weights, and read no weight file. Asked only of specs
+            whose ``builds_untrained`` says that they can.
     """
 
     stage_directory: Callable[[str], Path] = _no_stages
@@ -86,3 +88,4 @@ class BuildContext:
     image_shape: tuple[int, ...] | None = None
     num_classes: int | None = None
     seed: int = 0
+    untrained: bool = False

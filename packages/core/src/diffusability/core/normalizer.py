@@ -82,8 +82,10 @@ class LatentNormalizer(nn.Module):
         """Raw latents to ``NormalizedLatents``. Raises TypeError when they are that already."""
         refuse_normalized(latents, "normalize")
         normalized: Tensor = (latents - self._shaped(self.mean, latents)) / self._shaped(self.std, latents)
-        # Under torch.compile the type would break the graph; there, it has been checked in the first, eager call.
-        return normalized if torch.compiler.is_compiling() else normalized.as_subclass(NormalizedLatents)
+        # Under torch.compile the type would break the graph; there, it has been checked in the first, eager call. What
+        # has a type of its own already, such as a tensor that stands for a shape alone, cannot take another.
+        keeps_type = torch.compiler.is_compiling() or type(normalized) is not Tensor
+        return normalized if keeps_type else normalized.as_subclass(NormalizedLatents)
 
     def denormalize(self, normalized: Latents) -> Latents:
         """Normalised latents to raw ones, as the decoder takes them."""

@@ -30,6 +30,8 @@ def build_channel_variant(spec: ChannelVariantSpec, context: BuildContext) -> Au
     old = bottleneck_of(base)
     assert base.spec is not None
     variant = build_autoencoder(_resized(base.spec, spec.latent_channels))
+    if context.untrained:
+        return variant.train()
     variant.train(base.training)
     new = bottleneck_of(variant)
     _copy_the_rest(base, variant, {id(parameter) for conv in new.all() for parameter in conv.parameters()})

@@ -40,6 +40,9 @@ class ChannelVariantSpec(AutoencoderSpec):
     def is_pretrained(self, context: BuildContext) -> bool:
         return self.autoencoder.is_pretrained(context)
 
+    def builds_untrained(self) -> bool:
+        return self.autoencoder.builds_untrained()
+
     def build(self, context: BuildContext) -> "Autoencoder":
         from diffusability.models.channel_variant import build_channel_variant
 

@@ -97,10 +97,23 @@ class DiffusersFamilySpec(AutoencoderSpec):
     def is_pretrained(self, context: BuildContext) -> bool:
         return self.path is not None
 
+    def architecture(self) -> dict[str, Any] | None:
+        """The configuration of what is built, as far as it is known without asking the hub."""
+        return self._config()
+
+    def builds_untrained(self) -> bool:
+        try:
+            return self.architecture() is not None
+        except (CheckpointError, OSError):  # check_inputs says so
+            return False
+
     def build(self, context: BuildContext) -> "Autoencoder":
         from diffusability.models.diffusers_loading import build_diffusers
 
-        return build_diffusers(self)
+        if not context.untrained:
+            return build_diffusers(self)
+        settings = {name: getattr(self, name) for name in ("dtype", "tiling", "slicing")}
+        return build_diffusers(DiffusersSpec(config=self.architecture(), patchify=self.patchifies(), **settings))
 
 
 class DiffusersSpec(DiffusersFamilySpec):

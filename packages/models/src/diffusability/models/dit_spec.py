@@ -135,7 +135,7 @@ class DiTSpec(DenoiserSpec):
         if context.latent_shape is None:
             raise SpecError(f"DiT {self.size!r} needs to know the shape of its latents, and the context has none")
         model = DiT(self.architecture(context.latent_shape, context.num_classes))
-        if self.pretrained is not None:
+        if self.pretrained is not None and not context.untrained:
             from diffusability.models.dit_checkpoints import load_pretrained
 
             load_pretrained(model, self.pretrained)

@@ -58,8 +58,8 @@ class ReconstructionLoss:
         return self.total(self.terms(images, reconstruction, perceptual))
 
 
-def reconstruction_loss(spec: ReconstructionSpec) -> ReconstructionLoss:
-    """The loss of a spec; a perceptual network is read from its files here.
+def reconstruction_loss(spec: ReconstructionSpec, untrained: bool = False) -> ReconstructionLoss:
+    """The loss of a spec; a perceptual network is read from its files here, or ``untrained`` without any.
 
     Raises:
         ValueError: a weight file or a package is missing.
@@ -80,16 +80,18 @@ def reconstruction_loss(spec: ReconstructionSpec) -> ReconstructionLoss:
         compute = partial(dct_distance, block_size=spec.dct.block_size, exponent=spec.dct.exponent)
         distances["dct"] = Distance(weight=spec.dct.weight, compute=compute)
     if spec.perceptual is not None:
-        network = BorrowedNetwork(_perceptual_network(spec.perceptual))
+        network = BorrowedNetwork(_perceptual_network(spec.perceptual, untrained))
         distances[spec.perceptual.kind.replace("-", "_")] = Distance(
             weight=spec.perceptual.weight, compute=partial(_mean_perceptual, network), perceptual=True
         )
     return ReconstructionLoss(distances)
 
 
-def _perceptual_network(spec: PerceptualSpec) -> PerceptualDistance:
-    from diffusability.core.perceptual.networks import lpips_network, st_lpips_network
+def _perceptual_network(spec: PerceptualSpec, untrained: bool) -> PerceptualDistance:
+    from diffusability.core.perceptual.networks import lpips_network, st_lpips_network, untrained_network
 
+    if untrained:
+        return untrained_network(spec.network, shift_tolerant=spec.kind == "st-lpips")
     if spec.kind == "lpips":
         return lpips_network(spec.network, spec.weights)
     return st_lpips_network(spec.network)

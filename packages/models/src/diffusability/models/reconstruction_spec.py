@@ -136,4 +136,4 @@ class ReconstructionSpec(ObjectiveSpec):
         freeze_matching(autoencoder, self.freeze)
         freeze_decoder_tail(autoencoder, self.freeze_decoder_tail, self.autoencoder.is_pretrained(context))
         require_trained(autoencoder)
-        return Reconstruction(autoencoder=autoencoder, loss=reconstruction_loss(self))
+        return Reconstruction(autoencoder=autoencoder, loss=reconstruction_loss(self, context.untrained))

@@ -96,12 +96,15 @@ class TaesdSpec(AutoencoderSpec):
     def is_pretrained(self, context: BuildContext) -> bool:
         return self.encoder is not None or self.decoder is not None
 
+    def builds_untrained(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> "Autoencoder":
         from diffusability.models.taesd import Taesd, load_half
 
         autoencoder = Taesd(info=self.info(context), width=self.width, pooled_mid_blocks=self.pooled_mid_blocks)
         for half, path in ((autoencoder.encoder, self.encoder), (autoencoder.decoder, self.decoder)):
-            if path is not None:
+            if path is not None and not context.untrained:
                 load_half(half, path, self.latent_channels)
         autoencoder.spec = self.model_copy(update={"encoder": None, "decoder": None})  # rebuilt without these files
         return autoencoder

@@ -10,6 +10,7 @@ import typer
 
 from diffusability.core import plugins
 from diffusability.core.cli.error_messages import show_bug, show_error
+from diffusability.core.cost.devices import DEVICES
 from diffusability.core.errors import DiffusabilityError
 
 app = typer.Typer(
@@ -75,6 +76,11 @@ def check(
             "--no-files", help="leave out whether its files and extras are here: for a run on another machine"
         ),
     ] = False,
+    cost: Annotated[bool, typer.Option("--cost", help="estimate GPU-hours and memory per rank of each stage")] = False,
+    gpu: Annotated[str, typer.Option("--gpu", metavar="DEVICE", help=f"for --cost: {', '.join(DEVICES)}")] = "h100",
+    utilisation: Annotated[
+        float, typer.Option("--utilisation", min=0.01, max=1, help="for --cost: share of the device's peak rate")
+    ] = 0.4,
 ) -> None:
     """Validate a spec and print what would run; start nothing."""
     from diffusability.core.cli.check_command import check_spec, print_resolved
@@ -82,7 +88,13 @@ def check(
     if resolved:
         print_resolved(spec, variant or [], overrides or [], files=not no_files)
         return
-    check_spec(spec, variant or [], until, overrides or [], nproc, runs, files=not no_files)
+    assumed = None
+    if cost:
+        from diffusability.core.cli.cost_table import Assumptions
+        from diffusability.core.cost.devices import device_named
+
+        assumed = Assumptions(device=device_named(gpu), utilisation=utilisation, num_ranks=nproc)
+    check_spec(spec, variant or [], until, overrides or [], nproc, runs, files=not no_files, assumed=assumed)
 
 
 @app.command()

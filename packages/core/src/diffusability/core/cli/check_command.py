@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
+from diffusability.core.cli.cost_table import Assumptions, print_costs
 from diffusability.core.cli.plan_table import plan_table
 from diffusability.core.specs.check import check
 from diffusability.core.specs.plan import Plan, load_plan, select
@@ -21,8 +22,9 @@ def check_spec(
     num_ranks: int,
     runs: Path,
     files: bool = True,
+    assumed: Assumptions | None = None,
 ) -> None:
-    """Validates a spec and prints its plan."""
+    """Validates a spec and prints its plan; with assumptions about the device, what it costs."""
     plan = load_plan(spec, overrides)
     stages = select(plan, variants, until)
     check(plan, num_ranks, stages if files else ())
@@ -30,10 +32,13 @@ def check_spec(
     names = plan.named(variants)
     title = f"{plan.name}: {len(stages)} stages for {_count(plan, names)} on {num_ranks} rank(s)"
     console = Console()
+    if assumed is not None:
+        print_costs(console, title, stages, names, assumed, [stage for stage in stages if folder.is_done(stage)])
+        return
     console.print(plan_table(title, stages, names, num_ranks, folder.is_done))
     console.print(
         "Size: of training, weights, gradients, optimizer and moving averages per rank, without activations; of"
-        " encoding, the latents on disk at most.",
+        " encoding, the latents on disk at most. --cost estimates GPU-hours and memory.",
         style="dim",
     )
 

@@ -74,16 +74,21 @@ def plan_table(
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
     for group in groups(stages):
-        numbers = [_numbers(stage, num_ranks) for stage in group.stages]
+        numbers = [numbers_of(stage, num_ranks) for stage in group.stages]
         table.add_row(
-            Group(
-                Text.assemble(group.title, (f" ({group.variants(variants)})" if len(variants) > 1 else "", "dim")),
-                Padding(Text(group.what, "dim"), (0, 0, 0, 2)),
-            ),
-            *(_range([row[name] for row in numbers], show) for name, show in _SHOWN.items()),
+            group_label(group, variants),
+            *(number_range([row[name] for row in numbers], show) for name, show in _SHOWN.items()),
             _status([is_done(stage) for stage in group.stages]),
         )
     return table
+
+
+def group_label(group: StageGroup, variants: Sequence[str]) -> Group:
+    """The name of a group and its variants, and below it what it does."""
+    return Group(
+        Text.assemble(group.title, (f" ({group.variants(variants)})" if len(variants) > 1 else "", "dim")),
+        Padding(Text(group.what, "dim"), (0, 0, 0, 2)),
+    )
 
 
 def _what(stage: PlannedStage) -> str:
@@ -103,7 +108,8 @@ def _listed(names: Sequence[str], most: int) -> str:
     return ", ".join(names) if more <= 0 else f"{', '.join(names[:most])}, +{more} more"
 
 
-def _numbers(stage: PlannedStage, num_ranks: int) -> Mapping[str, int | None]:
+def numbers_of(stage: PlannedStage, num_ranks: int) -> Mapping[str, int | None]:
+    """Steps, parameters and bytes of a stage: 0 where it has none, None where they are not known."""
     if isinstance(stage.spec, EncodeStage):
         each, count = encoded_bytes_per_sample(stage), stage.spec.num_samples
         return {"steps": 0, "parameters": 0, "size": each * count if each is not None and count is not None else None}
@@ -128,7 +134,7 @@ _SHOWN: Mapping[str, Callable[[int], str]] = {
 }
 
 
-def _range(values: Sequence[int | None], show: Callable[[int], str]) -> str:
+def number_range(values: Sequence[int | None], show: Callable[[int], str]) -> str:
     """Nothing for zeros; the smallest and the largest where they differ as shown, such as ``2.1-3.4 MiB``."""
     known = sorted(value for value in values if value is not None)
     if known and known[-1] == 0:

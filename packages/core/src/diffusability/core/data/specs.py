@@ -41,6 +41,9 @@ class SamplePhotosSpec(DatasetSpec):
     def unlabelled(self) -> str | None:
         return f"no labels (kind {self.kind!r})"
 
+    def num_examples(self, split: Split) -> int:
+        return self.size if split == "train" else self.validation_size
+
     def build(self, context: BuildContext, split: Split) -> "Dataset":
         from diffusability.core.data.sample_photos import SamplePhotos
 

@@ -20,7 +20,8 @@ class BorrowedNetwork(Generic[Network]):
 
     def on(self, device: torch.device) -> Network:
         """The network, on a device."""
-        return self.network.to(device)
+        there = all(tensor.device == device for tensor in (*self.network.parameters(), *self.network.buffers()))
+        return self.network if there else self.network.to(device)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "BorrowedNetwork[Network]":
         return self

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diffusability.core.errors import CheckpointError
 from diffusability.core.perceptual.distance import PerceptualDistance
 from diffusability.core.perceptual.sources import lpips_files, smallest_side, st_lpips_file
-from diffusability.core.perceptual.trunks import PerceptualNetwork, trunk
+from diffusability.core.perceptual.trunks import CHANNELS, PerceptualNetwork, trunk
 
 
 def _weights_of(path: Path) -> dict[str, Tensor]:
@@ -61,6 +61,15 @@ def lpips_network(network: PerceptualNetwork = "alex", weights: Path | None = No
     convolutions = ((name, value) for name, value in _weights_of(trunk_path).items() if name.startswith("features."))
     parts, heads = _filled(trunk(network), convolutions, _weights_of(heads_path).items(), trunk_path)
     return PerceptualDistance(parts, heads, f"lpips ({network})", smallest_side("lpips", network))
+
+
+def untrained_network(network: PerceptualNetwork, shift_tolerant: bool) -> PerceptualDistance:
+    """A network of the same layers as LPIPS, or ST-LPIPS, with random weights: of use for what it costs alone."""
+    heads = nn.ParameterList(torch.ones(channels) for channels in CHANNELS[network])
+    kind = "st-lpips" if shift_tolerant else "lpips"
+    return PerceptualDistance(
+        trunk(network, shift_tolerant), heads, f"untrained {kind} ({network})", smallest_side(kind, network)
+    )
 
 
 @lru_cache(maxsize=4)

@@ -152,6 +152,13 @@ class PluginSpec(KindedSpec):
     def class_of(cls, kind: str) -> type[Any]:
         return plugins.load(cls.group, kind, cls)
 
+    def builds_untrained(self) -> bool:
+        """Whether ``build`` reads no weights, or none where ``context.untrained`` is set. Must not import torch.
+
+        What a spec costs is counted on networks that are built so; one that cannot be built so counts as unknown.
+        """
+        return True
+
     def check_inputs(self) -> None:
         """Looks, before anything starts, whether files and folders named here exist. Must not import torch.
 

@@ -214,14 +214,14 @@ class TrainingEstimate:
     state_bytes_per_rank: int | None
 
 
-def estimate(stage: PlannedStage, num_ranks: int = 1) -> TrainingEstimate:
+def estimate(stage: PlannedStage, num_ranks: int = 1, num_parameters: int | None = None) -> TrainingEstimate:
     """What a training stage costs, at 4 bytes a parameter for each of weights, gradients, two moments and average.
 
-    Rounded weights take 2 bytes. What is offloaded does not count.
+    Rounded weights take 2 bytes. What is offloaded does not count. ``num_parameters`` is for those who have counted.
     """
     spec = stage.spec
     assert isinstance(spec, TrainStage)
-    count = spec.objective.num_parameters(context_of(stage))
+    count = num_parameters if num_parameters is not None else spec.objective.num_parameters(context_of(stage))
     if count is None:
         return TrainingEstimate(num_parameters=None, state_bytes_per_rank=None)
     zero = stage.engine.zero_stage

@@ -41,6 +41,9 @@ class AutoencoderSpec(PluginSpec):
         """True when its weights come from outside of the run, as published or saved ones do. Must not import torch."""
         return False
 
+    def builds_untrained(self) -> bool:
+        return not self.is_pretrained(BuildContext())
+
     def build(self, context: BuildContext) -> "Autoencoder":
         """Makes the module, on the CPU, in float32."""
         raise TypeError(f"{type(self).__name__} must implement build()")
@@ -220,6 +223,9 @@ class FeaturesSpec(PluginSpec):
         """Whether a feature vector holds the logits of classes, of which an inception score can be made."""
         return False
 
+    def builds_untrained(self) -> bool:
+        return False
+
     def build(self, context: BuildContext) -> "FeatureExtractor":
         """Makes the module, with its weights."""
         raise TypeError(f"{type(self).__name__} must implement build()")
@@ -246,6 +252,10 @@ class DatasetSpec(PluginSpec):
     holds: ClassVar[Literal["images", "latents"]] = "images"
 
     num_workers: Annotated[int, Incidental()] = Field(0, ge=0, description="loading processes per rank")
+
+    def num_examples(self, split: Split) -> int | None:
+        """Examples of a split, or None if only known once it is opened."""
+        return None
 
     def image_shape(self) -> tuple[int, ...] | None:
         """Shape ``(c, h, w)`` or ``(c, t, h, w)`` of an image example, or None if only known when built."""

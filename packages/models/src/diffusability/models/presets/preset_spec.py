@@ -67,6 +67,9 @@ class PresetSpec(DiffusersFamilySpec):
             return json.loads(json.dumps(self.published))  # type: ignore[no-any-return]
         return config
 
+    def architecture(self) -> dict[str, Any]:
+        return super().architecture() or self.untrained()
+
     def untrained(self) -> dict[str, Any]:
         config: dict[str, Any] = json.loads(json.dumps(self.published))  # lists, as in a config.json
         if self.width is not None:
