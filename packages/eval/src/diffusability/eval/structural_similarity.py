@@ -35,7 +35,8 @@ def _of_one(x: Float[Tensor, "c h w"], y: Float[Tensor, "c h w"], data_range: fl
     covariance = product - cross
     first, second = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     similarity = (2 * cross + first) * (2 * covariance + second)
-    return (similarity / ((squares + first) * (variance_x + variance_y + second))).mean()
+    mean: Tensor = (similarity / ((squares + first) * (variance_x + variance_y + second))).mean()
+    return mean
 
 
 def _windowed(maps: Float[Tensor, "m c h w"]) -> Float[Tensor, "m c h2 w2"]:
