@@ -6,7 +6,8 @@ from tiny_runs import tiny_spec, write_spec
 
 from diffusability.core.errors import SpecError
 from diffusability.core.specs.check import check, encoded_bytes_per_sample, estimate
-from diffusability.core.specs.plan import context_of, load_plan, select
+from diffusability.core.specs.plan import load_plan, select
+from diffusability.core.specs.stage_context import context_of
 from diffusability.core.stages.run_folder import RunFolder
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "examples" / "quickstart.yaml"

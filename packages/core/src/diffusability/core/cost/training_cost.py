@@ -20,7 +20,8 @@ from diffusability.core.normalizer import LatentNormalizer
 from diffusability.core.objective import Batch, StepOutput
 from diffusability.core.specs.adversarial import AdversarialSpec
 from diffusability.core.specs.engine import ROUNDED_WEIGHTS
-from diffusability.core.specs.plan import PlannedStage, context_of
+from diffusability.core.specs.plan import PlannedStage
+from diffusability.core.specs.stage_context import context_of
 from diffusability.core.specs.stages import TrainStage
 from diffusability.core.stages.task_of_stage import build_task
 

@@ -15,8 +15,9 @@ from diffusability.core.specs.base import PluginSpec, SpecPath
 from diffusability.core.specs.components import EvaluatorSpec, RegularizerSpec
 from diffusability.core.specs.engine import ROUNDED_WEIGHTS, OffloadSpec
 from diffusability.core.specs.guidance_check import guidance_findings
-from diffusability.core.specs.plan import Plan, PlannedStage, context_of
+from diffusability.core.specs.plan import Plan, PlannedStage
 from diffusability.core.specs.references import StageAutoencoderSpec, StageDenoiserSpec
+from diffusability.core.specs.stage_context import context_of
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
 
 #: Fields of EvaluationBatch that an evaluate stage fills.

@@ -18,7 +18,8 @@ from diffusability.core.sampler import Sampler
 from diffusability.core.saved_models import build_autoencoder
 from diffusability.core.shapes import Images, Latents
 from diffusability.core.specs.components import AutoencoderSpec, SamplerSpec
-from diffusability.core.specs.plan import PlannedStage, context_of
+from diffusability.core.specs.plan import PlannedStage
+from diffusability.core.specs.stage_context import context_of
 from diffusability.core.specs.stages import EncodeStage
 from diffusability.core.stages.run_folder import RunFolder
 
