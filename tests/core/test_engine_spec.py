@@ -31,7 +31,7 @@ ADVICE = {
         {"deepspeed": {"activation_checkpointing": {}}},
         "is set by engine.activation_checkpointing, not here",
     ),
-    "unknown precision": ({"precision": "float8"}, "Input should be 'fp32', 'bf16', 'bf16-weights' or 'fp16'"),
+    "unknown precision": ({"precision": "float8"}, "Input should be 'auto', 'fp32', 'bf16', 'bf16-weights' or 'fp16'"),
 }
 
 

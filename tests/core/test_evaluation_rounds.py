@@ -24,7 +24,7 @@ from diffusability.core.randomness import BatchRandomness
 from diffusability.core.sampler import Sampler
 from diffusability.core.saved_models import DiffusionModel
 from diffusability.core.specs.components import DenoiserSpec, EvaluatorSpec
-from diffusability.core.stages.evaluation_results import results_json
+from diffusability.core.stages.evaluation_results import results_json, settings_of_samples
 from diffusability.core.stages.evaluation_rounds import Evaluation, Round, evaluate
 from diffusability.core.stages.evaluation_source import EvaluationSource
 
@@ -371,7 +371,7 @@ def test_results_say_what_the_samples_were_made_with() -> None:
         lambda spec: next(made),
         source_of(Numbers(9)),
         Ranks(rank=0, size=1, device=torch.device("cpu")),
-        settings={"precision": "bf16"},
+        settings=settings_of_samples({"precision": "bf16"}),
     )
     assert [result.spec for result in evaluation.results] == [{"kind": "seen", "precision": "bf16"}, {"kind": "seen"}]
     assert results_json(evaluation.results)["total"]["spread"] == 0.5

@@ -8,7 +8,7 @@ images = generator.at(range(16), labels=3).images  # b c h w in [-1, 1]
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -18,6 +18,7 @@ from diffusability.core.build import BuildContext
 from diffusability.core.errors import CheckpointError, SpecError
 from diffusability.core.exporting.selection import select_model
 from diffusability.core.generation import ImageGenerator
+from diffusability.core.precision import autocast_dtype
 from diffusability.core.saved_models import (
     CONFIG,
     DENOISER_FORMAT,
@@ -28,6 +29,7 @@ from diffusability.core.saved_models import (
     read_config,
 )
 from diffusability.core.specs.components import AutoencoderSpec, SamplerSpec
+from diffusability.core.specs.engine import InferencePrecision
 from diffusability.core.specs.problems import problems_of
 from diffusability.core.specs.source import Source
 
@@ -96,7 +98,7 @@ def load_generator(
     autoencoder: Path | str | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: InferencePrecision = "fp32",
 ) -> ImageGenerator:
     """A trained denoiser with its sampler and decoder, ready to be asked for samples by their number.
 
@@ -108,7 +110,8 @@ def load_generator(
         autoencoder: the folder of a saved autoencoder; by default what the denoiser's configuration names.
         seed: of noise and labels.
         device: by default the first accelerator, or the CPU.
-        precision: of the denoiser; the decoder computes in float32.
+        precision: of the denoiser, ``auto`` for bf16 where the device has instructions for it; the decoder computes in
+            float32.
 
     Raises:
         SpecError: it is not clear which model is meant, or the sampler does not suit it.
@@ -127,5 +130,5 @@ def load_generator(
         decode=decoder.decode,
         seed=seed,
         device=where,
-        autocast_dtype=torch.bfloat16 if precision == "bf16" else None,
+        autocast_dtype=autocast_dtype(precision, where.type),
     )

@@ -111,7 +111,7 @@ def score(
     frames: Annotated[int, typer.Option("--frames", min=1, help="frames of a clip, of video data")] = 17,
     labels: Annotated[bool, typer.Option("--labels", help="the first folder below the data's is the class")] = False,
     report_file: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="copy the report there")] = None,
-    precision: Annotated[str, typer.Option("--precision", help="of encoding and decoding: bf16 or fp32")] = "bf16",
+    precision: Annotated[str, typer.Option("--precision", help="of encoding and decoding: auto, bf16, fp32")] = "auto",
     full: Annotated[bool, typer.Option("--full", help="every metric on all images; takes longer")] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 8,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
@@ -188,7 +188,7 @@ def sample(
         Path | None, typer.Option("--to", metavar="DIR", help="where files go; default: RUN/generated/...")
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="samples at a time")] = 16,
-    precision: Annotated[str, typer.Option("--precision", help="of the denoiser: fp32 or bf16")] = "fp32",
+    precision: Annotated[str, typer.Option("--precision", help="of the denoiser: fp32, bf16 or auto")] = "fp32",
     fps: Annotated[int, typer.Option("--fps", min=1, help="frames per second of clips")] = 16,
 ) -> None:
     """Write samples of a trained denoiser as PNG (clips as mp4), and a sheet of them."""

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import attrs
 from rich.console import Console
 
 from diffusability.core.errors import DataError, SpecError
 from diffusability.core.progress import StageProgress
+from diffusability.core.specs.engine import InferencePrecision
 
 #: Samples shown on the sheet.
 _MOST_ON_SHEET = 256
@@ -44,18 +45,18 @@ class SampleRequest:
     label: int | None
     seed: int
     batch_size: int
-    precision: Literal["fp32", "bf16"]
+    precision: InferencePrecision
     frames_per_s: int
     to: Path | None
 
 
-def chosen_precision(word: str) -> Literal["fp32", "bf16"]:
+def chosen_precision(word: str) -> InferencePrecision:
     """The precision of that name. Raises SpecError for another word."""
-    if word == "bf16":
-        return "bf16"
-    if word != "fp32":
-        raise SpecError(f"unknown precision {word!r}; expected fp32 or bf16")
-    return "fp32"
+    known: tuple[InferencePrecision, ...] = get_args(InferencePrecision)
+    for precision in known:
+        if word == precision:
+            return precision
+    raise SpecError(f"unknown precision {word!r}; expected fp32, bf16 or auto")
 
 
 def write_samples(request: SampleRequest) -> None:

@@ -14,6 +14,7 @@ from diffusability.core.cost.standalone import autoencoder_of, refuse_weights, s
 from diffusability.core.cost.training_cost import StepCost, context_without_content, step_cost, trained_without_content
 from diffusability.core.normalizer import LatentNormalizer
 from diffusability.core.parametrisation import Parametrisation
+from diffusability.core.precision import autocast_dtype, resolve_precision
 from diffusability.core.saved_models import DiffusionModel
 from diffusability.core.specs.base import Spec
 from diffusability.core.specs.check import estimate, needs_of
@@ -21,7 +22,6 @@ from diffusability.core.specs.components import AutoencoderSpec, EvaluatorSpec, 
 from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.references import SavedDenoiserSpec, StageDenoiserSpec
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
-from diffusability.core.stages.surroundings import autocast_dtype
 
 _ENCODED = frozenset({"posterior", "latents", "reconstruction"})
 _GENERATED = frozenset({"generated", "generated_labels"})
@@ -45,6 +45,8 @@ class CostEstimator:
 
     def cost(self, stage: PlannedStage) -> StageCost:
         """What a stage costs. Never raises: what cannot be told is None, and the notes say why."""
+        precision = resolve_precision(stage.engine.precision, self._device_type)
+        stage = attrs.evolve(stage, engine=stage.engine.model_copy(update={"precision": precision}))
         try:
             match stage.spec:
                 case TrainStage() as spec:
@@ -58,6 +60,10 @@ class CostEstimator:
         except Exception as error:  # noqa: BLE001 - an estimate must not fail a check
             return StageCost(notes=(f"not known: {type(error).__name__}: {' '.join(str(error).split())[:120]}",))
         return StageCost(notes=(f"stages of kind {stage.spec.kind!r} are not estimated",))
+
+    @property
+    def _device_type(self) -> str:
+        return "cuda" if self.cuda else "cpu"
 
     def _training(self, stage: PlannedStage, spec: TrainStage) -> StageCost:
         step = self._step(stage)
@@ -152,14 +158,14 @@ class CostEstimator:
         if shape is None:
             raise UnknownCost("the shape of images is only known once data is opened")
         key = ["autoencoder", alone.model_dump(mode="json"), shape, batch_size, precision]
-        dtype = autocast_dtype(precision)
+        dtype = autocast_dtype(precision, self._device_type)
         found: AutoencoderCost = self._once(
             key, lambda: autoencoder_cost(alone, context, shape, batch_size, dtype, self.cuda)
         )
         return found
 
     def _sampling(self, stage: PlannedStage, sampler: SamplerSpec | None, batch_size: int) -> SamplingCost:
-        dtype = autocast_dtype(stage.engine.precision)
+        dtype = autocast_dtype(stage.engine.precision, self._device_type)
         model = _model_of(stage)
         shown = sampler.model_dump(mode="json") if sampler is not None else None
         key = ["sampling", model.spec.model_dump(mode="json"), model.latent_shape, shown, batch_size, str(dtype)]

@@ -28,7 +28,7 @@ class ScoreOptions:
         resolution: height and width in pixels.
         frames: frames of a clip.
         labels: whether the first folder below the data's is the class.
-        precision: ``bf16`` or ``fp32``, of encoding and decoding.
+        precision: ``auto``, ``bf16`` or ``fp32``, of encoding and decoding.
         batch_size: images encoded at once.
         seed: of everything that is drawn.
         full: also what takes long: every metric on all images.
@@ -39,7 +39,7 @@ class ScoreOptions:
     resolution: int = 256
     frames: int = 17
     labels: bool = False
-    precision: str = "bf16"
+    precision: str = "auto"
     batch_size: int = 8
     seed: int = 0
     full: bool = False

@@ -32,7 +32,10 @@ _SET_ELSEWHERE = {
 
 OffloadTarget = Literal["cpu", "nvme"]
 
-Precision = Literal["fp32", "bf16", "bf16-weights", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "bf16-weights", "fp16"]
+
+#: What suffices where nothing is trained.
+InferencePrecision = Literal["auto", "fp32", "bf16"]
 
 #: Precisions whose weights are rounded; ZeRO keeps their float32 masters.
 ROUNDED_WEIGHTS = ("bf16-weights", "fp16")
@@ -63,9 +66,10 @@ class EngineSpec(Spec):
     """Where and in which precision a stage computes."""
 
     precision: Precision = Field(
-        "bf16",
-        description="bf16: autocast over float32 weights; fp32: float32 throughout; bf16-weights: weights and their"
-        " gradients are bf16, with float32 masters; fp16: likewise in fp16 with loss scaling, on CUDA",
+        "auto",
+        description="auto: bf16 where the device has instructions for it (GPUs, newer CPUs), else fp32; bf16: autocast"
+        " over float32 weights; fp32: float32 throughout; bf16-weights: weights and their gradients are bf16, with"
+        " float32 masters; fp16: likewise in fp16 with loss scaling, on CUDA",
     )
     zero_stage: Annotated[Literal[0, 1, 2, 3], Incidental()] = Field(
         0, description="DeepSpeed ZeRO: 1 shards the optimizer's state over ranks, 2 gradients too, 3 weights too"

@@ -19,7 +19,7 @@ from diffusability.core.specs.components import (
     AnyTracker,
     Split,
 )
-from diffusability.core.specs.engine import EngineSpec
+from diffusability.core.specs.engine import EngineSpec, InferencePrecision
 from diffusability.core.specs.training import (
     CheckpointSpec,
     InTrainingEvaluationSpec,
@@ -115,9 +115,10 @@ class EvaluateStage(StageSpec):
         None, description="which images; default: validation for an autoencoder, train for a denoiser"
     )
     batch_size: Annotated[PositiveInt, Incidental()] = 64
-    precision: Literal["fp32", "bf16"] = Field(
+    precision: InferencePrecision = Field(
         "fp32",
-        description="of the autoencoder; bf16: autocast, about twice as fast, PSNR within some hundredths of a dB",
+        description="of the autoencoder; bf16: autocast, about twice as fast, PSNR within some hundredths of a dB;"
+        " auto: bf16 where the device has instructions for it",
     )
     num_preview_images: Annotated[int, Incidental()] = Field(64, ge=0, description="generated images shown in a grid")
 

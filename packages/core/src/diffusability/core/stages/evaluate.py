@@ -1,13 +1,13 @@
 """The evaluate stage."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import attrs
 
 from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.generation import ImageGenerator
+from diffusability.core.precision import autocast_dtype, resolve_precision
 from diffusability.core.progress import StageProgress
 from diffusability.core.sampled_latents import SampledLatents
 from diffusability.core.sampler import Sampler
@@ -18,13 +18,18 @@ from diffusability.core.specs.components import SamplerSpec
 from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.references import SavedDenoiserSpec
 from diffusability.core.specs.stages import EvaluateStage
-from diffusability.core.stages.evaluation_results import results_json
+from diffusability.core.stages.evaluation_results import (
+    Settings,
+    results_json,
+    settings_of_autoencoders,
+    settings_of_samples,
+)
 from diffusability.core.stages.evaluation_rounds import Round, evaluate
 from diffusability.core.stages.evaluation_source import EvaluationSource
 from diffusability.core.stages.low_precision import LowPrecision
 from diffusability.core.stages.run_folder import write_json
 from diffusability.core.stages.sample_grid import SampleGrid
-from diffusability.core.stages.surroundings import Surroundings, autocast_dtype, build_sampler, default_sampler
+from diffusability.core.stages.surroundings import Surroundings, build_sampler, default_sampler
 from diffusability.core.stages.unreadable import UnreadableFiles
 
 
@@ -41,7 +46,8 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
     dataset = stage.data.build(context, spec.resolved_split())
     unreadable = UnreadableFiles(directory, dataset, around.console, writes=around.ranks.is_main)
     if spec.autoencoder is not None:
-        autoencoder_spec, dtype = spec.autoencoder, autocast_dtype(spec.precision)
+        autoencoder_spec = spec.autoencoder
+        dtype = autocast_dtype(spec.precision, around.ranks.device.type)
 
         def make_autoencoder() -> Autoencoder:
             autoencoder = around.frozen(build_autoencoder(autoencoder_spec, context))
@@ -78,7 +84,7 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
             source,
             around.ranks,
             batch_size=spec.batch_size,
-            settings=_settings(stage, spec),
+            settings=_settings(stage, spec, around.ranks.device.type),
             others=[(grid, spec.num_preview_images)],
             on_round=on_round,
         )
@@ -89,10 +95,11 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
         write_json(directory / "results.json", results_json(evaluation.results))
 
 
-def _settings(stage: PlannedStage, spec: EvaluateStage) -> Mapping[str, Any]:
+def _settings(stage: PlannedStage, spec: EvaluateStage, device_type: str) -> Settings:
     if spec.denoiser is not None:
-        return sampling_settings(spec.sampler, stage.engine.precision)
-    return {} if spec.precision == "fp32" else {"precision": spec.precision}
+        return sampling_settings(spec.sampler, resolve_precision(stage.engine.precision, device_type))
+    precision = resolve_precision(spec.precision, device_type)
+    return settings_of_autoencoders({} if precision == "fp32" else {"precision": precision})
 
 
 def _decoding_autoencoder(stage: PlannedStage, spec: EvaluateStage, around: Surroundings) -> Autoencoder:
@@ -127,10 +134,10 @@ def image_generator(
         decode=decode,
         seed=stage.seed,
         device=around.ranks.device,
-        autocast_dtype=autocast_dtype(stage.engine.precision),
+        autocast_dtype=autocast_dtype(stage.engine.precision, around.ranks.device.type),
     )
 
 
-def sampling_settings(sampler: SamplerSpec | None, precision: str) -> Mapping[str, Any]:
+def sampling_settings(sampler: SamplerSpec | None, precision: str) -> Settings:
     """What the numbers of generated samples depend on, for results to record."""
-    return {"sampler": default_sampler(sampler).model_dump(mode="json"), "precision": precision}
+    return settings_of_samples({"sampler": default_sampler(sampler).model_dump(mode="json"), "precision": precision})

@@ -1,20 +1,33 @@
 """Results as they are written and logged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from diffusability.core.evaluator import EvalResult
 
-#: Fields of a batch that depend on how samples were made.
+#: What numbers depend on beside their evaluator's spec, by the fields that the evaluator needs.
+Settings = Callable[[frozenset[str]], Mapping[str, Any]]
+
+#: Fields of a batch that depend on how samples were made, and on how an autoencoder computes.
 _OF_SAMPLES = frozenset({"generated", "generated_labels", "diffusion_model", "sampler"})
+_OF_AUTOENCODERS = frozenset({"posterior", "latents", "reconstruction", "autoencoder"})
 
 
-def described(result: EvalResult, kind: str, needs: frozenset[str], settings: Mapping[str, Any]) -> EvalResult:
-    """A result with all that its number depends on: ``settings`` are those of sampling."""
-    spec = {"kind": kind, **result.spec}
-    return attrs.evolve(result, spec={**spec, **settings} if needs & _OF_SAMPLES else spec)
+def settings_of_samples(settings: Mapping[str, Any]) -> Settings:
+    """Sampler and precision, of what depends on generated samples."""
+    return lambda needs: settings if needs & _OF_SAMPLES else {}
+
+
+def settings_of_autoencoders(settings: Mapping[str, Any]) -> Settings:
+    """Precision, of what depends on what an autoencoder computes."""
+    return lambda needs: settings if needs & _OF_AUTOENCODERS else {}
+
+
+def described(result: EvalResult, kind: str, settings: Mapping[str, Any]) -> EvalResult:
+    """A result with all that its number depends on: ``settings`` are beside its evaluator's spec."""
+    return attrs.evolve(result, spec={"kind": kind, **result.spec, **settings})
 
 
 def results_json(results: Sequence[EvalResult]) -> dict[str, Any]:

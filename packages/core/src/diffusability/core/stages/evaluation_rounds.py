@@ -1,7 +1,7 @@
 """Streams batches through evaluators, on all ranks, and merges what they have seen."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from diffusability.core.errors import DiffusabilityError
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.posterior import Posterior
 from diffusability.core.specs.components import EvaluatorSpec
-from diffusability.core.stages.evaluation_results import described
+from diffusability.core.stages.evaluation_results import Settings, described
 from diffusability.core.stages.evaluation_source import OF_IMAGES, EvaluationSource, Made, Portion
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def evaluate(
     ranks: Ranks,
     *,
     batch_size: int = 64,
-    settings: Mapping[str, Any] | None = None,
+    settings: Settings = lambda needs: {},
     others: Sequence[tuple[Evaluator, int]] = (),
     on_round: Callable[[Round], None] = lambda done: None,
 ) -> Evaluation:
@@ -87,7 +87,7 @@ def evaluate(
         source: makes the batches.
         ranks: this process among the others.
         batch_size: samples in a batch.
-        settings: what numbers of generated samples depend on, such as the sampler; added to their results' ``spec``.
+        settings: what numbers depend on beside their evaluator's spec, such as the sampler; added to their ``spec``.
         others: further evaluators, with how many samples they take, that see what is made for ``specs`` anyway.
         on_round: called on all ranks after each round, on the first with the reports of all; may raise on all.
 
@@ -116,7 +116,7 @@ def evaluate(
         done += sum(one.done for one in reports)
         unreadable = [text for one in reports for text in one.unreadable]
         on_round(Round(done=done, total=total, unreadable=unreadable))
-    return _together(ranks, partial(_finish, fed, ranks, settings or {}))
+    return _together(ranks, partial(_finish, fed, ranks, settings))
 
 
 def _fed(evaluator: Evaluator, spec: EvaluatorSpec, num_images: int) -> _Fed:
@@ -191,7 +191,7 @@ def _model(source: EvaluationSource, name: str) -> Any:
     return source.generator.model if name == "diffusion_model" else source.generator.sampler
 
 
-def _finish(fed: Sequence[_Fed], ranks: Ranks, settings: Mapping[str, Any]) -> Evaluation:
+def _finish(fed: Sequence[_Fed], ranks: Ranks, settings: Settings) -> Evaluation:
     """Brings together on the first rank what all have seen, and computes there."""
     for one in fed:
         if one.evaluator.can_merge:
@@ -199,7 +199,7 @@ def _finish(fed: Sequence[_Fed], ranks: Ranks, settings: Mapping[str, Any]) -> E
     if not ranks.is_main:
         return Evaluation(results=[], evaluators=[])
     results = [
-        described(result, one.spec.kind, one.evaluator.needs, settings)
+        described(result, one.spec.kind, settings(one.evaluator.needs))
         for one in fed
         if one.spec is not None
         for result in one.evaluator.compute()

@@ -44,7 +44,9 @@ class InferenceCopy:
 
     @cached_property
     def _copy(self) -> TrainTask:
-        return build_task(self.stage, self.context, self.dataset).to(self.ranks.device).eval().requires_grad_(False)
+        device = self.ranks.device
+        task = build_task(self.stage, self.context, self.dataset, device.type)
+        return task.to(device).eval().requires_grad_(False)
 
     def refreshed(self, average: WeightAverage | None = None) -> Objective | None:
         """The copy with the present weights, in eval mode, on the first rank; None on the others.

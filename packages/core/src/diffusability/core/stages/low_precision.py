@@ -1,6 +1,8 @@
 """An autoencoder that computes in low precision and answers in float32."""
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.posterior import Posterior
@@ -27,7 +29,7 @@ class LowPrecision(Autoencoder):
         logvar = posterior.logvar
         return Posterior(mean=posterior.mean.float(), logvar=None if logvar is None else logvar.float())
 
-    def decode(self, latents: Latents) -> Images:
+    def decode(self, latents: Latents) -> Float[Tensor, "b image_channels *image_t image_h image_w"]:
         """Images in float32, computed in low precision."""
         with torch.autocast(latents.device.type, dtype=self.dtype):
             return self.inner.decode(latents).float()

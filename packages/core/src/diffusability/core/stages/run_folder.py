@@ -96,13 +96,14 @@ class RunFolder:
         (directory / "resolved.yaml").write_text(yaml.safe_dump(stage.resolved(), sort_keys=False))
         return directory
 
-    def finish(self, stage: PlannedStage, seconds: float, num_ranks: int) -> None:
-        """Marks a stage as done."""
+    def finish(self, stage: PlannedStage, seconds: float, num_ranks: int, precision: str) -> None:
+        """Marks a stage as done; ``precision`` is what the engine's came to on this device."""
         content = {
             "digest": stage.digest,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "seconds": round(seconds, 3),
             "num_ranks": num_ranks,
+            "precision": precision,
             "versions": versions(),
         }
         write_json(self.stage(stage) / "done.json", content)

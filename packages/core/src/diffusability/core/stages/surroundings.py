@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attrs
-import torch
 from rich.console import Console
 
 from diffusability.core.autoencoder import Autoencoder
@@ -90,8 +89,3 @@ def build_sampler(spec: SamplerSpec | None, context: BuildContext) -> Sampler:
 def default_sampler(spec: SamplerSpec | None) -> SamplerSpec:
     """The spec itself, or by default Euler's."""
     return spec or SamplerSpec.model_validate({"kind": "euler"})
-
-
-def autocast_dtype(precision: str) -> torch.dtype | None:
-    """The dtype of autocast at a precision, or None for float32."""
-    return {"bf16": torch.bfloat16, "bf16-weights": torch.bfloat16, "fp16": torch.float16}.get(precision)

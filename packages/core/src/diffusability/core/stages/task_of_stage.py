@@ -12,15 +12,18 @@ from diffusability.core.engine.task import TrainTask
 from diffusability.core.errors import DataError, Problem, SpecError
 from diffusability.core.normalizer import LatentNormalizer
 from diffusability.core.objective import Objective
+from diffusability.core.precision import autocast_dtype
 from diffusability.core.seeds import derived_seed
 from diffusability.core.specs.components import DenoiserSpec
 from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.stages import TrainStage
-from diffusability.core.stages.surroundings import autocast_dtype
 
 
-def build_task(stage: PlannedStage, context: BuildContext, dataset: Dataset) -> TrainTask:
-    """The objective and the regularizers of a training stage, initialised from the stage's seed."""
+def build_task(stage: PlannedStage, context: BuildContext, dataset: Dataset, device_type: str = "cpu") -> TrainTask:
+    """The objective and the regularizers of a training stage, initialised from the stage's seed.
+
+    They are built on the CPU; ``device_type`` is where they will compute.
+    """
     spec = stage.spec
     assert isinstance(spec, TrainStage)
     torch.manual_seed(derived_seed(stage.seed, "initialisation"))
@@ -36,7 +39,8 @@ def build_task(stage: PlannedStage, context: BuildContext, dataset: Dataset) -> 
         except ValueError as error:  # of autoencoders about which checking the spec could know nothing
             raise SpecError([Problem(str(error), f"stages.{stage.name}.regularizers.{index}")]) from error
         regularizers[regularizer.label] = regularizer.build(context)
-    return TrainTask(objective, regularizers, spec.regularizers, autocast_dtype(stage.engine.precision))
+    dtype = autocast_dtype(stage.engine.precision, device_type)
+    return TrainTask(objective, regularizers, spec.regularizers, dtype)
 
 
 def _with_facts(context: BuildContext, objective: Objective, dataset: Dataset) -> BuildContext:

@@ -49,7 +49,7 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Non
     spec = stage.spec
     assert isinstance(spec, TrainStage)
     dataset, context = data_context(stage, around)
-    task = build_task(stage, context, dataset)
+    task = build_task(stage, context, dataset, around.ranks.device.type)
     refuse_guidance_without_classes(spec, task.objective)
     checkpoints = Checkpoints(directory / "checkpoints", around.ranks, spec.checkpoint.keep)
     newest, skipped = checkpoints.newest()
