@@ -1,22 +1,26 @@
 """A training step of our DiT against the same architecture built from timm's blocks, as the original code builds it.
 
-    python benchmarks/dit_step.py [--sizes S/2 B/2] [--rounds 3]
+    python benchmarks/dit_step.py [--sizes S/2 B/2] [--rounds 3] [--precisions fp32 bf16]
 
 Latents of 4x32x32, batch 8, 1000 classes; forward, backward and fused AdamW for both. The original's model runs
-eagerly in float32 and in bf16 autocast; ours eagerly and compiled, in both. All are timed in turns, so that a machine
-whose speed drifts slows all. Prints one line of JSON: for each size the median seconds a step, the median of the
-ratios round by round, the share of a large matmul's FLOP/s (measured in the same rounds), and the memory that a step
-takes beyond weights and optimizer state. Needs ``timm``.
+eagerly, as its users run it and with memory of freed tensors kept (``diffusability.core.freed_memory``), which ``dfz
+run`` does; ours eagerly and compiled, with memory kept. Each has a process of its own, and takes its turns with the
+others, so that a machine whose speed drifts slows all. Prints one line of JSON: for each size the median seconds a
+step, the median of the ratios round by round, the share of a large matmul's FLOP/s (measured in the same rounds), and
+the memory that a step takes beyond weights and optimizer state. bf16, by autocast, is left out by default where this
+CPU has no instructions for it. Needs ``timm``.
 """
 
 import argparse
 import ctypes
 import gc
 import json
+import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -24,10 +28,13 @@ from timm.models.vision_transformer import Attention, Mlp, PatchEmbed
 from torch import Tensor, nn
 
 from diffusability.core.build import BuildContext
+from diffusability.core.freed_memory import keep_freed_memory
+from diffusability.core.precision import multiplies_bf16
 from diffusability.models.dit_spec import DIT_SIZES, DiTSpec
 from diffusability.models.positions import grid_positions, time_frequencies
 
 BATCH, SHAPE, NUM_CLASSES = 8, (4, 32, 32), 1000
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class TimmBlock(nn.Module):
@@ -86,8 +93,8 @@ def forward_flops(size: str) -> float:
     return float(BATCH * shape.depth * per_block)
 
 
-def steps_of(model: nn.Module) -> tuple[Callable[[], None], Callable[[], None]]:
-    """A training step of a model on fixed data, in float32 and in bf16 autocast."""
+def steps_of(model: nn.Module) -> dict[str, Callable[[], None]]:
+    """A training step of a model on fixed data, at each precision."""
     generator = torch.Generator().manual_seed(0)
     latents, target = (torch.randn(BATCH, *SHAPE, generator=generator) for _ in range(2))
     time_, labels = torch.rand(BATCH, generator=generator), torch.randint(NUM_CLASSES, (BATCH,), generator=generator)
@@ -100,7 +107,7 @@ def steps_of(model: nn.Module) -> tuple[Callable[[], None], Callable[[], None]]:
         optimizer.step()
         optimizer.zero_grad()
 
-    return partial(step, False), partial(step, True)
+    return {"fp32": partial(step, False), "bf16": partial(step, True)}
 
 
 def ours(size: str, compiled: bool) -> nn.Module:
@@ -148,23 +155,50 @@ def timed(step: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def measure(size: str, rounds: int) -> dict[str, object]:
-    """All variants of one size."""
+#: What is timed: whether memory is kept, and the model.
+WAYS: dict[str, tuple[bool, Callable[[str], nn.Module]]] = {
+    "timm_eager": (False, lambda size: TimmDiT(DiTSpec(size=size))),
+    "timm_eager_kept": (True, lambda size: TimmDiT(DiTSpec(size=size))),
+    "ours_eager": (True, partial(ours, compiled=False)),
+    "ours_compiled": (True, partial(ours, compiled=True)),
+}
+
+
+def work(way: str, size: str, precisions: Sequence[str], pipe: Connection) -> None:
+    """Answers with the memory of a step at each precision, then with a step's seconds for each word that comes."""
+    kept, build = WAYS[way]
+    if kept:
+        assert keep_freed_memory(), "malloc is not glibc's, or the environment has settings for it"
+    torch.set_float32_matmul_precision("highest")
     torch.manual_seed(0)
-    spec = DiTSpec(size=size)
-    models = {"timm_eager": TimmDiT(spec), "ours_eager": ours(size, False), "ours_compiled": ours(size, True)}
-    steps = {
-        f"{name}_{precision}": step
-        for name, model in models.items()
-        for precision, step in zip(("fp32", "bf16"), steps_of(model), strict=True)
-    }
-    for step in steps.values():
-        step()
-    memory = {name: step_memory(step) for name, step in steps.items()}
-    times, peaks = [], []
+    steps = steps_of(build(size))
+    for precision in precisions:
+        steps[precision]()
+    pipe.send({precision: step_memory(steps[precision]) for precision in precisions})
+    while (precision := pipe.recv()) is not None:
+        pipe.send(timed(steps[precision]))
+
+
+def measure(size: str, rounds: int, precisions: Sequence[str]) -> dict[str, object]:
+    """All ways of one size."""
+    spawning = multiprocessing.get_context("spawn")
+    pipes, memory = {}, {}
+    for way in WAYS:
+        pipes[way], other = spawning.Pipe()
+        spawning.Process(target=work, args=(way, size, precisions, other), daemon=True).start()
+        memory[way] = pipes[way].recv()
+    times: list[dict[str, float]] = []
+    peaks: list[dict[str, float]] = []
     for _ in range(rounds):
-        peaks.append({"fp32": matmul_flops_per_s(torch.float32), "bf16": matmul_flops_per_s(torch.bfloat16)})
-        times.append({name: timed(step) for name, step in steps.items()})
+        peaks.append({word: matmul_flops_per_s(DTYPES[word]) for word in precisions})
+        row = {}
+        for way, pipe in pipes.items():
+            for precision in precisions:
+                pipe.send(precision)
+                row[f"{way}_{precision}"] = pipe.recv()
+        times.append(row)
+    for pipe in pipes.values():
+        pipe.send(None)
 
     def ratio(slow: str, fast: str) -> float:
         return round(statistics.median(row[slow] / row[fast] for row in times), 3)
@@ -175,21 +209,29 @@ def measure(size: str, rounds: int) -> dict[str, object]:
         ]
         return round(statistics.median(reached), 3)
 
+    ours_by_default = f"ours_compiled_{precisions[-1]}"
+    speedup = {
+        f"default_over_{slow}_{precision}": ratio(f"{slow}_{precision}", ours_by_default)
+        for precision in precisions
+        for slow in ("timm_eager", "timm_eager_kept")
+    }
+    speedup |= {
+        f"{fast}_over_timm_eager_kept_{precision}": ratio(f"timm_eager_kept_{precision}", f"{fast}_{precision}")
+        for precision in precisions
+        for fast in ("ours_eager", "ours_compiled")
+    }
     return {
-        "s_per_step": {name: round(statistics.median(row[name] for row in times), 3) for name in steps},
-        "speedup": {
-            "default_over_eager_fp32": ratio("timm_eager_fp32", "ours_compiled_bf16"),
-            "default_over_eager_bf16": ratio("timm_eager_bf16", "ours_compiled_bf16"),
-            "equal_eager_fp32": ratio("timm_eager_fp32", "ours_eager_fp32"),
-            "equal_compiled_fp32": ratio("timm_eager_fp32", "ours_compiled_fp32"),
-            "equal_eager_bf16": ratio("timm_eager_bf16", "ours_eager_bf16"),
-        },
-        "matmul_gflops_per_s": {key: round(statistics.median(p[key] for p in peaks) / 1e9) for key in ("fp32", "bf16")},
+        "s_per_step": {name: round(statistics.median(row[name] for row in times), 3) for name in times[0]},
+        "speedup": speedup,
+        "matmul_gflops_per_s": {word: round(statistics.median(p[word] for p in peaks) / 1e9) for word in precisions},
         "share_of_matmul": {
-            name: share(name, "bf16" if name.endswith("bf16") else "fp32")
-            for name in ("timm_eager_fp32", "timm_eager_bf16", "ours_compiled_fp32", "ours_compiled_bf16")
+            f"{way}_{precision}": share(f"{way}_{precision}", precision) for way in WAYS for precision in precisions
         },
-        "step_memory_mib": {name: value and round(value / 2**20) for name, value in memory.items()},
+        "step_memory_mib": {
+            f"{way}_{precision}": value and round(value / 2**20)
+            for way, found in memory.items()
+            for precision, value in found.items()
+        },
     }
 
 
@@ -198,9 +240,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=["S/2", "B/2"])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--precisions", nargs="+", choices=DTYPES, default=list(DTYPES) if multiplies_bf16("cpu") else ["fp32"]
+    )
     arguments = parser.parse_args()
-    torch.set_float32_matmul_precision("highest")
-    found = {size: measure(size, arguments.rounds) for size in arguments.sizes}
+    found = {size: measure(size, arguments.rounds, arguments.precisions) for size in arguments.sizes}
     print(
         json.dumps({"benchmark": "dit_step", "torch": torch.__version__, "threads": torch.get_num_threads(), **found})
     )
