@@ -186,6 +186,7 @@ def test_latex_is_well_formed(transpose, tmp_path):
         assert r"{}[a] \{b\} \textbackslash{}c \textasciitilde{}d\textasciicircum{}2 \$e\$ \#1\_2" in text
         assert r"\multicolumn{2}{c}{FDD} \\" in text
         assert r"\cmidrule(lr){3-4}" in text
+        assert r"\caption{100\% of it. Mean $\pm$ standard deviation" in text
         assert r"\textcolor{gray}{(992.05)}" in text
     if shutil.which("pdflatex"):
         head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,xcolor}\begin{document}"

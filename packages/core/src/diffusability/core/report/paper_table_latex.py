@@ -35,7 +35,8 @@ def paper_table_latex(paper: PaperTable) -> str:
     lines = [r"% needs \usepackage{booktabs}, \usepackage{xcolor} and, for '\textquotedbl', \usepackage[T1]{fontenc}"]
     lines += [f"% {' '.join(note.split())}" for note in paper.notes]
     legend = " ".join(paper.legend("Gray, in parentheses"))
-    caption = " ".join(filter(None, (paper.caption, legend)))
+    title = paper.caption if not paper.caption or paper.caption[-1] in ".!?:" else f"{paper.caption}."
+    caption = " ".join(filter(None, (title, legend)))
     second = paper.grid(_interval) if paper.has(lambda cell: cell.interval) else None
     lines += _environment(caption, paper.grid(_value), second)
     if paper.has(lambda cell: cell.delta):
@@ -49,7 +50,7 @@ def _environment(caption: str, grid: Grid, second: Grid | None) -> Iterator[str]
     yield r"\begin{table}[t]"
     yield r"  \centering"
     if caption:
-        yield rf"  \caption{{{escape_latex(caption)}}}"
+        yield rf"  \caption{{{escape_latex(caption)}}}\smallskip"  # classes leave no room below a caption
     yield rf"  \begin{{tabular}}{{l{'c' * len(grid.columns)}}}"
     yield from (f"    {line}" for line in _tabular(grid, second))
     yield r"  \end{tabular}"
