@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.fft
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusability.core.dct import chop, chop_mask, dct2, dct_matrix, from_blocks, idct2, to_blocks, zigzag_order
@@ -35,7 +35,6 @@ def test_dct2_is_scipys(shape: tuple[int, ...]) -> None:
     np.testing.assert_allclose(idct2(torch.from_numpy(expected)).numpy(), blocks.numpy(), atol=1e-12)
 
 
-@settings(deadline=None)
 @given(size=st.integers(1, 64))
 def test_the_dct_matrix_is_orthonormal(size: int) -> None:
     """D D^T against the identity, for any size."""
@@ -49,7 +48,6 @@ def test_the_dct_matrix_is_float32_unless_asked() -> None:
     assert dct_matrix(8, torch.zeros((), dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
-@settings(deadline=None)
 @given(rows=st.integers(1, 4), columns=st.integers(1, 4), size=st.integers(1, 9), seed=st.integers(0, 99))
 def test_blocks_come_back_and_keep_energy(rows: int, columns: int, size: int, seed: int) -> None:
     """Cutting and joining against the input, and the coefficients' energy against the pixels' (Parseval)."""
@@ -83,7 +81,6 @@ def test_zigzag_is_jpegs() -> None:
     assert places.view(8, 8).tolist() == JPEG_ZIGZAG
 
 
-@settings(deadline=None)
 @given(size=st.integers(1, 20))
 def test_zigzag_walks_to_neighbours_and_visits_all(size: int) -> None:
     """Every coefficient once, each next to the one before (also diagonally), frequencies u + v never falling."""
@@ -128,7 +125,6 @@ def test_chop_is_scipys_zeroing_of_high_frequencies() -> None:
     np.testing.assert_allclose(chop(block, 0.75).numpy(), scipy.fft.idctn(coefficients, norm="ortho"), atol=1e-12)
 
 
-@settings(deadline=None)
 @given(ratio=st.floats(0, 1), shape=st.sampled_from(["zigzag", "square"]), block_size=st.sampled_from([1, 2, 4, 8, 16]))
 def test_chop_is_an_orthogonal_projection(ratio: float, shape: str, block_size: int) -> None:
     """Linear, idempotent and symmetric: <Px, y> = <x, Py>."""
@@ -142,7 +138,6 @@ def test_chop_is_an_orthogonal_projection(ratio: float, shape: str, block_size: 
     torch.testing.assert_close((project(x) * y).sum(), (x * project(y)).sum(), atol=1e-10, rtol=0)
 
 
-@settings(deadline=None)
 @given(ratios=st.lists(st.floats(0, 1), min_size=2, max_size=6), shape=st.sampled_from(["zigzag", "square"]))
 def test_chop_leaves_less_energy_the_more_it_chops(ratios: list[float], shape: str) -> None:
     """Energies in the order of the ratios; nothing chopped gives the input, all chopped gives zero."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import skimage.measure
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusability.core.resampling import Resampling, downsample
@@ -43,7 +43,6 @@ def test_antialias_is_a_triangle_filter() -> None:
     torch.testing.assert_close(downsample(images, 2, "antialias")[0, 0, 3, 4], expected)
 
 
-@settings(deadline=None)
 @given(factor=st.sampled_from([1, 2, 3, 4]), method=st.sampled_from(METHODS), value=st.floats(-1, 1))
 def test_constants_stay(factor: int, method: Resampling, value: float) -> None:
     """A flat image keeps its value under every method, and loses only size."""

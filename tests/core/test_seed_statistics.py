@@ -50,7 +50,7 @@ def test_one_seed_has_the_interval_of_its_run_or_none():
     assert (bare.mean, bare.std, bare.low, bare.high, bare.num_seeds) == (2.0, None, None, None, 1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(VALUES, st.floats(0.1, 10), st.floats(-50, 50))
 def test_estimates_follow_shifts_and_scales(values, scale, shift):
     """Units do not matter; and no interval without spreads leaves the values."""
@@ -64,7 +64,7 @@ def test_estimates_follow_shifts_and_scales(values, scale, shift):
     assert min(values) - 1e-9 <= plain.low <= plain.high <= max(values) + 1e-9
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(VALUES, st.floats(-5, 5))
 def test_what_a_seed_adds_to_both_variants_is_no_difference(values, gain):
     """Pairs that differ by a constant have that difference, without any spread over seeds."""

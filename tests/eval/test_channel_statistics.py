@@ -49,7 +49,7 @@ def test_curves_are_numpys_and_scipys(latents: Tensor, evaluate: Evaluate) -> No
     assert results["constant_channels"].value == 0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=8), ranks=st.integers(1, 4), seed=st.integers(0, 99))
 def test_order_batches_and_ranks_do_not_matter(sizes: list[int], ranks: int, seed: int) -> None:
     """Any cut into batches, shuffled, over any number of accumulators that are merged, against one batch."""

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import scipy.integrate
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusability.eval.chop_curve import area_under, distinct_shares, kept_share
@@ -30,7 +30,6 @@ def test_shares_that_cannot_be_told_apart_are_left_out() -> None:
     assert distinct_shares([1.0, 0.75, 0.5, 0.25, 0.125, 0.0625], 8, "square") == [1.0, 0.75, 0.5, 0.25, 0.125]
 
 
-@settings(deadline=None)
 @given(
     shares=st.lists(st.floats(0.01, 0.99), min_size=1, max_size=8, unique=True),
     values=st.lists(st.floats(0, 60), min_size=9, max_size=9),

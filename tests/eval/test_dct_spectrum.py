@@ -129,7 +129,7 @@ def test_latents_without_high_frequencies_have_no_share(photographs: Photographs
     assert all(np.isfinite(results["latent_spectrum_curve"].curve.y))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(scale=st.floats(0.01, 100), shift=st.floats(-3, 3), seed=st.integers(0, 99))
 def test_the_share_ignores_scale_and_shift_of_channels(scale: float, shift: float, seed: int) -> None:
     """One channel of two changed by an affine map against none changed."""

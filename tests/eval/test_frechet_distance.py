@@ -74,7 +74,7 @@ def test_statistics_are_numpys() -> None:
     np.testing.assert_allclose(statistics.covariance().numpy(), np.cov(exact, rowvar=False), rtol=1e-9, atol=1e-12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=12), ranks=st.integers(1, 5), seed=st.integers(0, 99))
 def test_order_batches_and_ranks_do_not_matter(sizes: list[int], ranks: int, seed: int) -> None:
     """Any cut into batches, in any order, over any number of accumulators that are merged, against one batch."""

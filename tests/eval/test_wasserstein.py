@@ -1,13 +1,12 @@
 import pytest
 import scipy.stats
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusability.eval.wasserstein import random_directions, sliced_wasserstein, wasserstein_1d
 
 
-@settings(deadline=None)
 @given(count=st.integers(1, 50), seed=st.integers(0, 99), shift=st.floats(-3, 3), scale=st.floats(0.1, 3))
 def test_one_dimension_is_scipys(count: int, seed: int, shift: float, scale: float) -> None:
     """Each column against scipy.stats.wasserstein_distance."""

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from toy_autoencoders import LinearConvolutions, Still
@@ -47,7 +47,6 @@ def test_its_gradient_is_the_closed_form(noise: Callable[..., Tensor], task_of: 
     torch.testing.assert_close(logvar.grad, (logvar.detach().exp() - 1) / 240, rtol=1e-6, atol=1e-9)
 
 
-@settings(deadline=None)
 @given(mean=st.floats(-4, 4), logvar=st.floats(-8, 4))
 def test_it_is_not_negative(mean: float, logvar: float) -> None:
     """The sign for single Gaussians, against 0."""
