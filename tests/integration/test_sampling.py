@@ -148,7 +148,7 @@ def test_wrong_folders_and_samplers_are_refused(trained, conditional, tmp_path):
         dfz("sample", conditional, "--sampler", "oiler")
     with pytest.raises(SpecError, match="holds no earlier samples"):
         dfz("sample", conditional, "--to", trained)
-    with pytest.raises(SpecError, match="expected fp32 or bf16"):
+    with pytest.raises(SpecError, match="expected fp32, bf16 or auto"):
         dfz("sample", conditional, "--precision", "fp16")
     alone = tmp_path / "alone"
     shutil.copytree(conditional / "model", alone)

@@ -128,17 +128,26 @@ def test_two_ranks_give_the_losses_of_one(tmp_path):
 
 def test_two_ranks_give_the_losses_of_one_for_twenty_steps(tmp_path):
     """The same global batch on one and on two processes, at every ZeRO stage, long enough for errors to add up: losses
-    within 1e-5 relative."""
-    path = write_spec(tmp_path, twenty_steps())
-    dfz("run", path, "--runs", tmp_path / "one")
+    within 1e-5 relative. The denoiser sees the same cached latents: of an autoencoder that differs in its last bits,
+    some would round to another number in half precision."""
+    path, one = write_spec(tmp_path, twenty_steps()), tmp_path / "one" / "tiny"
+    dfz("run", path, "--runs", one.parent)
     for zero_stage in (0, 1, 2, 3):
-        runs = tmp_path / f"two-{zero_stage}"
-        dfz("run", path, "--runs", runs, "--nproc", 2, "--set", f"engine.zero_stage={zero_stage}")
-        for stage in ("pretrain", "dit"):
-            one = [line["loss"] for line in metrics(tmp_path / "one" / "tiny", stage) if "loss" in line]
-            two = [line["loss"] for line in metrics(runs / "tiny", stage) if "loss" in line]
-            assert len(one) == 20
-            assert two == pytest.approx(one, rel=1e-5)
+        two = tmp_path / f"two-{zero_stage}" / "tiny"
+        words = ("run", path, "--runs", two.parent, "--nproc", 2, "--set", f"engine.zero_stage={zero_stage}")
+        dfz(*words, "--until", "pretrain")
+        assert _losses(two, "pretrain") == pytest.approx(_losses(one, "pretrain"), rel=1e-5)
+        shutil.rmtree(two)
+        shutil.copytree(one, two, ignore=shutil.ignore_patterns("dit-*"))
+        dfz(*words)
+        assert _losses(two, "dit") == pytest.approx(_losses(one, "dit"), rel=1e-5)
+
+
+def _losses(folder, stage):
+    """The losses of the twenty steps."""
+    losses = [line["loss"] for line in metrics(folder, stage) if "loss" in line]
+    assert len(losses) == 20
+    return losses
 
 
 def _evaluated(folder, stage):
