@@ -52,11 +52,14 @@ def run(
     profile: Annotated[
         int, typer.Option("--profile", metavar="N", min=0, help="trace N steps of each training stage that runs")
     ] = 0,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="variants to work on at a time, each in a process of its own")
+    ] = 1,
 ) -> None:
     """Run a spec. Finished stages are kept, an interrupted one resumes, a changed one is redone."""
     from diffusability.core.cli.run_command import run_spec
 
-    run_spec(spec, variant or [], until, overrides or [], nproc, runs, profile)
+    run_spec(spec, variant or [], until, overrides or [], nproc, runs, profile, jobs)
 
 
 @app.command()

@@ -37,7 +37,7 @@ def launch(num_ranks: int) -> None:
         StoppedOnRequest: a signal came before there was anything to save.
         SystemExit: with status 75 once the ranks have saved and said so.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _num_cores() // num_ranks)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // num_ranks)))
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # the others are handed on below
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, start_processes
@@ -68,7 +68,7 @@ def launch(num_ranks: int) -> None:
         raise _ending(result.failures, num_ranks, forwarding.received)
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -5,15 +5,26 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 from rich.console import Console
 
 from diffusability.core.engine.launched import launched_rank
+from diffusability.core.errors import SpecError
 from diffusability.core.specs.check import check
 from diffusability.core.specs.extends import KEY
+from diffusability.core.specs.jobs import assigned_stages
 from diffusability.core.specs.plan import Plan, load_plan, select
 from diffusability.core.specs.source import read_source
+
+if TYPE_CHECKING:
+    from diffusability.core.stages.run_folder import RunFolder
+
+
+def keep_spec(spec: Path, plan: Plan, folder: "RunFolder") -> None:
+    """Writes the spec into the folder of its run."""
+    (folder.root / "spec.yaml").write_text(whole_text(spec, plan), encoding="utf-8")
 
 
 def whole_text(spec: Path, plan: Plan) -> str:
@@ -32,8 +43,13 @@ def run_spec(
     num_ranks: int,
     runs: Path,
     profile_steps: int = 0,
+    num_jobs: int = 1,
 ) -> None:
-    """Validates, then runs here, or on ``num_ranks`` local processes that it starts."""
+    """Validates, then runs here, or on ``num_ranks`` local processes, or as ``num_jobs`` jobs at a time.
+
+    Raises:
+        SpecError: the spec or the command line is wrong.
+    """
     launched = launched_rank()
     if launched is not None:  # before anything that can fail, so that a mistake is reported by one rank
         from diffusability.core.engine import distributed
@@ -41,8 +57,16 @@ def run_spec(
         distributed.start()
     plan = load_plan(spec, overrides)
     stages = select(plan, variants, until)
-    check(plan, num_ranks if launched is None else launched.size, stages)
-    if launched is None and num_ranks > 1:
+    job = assigned_stages(plan)
+    if job is not None:
+        from diffusability.core.cli.jobs import stop_with_parent
+
+        stop_with_parent()
+    else:
+        if num_jobs > 1 and launched is not None:
+            raise SpecError(f"--jobs {num_jobs} starts processes of its own, so {launched.launcher} cannot start it")
+        check(plan, num_ranks if launched is None else launched.size, stages)
+    if launched is None and num_ranks > 1 and (job is not None or num_jobs == 1):
         from diffusability.core.cli.launch import launch
 
         launch(num_ranks)
@@ -50,13 +74,23 @@ def run_spec(
     from diffusability.core.freed_memory import keep_freed_memory
     from diffusability.core.stages.run_folder import RunFolder
 
-    keep_freed_memory()
     folder = RunFolder(runs / plan.name)
-    is_main = launched is None or launched.rank == 0
-    with folder.locked() if is_main else nullcontext():
+    command = shlex.join(["dfz", *sys.argv[1:]])
+    console = Console(soft_wrap=True)
+    if job is None and num_jobs > 1:
+        from diffusability.core.cli.jobs import Crew
+        from diffusability.core.stages.overview import Overview
+
+        crew = Crew(Overview(plan=plan, folder=folder, command=command), num_jobs, num_ranks, console)
+        with folder.locked() as lock:
+            keep_spec(spec, plan, folder)
+            crew.run(stages, lock)
+        return
+    keep_freed_memory()
+    writes = job is None and (launched is None or launched.rank == 0)
+    with folder.locked() if writes else nullcontext():
         from diffusability.core.stages.runner import run
 
-        if is_main:
-            (folder.root / "spec.yaml").write_text(whole_text(spec, plan), encoding="utf-8")
-        command = shlex.join(["dfz", *sys.argv[1:]])
-        run(plan, stages, folder, Console(soft_wrap=True), command, profile_steps)
+        if writes:
+            keep_spec(spec, plan, folder)
+        run(plan, stages, folder, console, command, profile_steps, job)

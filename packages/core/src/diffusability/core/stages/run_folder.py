@@ -44,6 +44,17 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _lives(pid: str) -> bool:
+    """False when there is no process of that number; True also when nobody can tell."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OSError):
+        return True
+    return True
+
+
 class RunFolder:
     """``runs/<name>`` and what is in it."""
 
@@ -51,8 +62,11 @@ class RunFolder:
         self.root = root
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[int]:
         """Keeps other processes out for the time of a ``with`` block; a killed process leaves no lock behind.
+
+        Gives the lock's file descriptor: a child process that inherits it keeps the others out, too, should its parent
+        be killed.
 
         Raises:
             RunLockedError: another process works in this folder.
@@ -64,15 +78,15 @@ class RunFolder:
             except BlockingIOError:
                 file.seek(0)
                 owner = file.read().strip() or "unknown"
+                who = f"another process (pid {owner})" if _lives(owner) else f"a job of process {owner}, which is dead,"
                 raise RunLockedError(
-                    f"another process (pid {owner}) is running in {str(self.root)!r}; wait for it, or give this run"
-                    " another name"
+                    f"{who} is running in {str(self.root)!r}; wait for it, or give this run another name"
                 ) from None
             file.seek(0)
             file.truncate()
             file.write(str(os.getpid()))
             file.flush()
-            yield
+            yield file.fileno()
 
     def stage(self, stage: PlannedStage) -> Path:
         """Folder of a stage."""

@@ -1,7 +1,7 @@
 """Runs a plan: every stage that is not done, in order, and the report at the end."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -12,10 +12,10 @@ from diffusability.core.engine.deepspeed_engine import require_devices
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import StoppedOnRequest
 from diffusability.core.precision import multiplies_bf16, resolve_precision
-from diffusability.core.report import build_report
 from diffusability.core.specs.plan import Plan, PlannedStage
 from diffusability.core.stages.encode import run_encode
 from diffusability.core.stages.evaluate import run_evaluate
+from diffusability.core.stages.overview import Overview
 from diffusability.core.stages.run_folder import RunFolder
 from diffusability.core.stages.surroundings import Surroundings
 from diffusability.core.stages.train import run_train
@@ -34,13 +34,25 @@ def run(
     console: Console,
     command: str,
     profile_steps: int = 0,
+    job: Collection[str] | None = None,
 ) -> None:
     """Runs the stages that are not done yet, on the ranks that were started, and rebuilds the report.
 
     The caller holds the folder's lock. An error or a stop leaves everything that is finished in place, and the report
     of it.
+
+    Args:
+        plan: everything that the run consists of.
+        stages: those to run, in order.
+        folder: the run's folder.
+        console: where to speak.
+        command: how the run was started, for the report.
+        profile_steps: steps of each training stage to trace; 0 for none.
+        job: folders' names of the stages that are this process's; the others, and what is at the top of the run's
+            folder, are then left to the process that started it. None: all of them are.
     """
-    for stage in stages:
+    mine = [stage for stage in stages if job is None or stage.directory_name in job]
+    for stage in mine:
         require_devices(stage.engine)
     ranks = distributed.start()
     stop = StopRequest()
@@ -51,26 +63,27 @@ def run(
         stop=stop,
         profile_steps=profile_steps,
     )
-    _warn_of_emulation(stages, around)
-    status: dict[str, str] = {}
+    overview = Overview(plan=plan, folder=folder, command=command, writes=ranks.is_main and job is None)
+    _warn_of_emulation(mine, around)
     stopped: StoppedOnRequest | None = None
     with stop.listening(), distributed.naming_lost_ranks(ranks), naming_dead_workers():
         try:
-            for number, stage in enumerate(stages, 1):
-                _run_stage(plan, stage, around, status, command, f"[{number}/{len(stages)}]")
+            for stage in mine:
+                _run_stage(stage, around, overview, f"[{stages.index(stage) + 1}/{len(stages)}]")
         except StoppedOnRequest as request:
             stopped = request
         except BaseException:
             try:
-                _report(plan, around, status, command)
+                overview.report()
             except OSError as error:  # must not take the place of what went wrong before
                 console.print(f"the report could not be written either: {error}", style="yellow", markup=False)
             raise
-        _report(plan, around, status, command)
+        overview.report()
         ranks.barrier()  # a launcher ends the others when the first one ends: not while that one is still writing
     if stopped is not None:
         raise stopped
-    around.console.print(f"report: {folder.root / 'report.html'}", highlight=False, soft_wrap=True)
+    if job is None:
+        around.console.print(f"report: {folder.root / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _warn_of_emulation(stages: Sequence[PlannedStage], around: Surroundings) -> None:
@@ -89,17 +102,7 @@ def _warn_of_emulation(stages: Sequence[PlannedStage], around: Surroundings) -> 
         )
 
 
-def _report(plan: Plan, around: Surroundings, status: dict[str, str], command: str) -> None:
-    """Gathers at the top of the run's folder what its stages have left, on the first rank."""
-    if around.ranks.is_main:
-        around.folder.write_results(plan)
-        around.folder.write_overview(plan, command, status)
-        build_report([around.folder.root])
-
-
-def _run_stage(
-    plan: Plan, stage: PlannedStage, around: Surroundings, status: dict[str, str], command: str, number: str
-) -> None:
+def _run_stage(stage: PlannedStage, around: Surroundings, overview: Overview, number: str) -> None:
     label = f"{number} {stage.name} ({', '.join(stage.variants)})"
     done = around.folder.is_done(stage)
     around.stop.raise_together(around.ranks, f"everything before stage {stage.name!r} is kept")
@@ -109,21 +112,17 @@ def _run_stage(
     around.console.print(label, markup=False, highlight=False, style="bold")
     directory = around.folder.begin(stage) if around.ranks.is_main else around.folder.stage(stage)
     around.ranks.barrier()
-    status[stage.directory_name] = "running"
-    if around.ranks.is_main:
-        around.folder.write_overview(plan, command, status)
+    overview.begin(stage)
     started = time.monotonic()
     try:
         _run_or_stop_together(stage, around, directory)
     except BaseException as error:
-        status[stage.directory_name] = "stopped" if isinstance(error, StoppedOnRequest) else "failed"
+        overview.end(stage, "stopped" if isinstance(error, StoppedOnRequest) else "failed")
         raise
-    del status[stage.directory_name]
     if around.ranks.is_main:
         precision = resolve_precision(stage.engine.precision, around.ranks.device.type)
         around.folder.finish(stage, time.monotonic() - started, around.ranks.size, precision)
-        around.folder.write_results(plan)
-        around.folder.write_overview(plan, command, status)
+    overview.finish(stage)
 
 
 def _run_or_stop_together(stage: PlannedStage, around: Surroundings, directory: Path) -> None:
