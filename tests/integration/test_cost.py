@@ -254,6 +254,19 @@ def test_recomputed_activations_take_time_instead_of_memory(tmp_path):
     assert recomputed.activation_bytes < kept.activation_bytes / 2
 
 
+@pytest.mark.parametrize("cuda", [False, True])
+def test_recomputed_activations_have_the_types_of_the_first_ones(tmp_path, cuda):
+    """Torch refuses others. Of an autoencoder whose norms are computed in float32 on CUDA alone."""
+    stages = plan_of(
+        tmp_path,
+        kept=training(),
+        recomputed=training(engine={"precision": "bf16", "activation_checkpointing": True}),
+    )
+    kept, recomputed = (step_cost(stages[name], 1, cuda) for name in ("kept", "recomputed"))
+    assert 1.1 < recomputed.flops.total / kept.flops.total < 4 / 3
+    assert recomputed.activation_bytes < kept.activation_bytes
+
+
 def test_norms_take_more_memory_under_autocast_of_cuda(tmp_path):
     """There they are computed in float32, on CPUs in bf16; operations are the same."""
     (stage,) = plan_of(tmp_path, s=training()).values()

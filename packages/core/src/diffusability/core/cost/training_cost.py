@@ -1,11 +1,13 @@
 """What training steps cost, by running the stage's own task, forward and backward, on tensors without content."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import attrs
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import noop_context_fn
 
 from diffusability.core.adversarial.discriminator_task import DiscriminatorTask
 from diffusability.core.adversarial.losses import generator_loss
@@ -85,8 +87,13 @@ def context_without_content(stage: PlannedStage) -> BuildContext:
     return attrs.evolve(context, autoencoder=info, latent_shape=info.latent_shape(context.image_shape))
 
 
-def trained_without_content(stage: PlannedStage, with_regularizers: bool = True) -> Trained:
+def trained_without_content(stage: PlannedStage, with_regularizers: bool = True, cuda: bool = True) -> Trained:
     """What a training stage trains; without the regularizers that cannot be built without weights, or without any.
+
+    Args:
+        stage: a training stage.
+        with_regularizers: False for none.
+        cuda: whether autocast casts as on CUDA, or as on CPUs, where activations are computed again.
 
     Raises:
         UnknownCost: it cannot be built so.
@@ -118,7 +125,7 @@ def trained_without_content(stage: PlannedStage, with_regularizers: bool = True)
     for parameter in weights:
         if parameter.requires_grad and parameter.is_leaf:
             parameter.register_post_accumulate_grad_hook(_drop_gradient)  # type: ignore[no-untyped-call]
-    prepare_blocks(task, stage.engine.model_copy(update={"compile": False}))
+    prepare_blocks(task, stage.engine.model_copy(update={"compile": False}), _as_on_cuda if cuda else noop_context_fn)
     if stage.engine.precision in ROUNDED_WEIGHTS:
         _round(task, torch.float16 if stage.engine.precision == "fp16" else torch.bfloat16)
     return Trained(task=task, discriminator=discriminator, shape=shape, weights=weights, notes=tuple(notes))
@@ -142,7 +149,7 @@ def step_cost(stage: PlannedStage, num_ranks: int, cuda: bool = True) -> StepCos
     attempts = (True, False) if spec.regularizers else (True,)
     for with_regularizers in attempts:
         try:
-            trained = trained_without_content(stage, with_regularizers)
+            trained = trained_without_content(stage, with_regularizers, cuda)
             passes = list(_passes(trained, spec, stage.seed, micro, cuda))
             break
         except UnknownCost:
@@ -218,6 +225,11 @@ def measuring(cuda: bool) -> Iterator[PassMeter]:
         if cuda:
             stack.enter_context(CUDAAutocast())
         yield stack.enter_context(PassMeter())
+
+
+def _as_on_cuda() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """Torch lets no mode see the backward pass: activations that are computed again there need it for themselves."""
+    return nullcontext(), CUDAAutocast()
 
 
 def _drop_gradient(parameter: Tensor) -> None:

@@ -5,16 +5,19 @@ modules, none within another. Names of parameters do not change, and neither do 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 from diffusability.core.errors import SpecError
 from diffusability.core.specs.engine import EngineSpec
+
+#: Makes what surrounds the first computation of a block's activations, and the second one in the backward pass.
+Surrounding = Callable[[], tuple[AbstractContextManager[Any], AbstractContextManager[Any]]]
 
 #: Shapes and kinds of blocks that one piece of code is compiled for; beyond them torch would fall back silently.
 _MAX_VERSIONS = 64
@@ -30,12 +33,15 @@ def repeated_blocks(task: nn.Module) -> list[nn.Module]:
     return list(found.values())
 
 
-def prepare_blocks(task: nn.Module, engine: EngineSpec, **compiling: Any) -> None:
+def prepare_blocks(
+    task: nn.Module, engine: EngineSpec, surrounding: Surrounding = noop_context_fn, **compiling: Any
+) -> None:
     """Wraps the blocks of a task as the engine's settings ask; to be called before DeepSpeed gets the task.
 
     Args:
         task: what is trained.
         engine: the settings.
+        surrounding: for activations that are computed again.
         compiling: options of ``torch.compile``.
 
     Raises:
@@ -54,15 +60,15 @@ def prepare_blocks(task: nn.Module, engine: EngineSpec, **compiling: Any) -> Non
         if engine.compile:
             block.forward = torch.compile(block.forward, **compiling)
         if engine.activation_checkpointing:
-            block.forward = partial(_recomputed, block.forward)
+            block.forward = partial(_recomputed, block.forward, surrounding)
     if engine.compile:
         limit = torch._dynamo.config.recompile_limit
         torch._dynamo.config.recompile_limit = max(limit, _MAX_VERSIONS)
 
 
-def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _recomputed(forward: Callable[..., Any], surrounding: Surrounding, *args: Any, **kwargs: Any) -> Any:
     # Not the reentrant kind: that one needs an input with a gradient, and a second forward in a step breaks it.
-    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, context_fn=surrounding, **kwargs)
 
 
 @contextmanager
