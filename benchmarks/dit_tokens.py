@@ -1,9 +1,10 @@
 """What a DiT costs against the number of its tokens: seconds of a forward and backward pass for each sample.
 
-    python benchmarks/dit_tokens.py [--depth 4] [--rounds 3]
+    python benchmarks/dit_tokens.py [--depth 4] [--rounds 3] [--precision auto]
 
-Blocks of the width of DiT-S in bf16 autocast, eager and compiled, from 64 to 4,096 tokens; small samples come in
-batches, so that a pass has 4,096 tokens. Prints one line of JSON: for each number of tokens the median seconds and the
+Blocks of the width of DiT-S, eager and compiled, from 64 to 4,096 tokens, with memory of freed tensors kept as ``dfz
+run`` does; small samples come in batches, so that a pass has 4,096 tokens. bf16 by autocast where this CPU has
+instructions for it, else float32. Prints one line of JSON: for each number of tokens the median seconds and the
 bytes that autograd keeps, both of one sample; the exponent fitted to all, and the one between the last two.
 """
 
@@ -16,6 +17,8 @@ import time
 import torch
 from torch import Tensor
 
+from diffusability.core.freed_memory import keep_freed_memory
+from diffusability.core.precision import autocast_dtype, resolve_precision
 from diffusability.models.dit import DiT
 from diffusability.models.dit_architecture import DIT_SIZES, DiTArchitecture
 
@@ -49,7 +52,9 @@ def build(rows: int, columns: int, depth: int, compiled: bool) -> DiT:
     return model
 
 
-def measure(rows: int, columns: int, depth: int, compiled: bool, rounds: int) -> dict[str, float]:
+def measure(
+    rows: int, columns: int, depth: int, compiled: bool, rounds: int, dtype: torch.dtype | None
+) -> dict[str, float]:
     """Median seconds of a pass and bytes kept for the backward pass, of one sample."""
     model = build(rows, columns, depth, compiled)
     batch = max(1, MOST_TOKENS // (rows * columns))
@@ -62,7 +67,7 @@ def measure(rows: int, columns: int, depth: int, compiled: bool, rounds: int) ->
 
     def step() -> float:
         started = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", dtype, enabled=dtype is not None):
             loss = model(latents, time_, None).square().mean()
         loss.backward()
         return time.perf_counter() - started
@@ -91,13 +96,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     arguments = parser.parse_args()
+    keep_freed_memory()
+    precision = resolve_precision(arguments.precision, "cpu")
+    dtype = autocast_dtype(precision, "cpu")
     tokens = [rows * columns for rows, columns in GRIDS]
     found: dict[str, object] = {"benchmark": "dit_tokens", "torch": torch.__version__, "depth": arguments.depth}
-    for name, compiled in (("eager_bf16", False), ("compiled_bf16", True)):
-        table = [measure(*grid, arguments.depth, compiled, arguments.rounds) for grid in GRIDS]
+    for name, compiled in (("eager", False), ("compiled", True)):
+        table = [measure(*grid, arguments.depth, compiled, arguments.rounds, dtype) for grid in GRIDS]
         seconds = [row["s_per_sample"] for row in table]
-        found[name] = {
+        found[f"{name}_{precision}"] = {
             "by_tokens": {str(count): row for count, row in zip(tokens, table, strict=True)},
             "exponent": exponent(tokens, seconds),
             "exponent_of_last_doubling": exponent(tokens[-2:], seconds[-2:]),
