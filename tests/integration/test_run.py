@@ -201,6 +201,34 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback" in dfz("--debug", "run", tmp_path / "bad.yaml", check_code=2).stderr
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_the_whole_process_group_saves(tmp_path, sent):
+    """As Ctrl-C in a terminal and ``timeout`` send it: data loading processes must not die of it."""
+    content = tiny_spec()
+    content["data"]["num_workers"] = 2
+    pretrain = content["stages"]["pretrain"] | {"steps": 4000, "preview": None, "checkpoint": {"every": 4000}}
+    content["stages"] = {"pretrain": pretrain}
+    path = write_spec(tmp_path, content)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "diffusability.core.cli", "run", str(path), "--runs", str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not any(log.stat().st_size for log in tmp_path.glob("tiny/stages/*/metrics.jsonl")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, sent)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 75, output
+    assert "saved at step" in output
+    assert list(tmp_path.glob("tiny/stages/*/checkpoints/step-*"))
+
+
 def test_a_second_process_in_the_same_folder_is_refused(tmp_path):
     """While one run trains, another is turned away with exit status 2; after a kill, the lock is free."""
     content = tiny_spec()

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from diffusability.core.dataset import Dataset, Example, FilteredExample, UnreadableExample
+from diffusability.core.engine.data_workers import leave_signals_to_the_run
 from diffusability.core.errors import DataError
 from diffusability.core.objective import Batch
 from diffusability.core.randomness import BatchRandomness
@@ -153,6 +154,7 @@ def batches(
         collate_fn=_Collate(plan.seed),
         pin_memory=pin_memory,
         persistent_workers=False,
+        worker_init_fn=leave_signals_to_the_run,
     )
 
 

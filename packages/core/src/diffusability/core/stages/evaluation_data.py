@@ -10,6 +10,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from diffusability.core.dataset import Dataset, Example, FilteredExample, UnreadableExample
 from diffusability.core.engine.batches import stacked
+from diffusability.core.engine.data_workers import leave_signals_to_the_run
 from diffusability.core.seeds import derived_seed
 
 
@@ -75,4 +76,5 @@ def chunk_views(
         num_workers=num_workers,
         collate_fn=_collate,
         pin_memory=pin_memory,
+        worker_init_fn=leave_signals_to_the_run,
     )
