@@ -97,6 +97,23 @@ def test_a_failing_job_lets_the_others_save(tmp_path):
     assert (tmp_path / "tiny" / "report.html").is_file()
 
 
+def test_keep_going_leaves_out_what_needs_a_failed_job(tmp_path):
+    """Two variants share an autoencoder whose loss is not finite; the third is done, and done before the next time."""
+    content = tiny_spec()
+    content["stages"] = {name: content["stages"][name] for name in ("pretrain", "measure")}
+    diverging = {"stages.pretrain.optimizer.lr": 1.0e30, "stages.pretrain.learning_rate.warmup_steps": 0}
+    fewer = [{"kind": "psnr", "num_samples": 8}]
+    content["variants"] = {"b": diverging, "b-8": diverging | {"stages.measure.evaluators": fewer}, "a": {}}
+    path = write_spec(tmp_path, content)
+    for again in (False, True):
+        result = dfz("run", path, "--runs", tmp_path, "--keep-going", check_code=1)
+        assert ("a: done before" in result.stdout) is again
+        assert "job 'pretrain' ended with an error; its message is above; the others go on" in result.stdout
+        assert "failed: 'pretrain', see above; left out, as they need it: 'b', 'b-8'" in result.stderr
+        assert _status(tmp_path) == {"a": "done", "b": "failed", "b-8": "failed"}
+    assert "psnr" in json.loads((tmp_path / "tiny" / "results.json").read_text())["variants"]["a"]["measure"]
+
+
 def test_a_signal_reaches_all_jobs_and_the_run_resumes(tmp_path):
     """Status 75 after both have saved; the same command goes on from there, and can be stopped again."""
     path = write_spec(tmp_path, _spec(steps=4000, preview=None, checkpoint={"every": 4000}))

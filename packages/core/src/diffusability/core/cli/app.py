@@ -55,11 +55,14 @@ def run(
     jobs: Annotated[
         int, typer.Option("--jobs", min=1, help="variants to work on at a time, each in a process of its own")
     ] = 1,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="when a variant fails, go on with those that need nothing of it")
+    ] = False,
 ) -> None:
     """Run a spec. Finished stages are kept, an interrupted one resumes, a changed one is redone."""
     from diffusability.core.cli.run_command import run_spec
 
-    run_spec(spec, variant or [], until, overrides or [], nproc, runs, profile, jobs)
+    run_spec(spec, variant or [], until, overrides or [], nproc, runs, profile, jobs, keep_going)
 
 
 @app.command()

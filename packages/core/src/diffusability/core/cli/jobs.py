@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 import attrs
@@ -77,7 +77,9 @@ class _Running:
 class Crew:
     """Runs the jobs of a plan, a number of them at a time."""
 
-    def __init__(self, overview: Overview, num_jobs: int, num_ranks: int, console: Console) -> None:
+    def __init__(
+        self, overview: Overview, num_jobs: int, num_ranks: int, console: Console, keep_going: bool = False
+    ) -> None:
         """Makes ready.
 
         Args:
@@ -85,6 +87,7 @@ class Crew:
             num_jobs: how many at a time.
             num_ranks: local ranks of each.
             console: where to speak.
+            keep_going: whether jobs that need nothing of a failed one go on to their end.
 
         Raises:
             SpecError: there are too few GPUs.
@@ -93,7 +96,10 @@ class Crew:
         self._console = console
         self._gpus = gpus_of_slots(num_jobs, num_ranks, _visible_gpus())
         self._num_ranks = num_ranks
+        self._keep_going = keep_going
         self._running: list[_Running] = []
+        self._failed: dict[str, JobFailed] = {}
+        self._left_out: list[Job] = []
         self._lock = -1
 
     @property
@@ -103,14 +109,16 @@ class Crew:
     def run(self, stages: Sequence[PlannedStage], lock: int) -> None:
         """Runs the stages that are not done, and writes the report.
 
-        The first job that fails, and a signal, let the others save what they are at; nothing is started after.
+        A signal lets all jobs save what they are at; nothing is started after. So does the first job that fails,
+        unless the crew keeps going: then the jobs that need what it has not done are left out.
 
         Args:
             stages: in the order in which they would run one by one.
             lock: file descriptor of the folder's lock, which jobs inherit.
 
         Raises:
-            JobFailed: a job ended with an error or was killed; has the exit code of the kind of error.
+            JobFailed: a job ended with an error or was killed; has the exit code of the kind of error, the first
+                one's where several jobs failed.
             StoppedOnRequest: a signal came to this process or to a job.
         """
         self._lock = lock
@@ -131,14 +139,19 @@ class Crew:
                     if not self._running:
                         break
                     time.sleep(_PERIOD_S)
-                    problem = self._look_after(asked)
-                    ending = ending or problem
+                    for job, problem in self._look_after(asked):
+                        if self._keep_going and isinstance(problem, JobFailed):
+                            self._go_on_without(job, problem, waiting)
+                        else:
+                            ending = ending or problem
             finally:
                 for running in self._running:
                     running.process.kill()
                 self._overview.report()
         if ending is not None:
             raise ending
+        if self._failed:
+            raise _failure_of_all(self._failed, self._left_out)
         self._console.print(f"report: {self._folder.root / 'report.html'}", highlight=False, soft_wrap=True)
 
     def _unfinished(self, stages: Sequence[PlannedStage]) -> list[Job]:
@@ -205,9 +218,9 @@ class Crew:
         for running in self._running:
             running.process.send_signal(signal.SIGTERM)
 
-    def _look_after(self, asked: bool) -> DiffusabilityError | None:
-        """Takes those that have ended out of the crew; gives the first one's problem, if any has one."""
-        problems = []
+    def _look_after(self, asked: bool) -> list[tuple[Job, DiffusabilityError]]:
+        """Takes those that have ended out of the crew; gives those that have a problem, and which."""
+        problems: list[tuple[Job, DiffusabilityError]] = []
         for running in list(self._running):
             code = running.process.poll()
             self._follow(running)
@@ -220,21 +233,42 @@ class Crew:
                 continue
             saved = code == StoppedOnRequest.exit_code or (asked and code in (-signal.SIGTERM, 130))
             self._overview.end(running.stage, "stopped" if saved else "failed")
-            problems.append(_stopped("a signal to a job") if saved else _failure(running.job.name, code))
-        return problems[0] if problems else None
+            after = "the others go on" if self._keep_going else "the others have saved; the same command resumes"
+            problem = _stopped("a signal to a job") if saved else _failure(running.job.name, code, after)
+            problems.append((running.job, problem))
+        return problems
+
+    def _go_on_without(self, failed: Job, failure: JobFailed, waiting: list[Job]) -> None:
+        """Takes the jobs off the list that need what a failed one has not done, and those that need theirs."""
+        self._failed[failed.name] = failure
+        missing = {stage.directory_name for stage in failed.stages if not self._folder.is_done(stage)}
+        while found := [job for job in waiting if job.needs & missing]:
+            for job in found:
+                waiting.remove(job)
+                missing |= {stage.directory_name for stage in job.stages}
+            self._left_out += found
+        self._console.print(str(failure), style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _stopped(cause: str) -> StoppedOnRequest:
     return StoppedOnRequest(f"stopped on {cause}; the jobs have saved what they were at; the same command resumes")
 
 
-def _failure(name: str, code: int) -> JobFailed:
+def _failure(name: str, code: int, after: str) -> JobFailed:
+    """What became of a job, and ``after`` it of the others."""
     if code < 0:
         signal_name = signal.Signals(-code).name
         cause = " (was the host out of memory?)" if signal_name == "SIGKILL" else ""
-        return JobFailed(
-            f"job {name!r} was killed by {signal_name}{cause}; the others have saved; the same command resumes"
-        )
-    failed = JobFailed(f"job {name!r} ended with an error; its message is above; the others have saved")
+        return JobFailed(f"job {name!r} was killed by {signal_name}{cause}; {after}")
+    failed = JobFailed(f"job {name!r} ended with an error; its message is above; {after}")
     failed.exit_code = code if code in (1, 2, 130) else 1
     return failed
+
+
+def _failure_of_all(failed: Mapping[str, JobFailed], left_out: Sequence[Job]) -> JobFailed:
+    """What is said at the end of a crew that kept going."""
+    names = ", ".join(map(repr, failed))
+    without = f"; left out, as they need it: {', '.join(repr(job.name) for job in left_out)}" if left_out else ""
+    several = JobFailed(f"failed: {names}, see above{without}; the others are done; the same command tries again")
+    several.exit_code = next(iter(failed.values())).exit_code
+    return several

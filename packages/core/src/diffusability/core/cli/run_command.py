@@ -44,8 +44,11 @@ def run_spec(
     runs: Path,
     profile_steps: int = 0,
     num_jobs: int = 1,
+    keep_going: bool = False,
 ) -> None:
     """Validates, then runs here, or on ``num_ranks`` local processes, or as ``num_jobs`` jobs at a time.
+
+    What keeps going after an error runs as jobs, too: a process that has failed is not fit for the next variant.
 
     Raises:
         SpecError: the spec or the command line is wrong.
@@ -58,15 +61,17 @@ def run_spec(
     plan = load_plan(spec, overrides)
     stages = select(plan, variants, until)
     job = assigned_stages(plan)
+    starts_jobs = job is None and (num_jobs > 1 or keep_going)
     if job is not None:
         from diffusability.core.cli.jobs import stop_with_parent
 
         stop_with_parent()
     else:
-        if num_jobs > 1 and launched is not None:
-            raise SpecError(f"--jobs {num_jobs} starts processes of its own, so {launched.launcher} cannot start it")
+        if starts_jobs and launched is not None:
+            option = "--keep-going" if num_jobs == 1 else f"--jobs {num_jobs}"
+            raise SpecError(f"{option} starts processes of its own, so {launched.launcher} cannot start it")
         check(plan, num_ranks if launched is None else launched.size, stages)
-    if launched is None and num_ranks > 1 and (job is not None or num_jobs == 1):
+    if launched is None and num_ranks > 1 and not starts_jobs:
         from diffusability.core.cli.launch import launch
 
         launch(num_ranks)
@@ -77,11 +82,11 @@ def run_spec(
     folder = RunFolder(runs / plan.name)
     command = shlex.join(["dfz", *sys.argv[1:]])
     console = Console(soft_wrap=True)
-    if job is None and num_jobs > 1:
+    if starts_jobs:
         from diffusability.core.cli.jobs import Crew
         from diffusability.core.stages.overview import Overview
 
-        crew = Crew(Overview(plan=plan, folder=folder, command=command), num_jobs, num_ranks, console)
+        crew = Crew(Overview(plan=plan, folder=folder, command=command), num_jobs, num_ranks, console, keep_going)
         with folder.locked() as lock:
             keep_spec(spec, plan, folder)
             crew.run(stages, lock)
