@@ -77,6 +77,8 @@ class BuildContext:
         image_shape: shape ``(c, *t, h, w)`` of the images.
         num_classes: number of class labels in the data; None when it has none.
         seed: seed of the stage.
+        cache_directory: a folder for what is costly to compute and the same for all variants of a run, such as features
+            of real images; may be removed at any time between runs. None: there is no run.
         untrained: build networks of the right shape with whatever weights, and read no weight file. Asked only of specs
             whose ``builds_untrained`` says that they can.
     """
@@ -88,4 +90,5 @@ class BuildContext:
     image_shape: tuple[int, ...] | None = None
     num_classes: int | None = None
     seed: int = 0
+    cache_directory: Path | None = None
     untrained: bool = False

@@ -14,6 +14,7 @@ from diffusability.core.features import FeatureExtractor
 from diffusability.core.seeds import derived_seed
 from diffusability.core.shapes import Images
 from diffusability.core.specs.components import FeaturesSpec
+from diffusability.eval.feature_cache import FeatureCache
 
 #: Batches whose features are remembered: the real and the other one, of the batch at hand.
 _REMEMBERED = 2
@@ -32,25 +33,44 @@ class SharedFeatures:
         self._last: list[tuple[Tensor, int, Tensor]] = []
 
     @torch.no_grad()
-    def of(self, images: Images, indices: Sequence[int], seed: int = 0) -> Float[Tensor, "b d"]:
+    def of(
+        self, images: Images, indices: Sequence[int], seed: int = 0, cache: FeatureCache | None = None
+    ) -> Float[Tensor, "b d"]:
         """Features of a batch of images or clips in [-1, 1].
+
+        Args:
+            images: the batch.
+            indices: their places in the set.
+            seed: draws the frames of clips.
+            cache: where they may be found, and are kept: for images that will be seen again. It is not used for an
+                extractor that does not say by ``settings`` what its features depend on.
 
         Raises:
             DataError: an extractor of clips gets images, or the features are not finite.
         """
-        for seen, used, features in self._last:
+        for seen, used, remembered in self._last:
             if seen is images and used == seed:
-                return features
-        features = self._compute(images, indices, seed)
+                return remembered
+        seen_by_extractor = self._frames(images, indices, seed)
+        settings = self.extractor.settings()
+        if cache is None or not settings:
+            features = self._compute(seen_by_extractor, indices)
+        else:
+            described = {"spec": self.spec.model_dump(mode="json"), **settings}
+            features = cache.of(seen_by_extractor, described, lambda batch: self._compute(batch, indices))
         self._last = [*self._last, (images, seed, features)][-_REMEMBERED:]
         return features
 
-    def _compute(self, images: Images, indices: Sequence[int], seed: int) -> Float[Tensor, "b d"]:
+    def _frames(self, images: Images, indices: Sequence[int], seed: int) -> Float[Tensor, "b c *frames h w"]:
+        """What the extractor sees of a batch: of clips, where it is one of images, a frame each."""
         if self.spec.takes == "clips" and images.ndim != 5:
             raise DataError(f"features {self.spec.kind!r} are of clips, got images of shape {tuple(images.shape)!r}")
         if self.spec.takes == "images" and images.ndim == 5:
             frames = [derived_seed(seed, "frame", index) % images.shape[2] for index in indices]
-            images = torch.stack([clip[:, frame] for clip, frame in zip(images, frames, strict=True)])
+            return torch.stack([clip[:, frame] for clip, frame in zip(images, frames, strict=True)])
+        return images
+
+    def _compute(self, images: Images, indices: Sequence[int]) -> Float[Tensor, "b d"]:
         features: Tensor = self.extractor.to(images.device)(images).float()
         bad = [index for index, row in zip(indices, features, strict=True) if not bool(row.isfinite().all())]
         if bad:
@@ -73,3 +93,9 @@ def _shared(spec: FeaturesSpec, dumped: str) -> SharedFeatures:
 def shared_features(spec: FeaturesSpec) -> SharedFeatures:
     """The features that a spec names, one network for all who ask for the same. Raises what ``spec.build`` raises."""
     return _shared(spec, spec.model_dump_json())
+
+
+def feature_cache(context: BuildContext) -> FeatureCache | None:
+    """Where a run keeps the features of real images; None where there is no run."""
+    folder = context.cache_directory
+    return None if folder is None else FeatureCache(directory=folder / "features")

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvaluationBatch
+from diffusability.eval.feature_cache import FeatureCache
 from diffusability.eval.feature_sets import SharedFeatures
 
 
@@ -24,16 +25,24 @@ class FeatureStore:
         self.generated: dict[int, Tensor] = {}
         self.size: tuple[int, int] | None = None
 
-    def add(self, features: SharedFeatures, batch: EvaluationBatch, seed: int, with_real: bool = True) -> None:
-        """Adds a batch.
+    def add(
+        self,
+        features: SharedFeatures,
+        batch: EvaluationBatch,
+        seed: int,
+        with_real: bool = True,
+        cache: FeatureCache | None = None,
+    ) -> None:
+        """Adds a batch; ``cache`` keeps the features of real images.
 
         Raises:
             DataError: images differ in size, or features are not finite.
         """
-        for images, rows in ((batch.images if with_real else None, self.real), (batch.generated, self.generated)):
+        real = batch.images if with_real else None
+        for images, rows, kept in ((real, self.real, cache), (batch.generated, self.generated, None)):
             if images is not None:
                 self._expect((images.shape[-2], images.shape[-1]))
-                found = features.of(images, batch.indices, seed).cpu()
+                found = features.of(images, batch.indices, seed, kept).cpu()
                 rows |= dict(zip(batch.indices, found, strict=True))
 
     def _expect(self, size: tuple[int, int]) -> None:

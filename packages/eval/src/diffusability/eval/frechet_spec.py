@@ -81,8 +81,9 @@ class FrechetSettings(EvaluatorSpec):
 
     def build(self, context: BuildContext) -> "Frechet":
         from diffusability.eval.evaluators.frechet import Frechet
+        from diffusability.eval.feature_sets import feature_cache
 
-        return Frechet(self)
+        return Frechet(self, feature_cache(context))
 
 
 def too_few(metric: str, num_samples: int, length: int) -> str:

@@ -62,8 +62,9 @@ class KIDSpec(SampleSetSpec):
 
     def build(self, context: BuildContext) -> "KID":
         from diffusability.eval.evaluators.kid import KID
+        from diffusability.eval.feature_sets import feature_cache
 
-        return KID(self)
+        return KID(self, feature_cache(context))
 
 
 class CMMDSpec(SampleSetSpec):
@@ -77,8 +78,9 @@ class CMMDSpec(SampleSetSpec):
 
     def build(self, context: BuildContext) -> "CMMD":
         from diffusability.eval.evaluators.cmmd import CMMD
+        from diffusability.eval.feature_sets import feature_cache
 
-        return CMMD(self)
+        return CMMD(self, feature_cache(context))
 
 
 class PrecisionRecallSpec(SampleSetSpec):
@@ -90,8 +92,9 @@ class PrecisionRecallSpec(SampleSetSpec):
 
     def build(self, context: BuildContext) -> "PrecisionRecall":
         from diffusability.eval.evaluators.precision_recall import PrecisionRecall
+        from diffusability.eval.feature_sets import feature_cache
 
-        return PrecisionRecall(self)
+        return PrecisionRecall(self, feature_cache(context))
 
 
 class InceptionScoreSpec(SampleSetSpec):

@@ -88,6 +88,11 @@ class RunFolder:
             file.flush()
             yield file.fileno()
 
+    @property
+    def cache(self) -> Path:
+        """What variants compute once and share; may be removed between runs."""
+        return self.root / "cache"
+
     def stage(self, stage: PlannedStage) -> Path:
         """Folder of a stage."""
         return self.root / "stages" / stage.directory_name

@@ -42,12 +42,12 @@ class Surroundings:
     profile_steps: int = 0
 
     def context(self, stage: PlannedStage) -> BuildContext:
-        """The build context of a stage, able to find the folders of the stages it uses."""
+        """The build context of a stage, able to find the folders of the stages it uses and the run's cache."""
 
         def directory(name: str) -> Path:
             return self.folder.stage(stage.inputs[name])
 
-        return attrs.evolve(context_of(stage), stage_directory=directory)
+        return attrs.evolve(context_of(stage), stage_directory=directory, cache_directory=self.folder.cache)
 
     def decoder(self, stage: PlannedStage) -> Callable[[Latents], Images]:
         """Decodes the raw latents that a stage's data, or its denoiser's data, was encoded to."""

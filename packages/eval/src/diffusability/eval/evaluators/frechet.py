@@ -5,6 +5,7 @@ from typing import Any
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.shapes import Images
+from diffusability.eval.feature_cache import FeatureCache
 from diffusability.eval.feature_sets import shared_features
 from diffusability.eval.frechet import frechet_distance
 from diffusability.eval.frechet_spec import FrechetSettings, too_few
@@ -35,8 +36,10 @@ class Frechet(Evaluator):
     each set, and K + 1 distances are computed.
     """
 
-    def __init__(self, spec: FrechetSettings) -> None:
+    def __init__(self, spec: FrechetSettings, cache: FeatureCache | None = None) -> None:
+        """Makes it; ``cache`` keeps the features of real images. Raises DataError for a reference of other features."""
         self.spec = spec
+        self._cache = cache
         self.needs = spec.needed()
         self._features = shared_features(spec.features)
         self._names = SPATIAL if spec.features.frechet_name() == "sfid" else POOLED
@@ -78,7 +81,8 @@ class Frechet(Evaluator):
         if self._reference is None:
             assert batch.images is not None
             self._expect_size(batch.images, "real")
-            self._real.update(self._features.of(batch.images, batch.indices, self.spec.seed), batch.indices)
+            features = self._features.of(batch.images, batch.indices, self.spec.seed, self._cache)
+            self._real.update(features, batch.indices)
         self._expect_size(other, self.spec.compares)
         self._other.update(self._features.of(other, batch.indices, self.spec.seed), batch.indices)
 

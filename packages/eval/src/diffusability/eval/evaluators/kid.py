@@ -4,6 +4,7 @@ import numpy as np
 
 from diffusability.core.evaluator import EvalResult
 from diffusability.eval.evaluators.sample_set import SampleSetEvaluator
+from diffusability.eval.feature_cache import FeatureCache
 from diffusability.eval.kernel_distance import (
     FEWEST_FOR_A_SPREAD,
     kernel_sums,
@@ -22,8 +23,9 @@ class KID(SampleSetEvaluator[KIDSpec]):
     images, by leaving out each in turn. With one subset of all images nothing is random.
     """
 
-    def __init__(self, spec: KIDSpec) -> None:
-        super().__init__(spec)
+    def __init__(self, spec: KIDSpec, cache: FeatureCache | None = None) -> None:
+        """Makes it; ``cache`` keeps the features of real images."""
+        super().__init__(spec, cache)
         self.least = spec.subset_size if spec.spread == "subsets" else max(spec.subset_size, FEWEST_FOR_A_SPREAD)
 
     def compute(self) -> list[EvalResult]:

@@ -2,6 +2,7 @@
 
 from diffusability.core.evaluator import EvalResult
 from diffusability.eval.evaluators.sample_set import SampleSetEvaluator
+from diffusability.eval.feature_cache import FeatureCache
 from diffusability.eval.manifolds import precision_and_recall
 from diffusability.eval.sample_set_specs import PrecisionRecallSpec
 
@@ -12,8 +13,9 @@ class PrecisionRecall(SampleSetEvaluator[PrecisionRecallSpec]):
     Precision tells of quality, recall of variety. Both depend on the number of images.
     """
 
-    def __init__(self, spec: PrecisionRecallSpec) -> None:
-        super().__init__(spec)
+    def __init__(self, spec: PrecisionRecallSpec, cache: FeatureCache | None = None) -> None:
+        """Makes it; ``cache`` keeps the features of real images."""
+        super().__init__(spec, cache)
         self.least = spec.neighbours + 1
 
     def compute(self) -> list[EvalResult]:

@@ -4,6 +4,7 @@ from typing import Any, Generic, TypeVar
 
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvaluationBatch, Evaluator
+from diffusability.eval.feature_cache import FeatureCache
 from diffusability.eval.feature_sets import shared_features
 from diffusability.eval.feature_store import FeatureStore
 from diffusability.eval.sample_set_specs import SampleSetSpec
@@ -20,8 +21,10 @@ class SampleSetEvaluator(Evaluator, Generic[SpecType]):
     #: Images of each set without which there is no number.
     least = 2
 
-    def __init__(self, spec: SpecType) -> None:
+    def __init__(self, spec: SpecType, cache: FeatureCache | None = None) -> None:
+        """Makes it; ``cache`` keeps the features of real images."""
         self.spec = spec
+        self._cache = cache
         self.needs = spec.needs
         self._features = shared_features(spec.features)
         self._store = FeatureStore(spec.kind)
@@ -32,7 +35,7 @@ class SampleSetEvaluator(Evaluator, Generic[SpecType]):
 
     def update(self, batch: EvaluationBatch) -> None:
         """Adds a batch. Raises DataError when images differ in size or features are not finite."""
-        self._store.add(self._features, batch, self.spec.seed, with_real="images" in self.needs)
+        self._store.add(self._features, batch, self.spec.seed, "images" in self.needs, self._cache)
 
     def state(self) -> FeatureStore:
         return self._store

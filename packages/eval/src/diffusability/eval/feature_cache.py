@@ -1,0 +1,72 @@
+"""Features of real images in a folder: the variants of a run, and evaluations during training, compute them once."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from diffusability.core.shapes import Images
+
+#: Largest difference from one of 256 levels at which an image counts as one of 8 bits: far above float32's rounding,
+#: far below what a feature shows.
+_ROUNDING = 1e-5
+
+
+@attrs.frozen(kw_only=True)
+class FeatureCache:
+    """A file for each batch, named by a digest of its images and of what its features depend on.
+
+    Attributes:
+        directory: the folder, which need not exist; removing it loses time only.
+    """
+
+    directory: Path
+
+    def of(
+        self, images: Images, settings: Mapping[str, Any], compute: Callable[[Images], Float[Tensor, "b d"]]
+    ) -> Float[Tensor, "b d"]:
+        """Features of a batch: those of the folder, or else computed and written there.
+
+        Args:
+            images: what the features are of, in [-1, 1].
+            settings: what else they depend on, as JSON.
+            compute: gives the features of the images.
+        """
+        description = json.dumps([settings, images.device.type, list(images.shape)], sort_keys=True, default=str)
+        digest = hashlib.blake2b(description.encode(), digest_size=20)
+        digest.update(_content(images))
+        path = self.directory / f"{digest.hexdigest()}.safetensors"
+        found = _read(path)
+        if found is not None and len(found) == len(images):
+            return found.to(images.device)
+        features = compute(images)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        save_file({"features": features.cpu().contiguous()}, partial)
+        os.replace(partial, path)
+        return features
+
+
+def _content(images: Images) -> bytes:
+    """What tells images apart: a byte a value where they are of 8 bits, else the values."""
+    levels = ((images.float() + 1) * 127.5).round().clamp(0, 255)
+    rounded = bool(((levels / 127.5 - 1) - images).abs().max() < _ROUNDING)
+    values = levels.to(torch.uint8) if rounded else images.float()
+    return values.cpu().contiguous().numpy().tobytes()
+
+
+def _read(path: Path) -> Tensor | None:
+    """The features of a file; None when there is none, or a damaged one."""
+    try:
+        return load_file(path).get("features")
+    except (OSError, SafetensorError):
+        return None
