@@ -39,6 +39,16 @@ def test_stages_of_the_same_variants_are_one_job(plan):
     assert jobs["c"].needs == jobs["pretrain"].needs == frozenset()
 
 
+def test_shared_jobs_are_told_apart(tmp_path):
+    """Two pairs of variants, each with an autoencoder of its own."""
+    content = tiny_spec()
+    other = {"stages.pretrain.regularizers": []}
+    slow = {"stages.dit.optimizer.lr": 1.0e-5}
+    content["variants"] = {"a": {}, "a-slow": slow, "c": other, "c-slow": other | slow}
+    jobs = [job.name for job in jobs_of(load_plan(write_spec(tmp_path, content)).order)]
+    assert jobs == ["pretrain of a", "a", "a-slow", "pretrain of c", "c", "c-slow"]
+
+
 def test_a_selection_needs_nothing_outside_it(plan):
     """With --until and --variant."""
     (job,) = jobs_of(select(plan, ["c"], "encode"))

@@ -1,6 +1,7 @@
 """Which stages of a run can be worked on at the same time."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import attrs
@@ -17,7 +18,8 @@ class Job:
     """Stages that run one after another in one process: what the same variants share.
 
     Attributes:
-        name: the variant's name, or the first stage's where several variants share it.
+        name: the variant's name, or the first stage's where several variants share it; with the first of these
+            variants, where other jobs have the same first stage.
         stages: in the order in which they run.
         needs: folders' names of the stages of other jobs that must be done before.
     """
@@ -37,11 +39,14 @@ def jobs_of(stages: Sequence[PlannedStage]) -> list[Job]:
     for stage in stages:
         by_variants.setdefault(stage.variants, []).append(stage)
     chosen = {stage.directory_name for stage in stages}
+    firsts = Counter(own[0].name for variants, own in by_variants.items() if len(variants) > 1)
     found = []
     for variants, own in by_variants.items():
         inside = {stage.directory_name for stage in own}
         inputs = {used.directory_name for stage in own for used in stage.inputs.values()}
-        name = variants[0] if len(variants) == 1 else own[0].name
+        name = variants[0]
+        if len(variants) > 1:
+            name = own[0].name if firsts[own[0].name] == 1 else f"{own[0].name} of {variants[0]}"
         found.append(Job(name=name, stages=own, needs=frozenset((inputs & chosen) - inside)))
     return found
 
