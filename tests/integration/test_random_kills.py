@@ -17,6 +17,7 @@ from diffusability.core.engine.batches import BatchPlan, batches, naming_dead_wo
 from diffusability.core.engine.checkpoints import Checkpoints
 from diffusability.core.errors import DataError
 from diffusability.core.specs.plan import load_plan
+from diffusability.core.stages.run_folder import RunFolder
 from diffusability.core.stages.train import data_context
 
 pytestmark = pytest.mark.integration
@@ -159,7 +160,7 @@ def test_a_checkpoint_cut_at_random_bytes_is_named_and_skipped(tmp_path):
 def test_a_loading_process_that_dies_is_named(tmp_path):
     """kill -9 of one of two workers: an error for users with its number, not a hang and not a traceback of torch's."""
     stage = load_plan(write_spec(tmp_path, tiny_spec())).stages["default"]["pretrain"]
-    dataset, _ = data_context(stage, surroundings(tmp_path))
+    dataset, _ = data_context(stage, surroundings(RunFolder(tmp_path)))
     plan = BatchPlan(seed=0, batch_size=4, micro_batch_size=4, rank=0, num_ranks=1)
 
     def load():

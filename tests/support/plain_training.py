@@ -1,6 +1,7 @@
 """Training written out in plain torch, to hold the engine against: no DeepSpeed, one process, whole batches."""
 
 import math
+from pathlib import Path
 
 import attrs
 import torch
@@ -9,12 +10,14 @@ from rich.console import Console
 from diffusability.core.engine import distributed
 from diffusability.core.engine.batches import BatchPlan, batches
 from diffusability.core.engine.stopping import StopRequest
+from diffusability.core.stages.run_folder import RunFolder
 from diffusability.core.stages.surroundings import Surroundings
 from diffusability.core.stages.train import build_task, data_context
 
 
 def surroundings(folder):
-    """The run of a folder, as a stage sees it."""
+    """The run of a folder, as a stage sees it; None where the stage looks nothing up there."""
+    folder = folder or RunFolder(Path("no-such-run"))
     return Surroundings(folder=folder, ranks=distributed.start(), console=Console(quiet=True), stop=StopRequest())
 
 
