@@ -16,6 +16,7 @@ from tiny_runs import metrics, run_here, tiny_spec, write_spec
 from diffusability.core.engine.nonfinite_batch import read_nonfinite_batch
 from diffusability.core.errors import CheckpointError, SpecError, TrainingError
 from diffusability.core.specs.plan import load_plan
+from diffusability.core.stages.run_folder import RunFolder
 
 pytestmark = pytest.mark.integration
 
@@ -95,7 +96,7 @@ def test_nan_on_one_rank_of_two(tmp_path):
     assert errors[0] == errors[1]
     assert set(errors[0]) == {"stop-0", "stop-3"}
     for name in cases:
-        folder = Folder(tmp_path / name / "tiny")
+        folder = RunFolder(tmp_path / name / "tiny")
         if name.startswith("zero"):
             trained = train_plainly(stage, folder, skipped={1, 2})
             assert_model_is(folder, stage, trained)
@@ -124,17 +125,6 @@ def test_nan_on_one_rank_of_two(tmp_path):
             "reconstruction",
             [3],
         )
-
-
-class Folder:
-    """A run's folder, for a run that other processes made."""
-
-    def __init__(self, root):
-        self.root = root
-
-    def stage(self, stage):
-        """The folder of a stage."""
-        return self.root / "stages" / stage.directory_name
 
 
 def test_skipped_steps_are_remembered_by_a_checkpoint(tmp_path):
