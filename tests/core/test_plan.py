@@ -1,3 +1,5 @@
+import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,17 @@ def test_unfinished_files_of_a_killed_process_are_removed(tmp_path):
         (inner / name).write_bytes(b"x")
     folder.begin(stage)
     assert [path.name for path in inner.iterdir()] == ["step-00000001.safetensors"]
+
+
+@pytest.mark.parametrize("damage", [None, "{", "[1]", '{"created": 3}'])
+def test_the_time_at_which_a_run_began_stays(tmp_path, damage):
+    """Each stage writes the overview again; only where it is damaged is the time a new one."""
+    plan = load_plan(write_spec(tmp_path, tiny_spec()))
+    folder = RunFolder(tmp_path)
+    overview = tmp_path / "run.json"
+    began = "2025-07-14T10:32:05+0000"
+    overview.write_text(json.dumps({"created": began}) if damage is None else damage)
+    folder.write_overview(plan, "dfz run", {})
+    created = json.loads(overview.read_text())["created"]
+    assert (created == began) is (damage is None)
+    assert datetime.fromisoformat(created)

@@ -33,6 +33,15 @@ def write_json(path: Path, content: Any) -> None:
     os.replace(partial, path)
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty when there is none."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def versions() -> dict[str, str]:
     """Versions of what defines a result."""
     found = {}
@@ -129,11 +138,7 @@ class RunFolder:
 
     def results_of(self, stage: PlannedStage) -> dict[str, Any]:
         """The metrics of a stage; empty when it has none."""
-        try:
-            content = json.loads((self.stage(stage) / "results.json").read_text())
-        except (OSError, json.JSONDecodeError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return _read_json(self.stage(stage) / "results.json")
 
     def write_results(self, plan: Plan) -> None:
         """Gathers the results of all variants at the top."""
@@ -144,10 +149,13 @@ class RunFolder:
         write_json(self.root / "results.json", {"name": plan.name, "variants": variants})
 
     def write_overview(self, plan: Plan, command: str, status: Mapping[str, str]) -> None:
-        """Writes ``run.json``; ``status`` overrides what the folders say, by the folder's name."""
+        """Writes ``run.json``; ``status`` overrides what the folders say, by the folder's name.
+
+        The time at which the run began is that of the first writing.
+        """
         content = {
             "name": plan.name,
-            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "created": self._created() or time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "command": command,
             "versions": versions(),
             "variant_seeds": {variant: attrs.asdict(planned) for variant, planned in plan.variants.items()},
@@ -158,6 +166,11 @@ class RunFolder:
             },
         }
         write_json(self.root / "run.json", content)
+
+    def _created(self) -> str | None:
+        """When the run began; None where no readable ``run.json`` says so."""
+        created = _read_json(self.root / "run.json").get("created")
+        return created if isinstance(created, str) else None
 
     def _overview_of(self, stage: PlannedStage, variant: str, status: Mapping[str, str]) -> dict[str, Any]:
         done = self.is_done(stage)
