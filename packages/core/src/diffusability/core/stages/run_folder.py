@@ -108,11 +108,7 @@ class RunFolder:
 
     def is_done(self, stage: PlannedStage) -> bool:
         """True when a stage has finished with this very digest."""
-        try:
-            content = json.loads((self.stage(stage) / "done.json").read_text())
-        except (OSError, json.JSONDecodeError):
-            return False
-        return bool(content.get("digest") == stage.digest)
+        return bool(_read_json(self.stage(stage) / "done.json").get("digest") == stage.digest)
 
     def begin(self, stage: PlannedStage) -> Path:
         """Makes the folder of a stage and writes what it resolved to; removes files that were never finished."""
