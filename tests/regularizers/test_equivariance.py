@@ -43,14 +43,15 @@ def test_the_loss_is_that_of_the_paper(noise: Noise) -> None:
 def test_the_identity_pays_nothing(task_of: Task, batch_of: MakeBatch, noise: Noise) -> None:
     """Images and clips over many steps, against 0."""
     task = task_of(Identity())
-    regularizer = EquivarianceSpec(anisotropic=True).build(BuildContext())
+    regularizer = EquivarianceSpec(anisotropic=True, flips=True).build(BuildContext())
     for step in range(12):
         for images in (noise(1, 3, 8, 8), noise(1, 3, 3, 8, 8)):
             assert regularizer(task.objective(batch_of(images, step)), task).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_transforms_are_drawn_as_in_the_paper() -> None:
-    """Over 2,000 steps on 32x32 latents: scales of 8/32 to 31/32, three turns, a mirror in half, all about equal."""
+    """Over 2,000 steps on 32x32 latents: scales of 8/32 to 31/32, three turns, all about equal, and no mirror, as in
+    the authors' code; with ``flips`` a mirror in half, and all else the same."""
     spec = EquivarianceSpec()
     transforms = [drawn(spec, (32, 32), at(step)) for step in range(2000)]
     sizes = Counter(transform.size for transform in transforms)
@@ -59,7 +60,10 @@ def test_transforms_are_drawn_as_in_the_paper() -> None:
     turns = Counter(transform.quarter_turns for transform in transforms)
     assert set(turns) == {1, 2, 3}
     assert min(turns.values()) > 580
-    assert 900 < sum(transform.mirrored for transform in transforms) < 1100
+    assert not any(transform.mirrored for transform in transforms)
+    flipped = [drawn(EquivarianceSpec(flips=True), (32, 32), at(step)) for step in range(2000)]
+    assert 900 < sum(transform.mirrored for transform in flipped) < 1100
+    assert [(t.size, t.quarter_turns) for t in flipped] == [(t.size, t.quarter_turns) for t in transforms]
 
 
 def test_options_switch_transforms_off() -> None:

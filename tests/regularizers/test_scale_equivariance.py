@@ -59,6 +59,22 @@ def test_loss_and_gradients_are_those_of_plain_torch(
         torch.testing.assert_close(ours[name].grad, parameter.grad, msg=name)
 
 
+def test_by_default_every_pixel_counts(task_of: Task, batch_of: MakeBatch, noise: Noise) -> None:
+    """The default at factor 4 against average pooling of blocks, as the authors' code does; a change of a corner pixel
+    of a block, which bilinear interpolation never reads, is seen."""
+    images = noise(2, 3, 16, 16)
+    task, twin = task_of(LinearConvolutions()), LinearConvolutions()
+    mean = twin.encoder(images)
+    eps = batch_of(images).randomness.normal("posterior", mean.shape[1:])
+    small = F.avg_pool2d(mean + torch.exp(torch.tensor(-2.0)) * eps, 4)
+    expected = (F.avg_pool2d(images, 4) - twin.decoder(small)).abs().mean()
+    torch.testing.assert_close(term_of(task, batch_of(images), factors=[4]), expected)
+    corners = torch.zeros(1, 1, 8, 8)
+    corners[..., ::4, ::4] = 1
+    torch.testing.assert_close(shrunk(corners, (2, 2)), torch.full((1, 1, 2, 2), 1 / 16))
+    assert shrunk(corners, (2, 2), resampling="bilinear").abs().max() == 0
+
+
 @pytest.mark.parametrize("resampling", ["bilinear", "mean", "antialias"])
 def test_a_scale_equivariant_autoencoder_has_no_loss(
     resampling: Literal["bilinear", "mean", "antialias"], task_of: Task, batch_of: MakeBatch, noise: Noise
@@ -145,7 +161,7 @@ def test_any_ratio_of_either_side(factor: float | tuple[float, float], noise: No
     size = (round(16 / height), round(24 / width))
     loss = scale_equivariance_loss(
         images, latents, lambda z: F.interpolate(z.mean(1, keepdim=True), scale_factor=2).repeat(1, 3, 1, 1),
-        F.mse_loss, factor=factor,
+        F.mse_loss, factor=factor, resampling="bilinear",
     )  # fmt: skip
     small = F.interpolate(latents, size, mode="bilinear").mean(1, keepdim=True)
     decoded = F.interpolate(small, scale_factor=2).expand(-1, 3, -1, -1)

@@ -65,9 +65,19 @@ def test_needs_of_specs_are_those_of_modules(kind: str) -> None:
 def test_defaults_are_the_papers() -> None:
     """Weights, factors and resampling against the values of the paper."""
     spec = ScaleEquivarianceSpec()
-    assert (spec.weight, spec.factors, spec.resampling, spec.each_step) == (0.25, (2, 4), "bilinear", "one")
-    assert spec.perceptual is False
+    assert (spec.weight, spec.factors, spec.resampling, spec.each_step) == (0.25, (2, 4), "mean", "one")
+    assert spec.perceptual is False  # the authors' configuration has it; docs/regularizers.md says so
     assert KLSpec().weight == 1e-6
+
+
+def test_a_default_that_changes_is_another_stage() -> None:
+    """What a stage's digest is made of: the default, the same by name, and the default of before."""
+    default, named, before = (
+        ScaleEquivarianceSpec(),
+        ScaleEquivarianceSpec(resampling="mean"),
+        ScaleEquivarianceSpec(resampling="bilinear"),
+    )
+    assert default.identity() == named.identity() != before.identity()
 
 
 def test_resamplings_are_those_of_the_core() -> None:

@@ -25,7 +25,7 @@ class EquivarianceSpec(RegularizerSpec):
     min_scale: float = Field(0.25, gt=0, le=1, description="scales are drawn from [min_scale, 1); 1 is none")
     anisotropic: bool = Field(False, description="draw the scales of height and width each on its own")
     rotations: bool = Field(True, description="turn by 90, 180 or 270 degrees")
-    flips: bool = Field(True, description="mirror in half of the steps")
+    flips: bool = Field(False, description="mirror in half of the steps too, which the authors' code does not")
     perceptual: bool = Field(True, description="also compare with the objective's perceptual terms")
 
     @model_validator(mode="after")

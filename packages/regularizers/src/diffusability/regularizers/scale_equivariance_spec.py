@@ -23,11 +23,19 @@ class ScaleEquivarianceSpec(RegularizerSpec):
     factors: tuple[Factor, ...] = Field(
         (2, 4), description="downsampling factors of both sides, such as 2 or 1.5, or of each, such as [2, 1]"
     )
-    resampling: Literal["bilinear", "mean", "antialias"] = "bilinear"
+    resampling: Literal["bilinear", "mean", "antialias"] = Field(
+        "mean",
+        description="mean: of the pixels under each new one, as the authors' code; bilinear: equals it at factor 2, but"
+        " aliases beyond: at factor 4 it reads 4 of 16 pixels; antialias: bilinear with a triangle filter",
+    )
     each_step: Literal["one", "all"] = Field(
         "one", description="one factor drawn for each optimizer step, or the mean over all factors"
     )
-    perceptual: bool = Field(False, description="also compare with the objective's perceptual terms")
+    perceptual: bool = Field(
+        False,
+        description="also compare with the objective's perceptual terms; the authors' configuration does, this default"
+        " does not",
+    )
     shorten_time: bool = Field(
         True, description="clips are also pooled in time, all but their first frame; images have no time"
     )
