@@ -1,5 +1,7 @@
+import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from known_models import Gaussian, Linear
@@ -9,10 +11,13 @@ from torch import Tensor
 from diffusability.core.denoiser import Denoiser
 from diffusability.core.errors import DataError, SpecError
 from diffusability.core.normalizer import LatentNormalizer
+from diffusability.core.sampler import Sampler
 from diffusability.core.specs.components import SamplerSpec
 from diffusability.core.velocity_model import VelocityModel
+from diffusability.models.dpm_solver import DPMSolverSampler
 from diffusability.models.euler import EulerSampler
 from diffusability.models.guidance import Guidance
+from diffusability.models.heun import HeunSampler
 
 
 class Constant(Denoiser):
@@ -75,6 +80,55 @@ def test_guidance_acts_in_its_interval_only(noise: Callable[..., Tensor]) -> Non
     guidance = Guidance(scale=2.0, interval=(0.4, 0.8))
     EulerSampler(steps=4, guidance=guidance).sample(denoiser, noise(2, 1, 2, 2), torch.tensor([0, 1]))
     assert denoiser.batch_sizes == [2, 4, 4, 2]
+
+
+class ByClass(Denoiser):
+    """Velocity ``-z`` for the class, ``-z / 2`` without: guided at scale 3 it is ``-2 z``."""
+
+    num_classes = 1
+
+    def forward(
+        self, latents: Tensor, time: Tensor, labels: Tensor | None, previous_estimate: Tensor | None = None
+    ) -> Tensor:
+        assert labels is not None
+        return -latents / (labels.view(-1, 1, 1, 1) + 1)
+
+
+@pytest.mark.parametrize(("sampler", "order"), [(EulerSampler, 1), (HeunSampler, 2), (DPMSolverSampler, 2)])
+def test_samplers_keep_their_order_where_guidance_sets_in_and_ends(sampler: Callable[..., Sampler], order: int) -> None:
+    """Guided from 0.75 to 0.25, at times of steps: the exact flow grows by ``exp(0.25 + 2 * 0.5 + 0.25)``."""
+    start, labels = torch.ones(1, 1, 1, 1, dtype=torch.float64), torch.tensor([0])
+    guidance = Guidance(scale=3.0, interval=(0.25, 0.75))
+    counts = (32, 64, 128, 256)
+    errors = [
+        abs(sampler(steps=steps, guidance=guidance).sample(ByClass(), start, labels).item() - math.exp(1.5))
+        for steps in counts
+    ]
+    assert -np.polyfit(np.log(counts), np.log(errors), 1)[0] == pytest.approx(order, abs=0.35 if order == 2 else 0.1)
+
+
+def test_both_slopes_of_a_step_of_heun_are_guided_alike() -> None:
+    """Batch sizes and the sample against Heun's method by hand over times 1, 0.75, 0.5, 0.25, 0, guided in
+    (0.25, 0.75]: the first step, to 0.75, and the last, from 0.25, not at all."""
+    denoiser, start = Linear(), torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    guidance = Guidance(scale=2.0, interval=(0.25, 0.75))
+    sample = HeunSampler(steps=4, guidance=guidance).sample(denoiser, start, torch.tensor([0]))
+    assert denoiser.batch_sizes == [1, 1, 2, 2, 2, 2, 1]
+    expected = 1.0
+    for time, guided in ((1.0, False), (0.75, True), (0.5, True), (0.25, False)):
+        field = (lambda z, t: (5 * z + t) + 2 * (z - 5 * z)) if guided else (lambda z, t: z + t)
+        first = field(expected, time)
+        second = field(expected - first / 4, time - 0.25) if time > 0.25 else first
+        expected -= (first + second) / 8
+    assert sample.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.3, 0.7), (0.1, 0.9), (0.0, 1.0)])
+def test_ends_of_the_interval_are_met_despite_rounding(low: float, high: float) -> None:
+    """Of ten equal steps, those that start in (low, high]; ``1 - 0.7`` is above 0.3 in floating point."""
+    guidance = Guidance(scale=2.0, interval=(low, high))
+    guided = [step for step in range(10) if guidance.acts_at(1 - step / 10)]
+    assert guided == [step for step in range(10) if round(10 * low) < 10 - step <= round(10 * high)]
 
 
 def test_autoguidance_extrapolates_from_the_weaker_model(noise: Callable[..., Tensor]) -> None:

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 from known_models import Gaussian
+from pydantic import ValidationError
 from torch import Tensor
 
+from diffusability.core.build import BuildContext
 from diffusability.core.parametrisation import Parametrisation
 from diffusability.core.randomness import BatchRandomness
 from diffusability.core.sampler import Sampler
+from diffusability.core.specs.components import SamplerSpec
 from diffusability.core.velocity_model import VelocityModel
 from diffusability.models.ddim import DDIMSampler
 from diffusability.models.dpm_solver import DPMSolverSampler
@@ -87,7 +90,7 @@ def final_variance(sampler: Sampler, steps: int) -> float:
 @pytest.mark.parametrize(
     ("make", "order"),
     [
-        (lambda steps: EulerMaruyamaSampler(steps=steps), 1),
+        (lambda steps: EulerMaruyamaSampler(steps=steps, diffusion=1.0), 1),
         (lambda steps: EulerMaruyamaSampler(steps=steps, diffusion=3.0), 1),
         (lambda steps: DDIMSampler(steps=steps, eta=1.0), 1),
     ],
@@ -103,6 +106,37 @@ def test_euler_maruyama_without_diffusion_is_euler(noise: Callable[..., Tensor])
     start = noise(3, 2, 2, 2)
     sample = EulerMaruyamaSampler(steps=5, diffusion=0.0).sample(Gaussian(STD), start)
     torch.testing.assert_close(sample, EulerSampler(steps=5).sample(Gaussian(STD), start))
+
+
+@pytest.mark.parametrize("steps", [2, 7])
+def test_euler_maruyama_is_the_released_sampler_of_sit(steps: int) -> None:
+    """The defaults with a last step of the mean against SiT's scheme, written with data at time 1 as there: ``steps``
+    times from 0 to 0.96, ``drift + w score`` and noise ``sqrt(2 w dt)`` with w = sigma, and the mean from 0.96 to 1."""
+    start = torch.randn(steps, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    randomness, model = Impulses(seed=0, step=0, positions=range(steps)), Gaussian(STD)
+    grid = torch.linspace(0, 0.96, steps, dtype=torch.float64)
+
+    def drift(x: Tensor, s: Tensor) -> Tensor:
+        sigma = 1 - s
+        velocity = -model(x, sigma.expand(len(x)), None)
+        score = -x / (s**2 * STD**2 + sigma**2)
+        return velocity + sigma * score
+
+    expected = start
+    for index, s in enumerate(grid[:-1]):
+        dt = grid[1] - grid[0]
+        noise = randomness.normal(f"sampler-{index}", (1, 2, 2))
+        expected = expected + drift(expected, s) * dt + (2 * (1 - s) * dt).sqrt() * noise
+    expected = expected + drift(expected, grid[-1]) * 0.04
+    sampler = SamplerSpec.model_validate({"kind": "euler-maruyama", "steps": steps, "last_step": "mean"})
+    sample = sampler.build(BuildContext()).sample(model, start, None, randomness)
+    torch.testing.assert_close(sample, expected)
+
+
+def test_a_last_step_size_without_its_step_is_refused() -> None:
+    """The message names both settings."""
+    with pytest.raises(ValidationError, match=r"last_step_size has no effect with last_step 'ode'"):
+        SamplerSpec.model_validate({"kind": "euler-maruyama", "last_step_size": 0.1})
 
 
 @pytest.mark.parametrize("sampler", [EulerMaruyamaSampler(steps=4), DDIMSampler(steps=4, eta=1.0)])

@@ -24,7 +24,8 @@ class DPMSolverSampler(GuidedSampler):
 
     ``D = z_0 + (z_0 - z_0_before) h / (2 h_before)``, h the step of lambda. Source: Lu et al. 2022 (DPM-Solver++),
     algorithm 2, with ``alpha = 1 - t`` and ``sigma = t``. The first and the last step are of first order: before the
-    first there is no estimate, and the last goes to t = 0 where lambda is infinite.
+    first there is no estimate, and the last goes to t = 0 where lambda is infinite. So are those with which guidance
+    sets in or ends: an estimate with it and one without do not lie on one curve.
 
     Attributes:
         steps: steps of time; each is one evaluation of the denoiser.
@@ -35,14 +36,14 @@ class DPMSolverSampler(GuidedSampler):
     ) -> Latents:
         """The latents of data."""
         before: Latents | None = None
-        step_before = math.inf
+        step_before, guided_before = math.inf, False
         for time, next_time in steps:
             data = latents - time * velocity(latents, time)
             step = half_log_snr(next_time) - half_log_snr(time)
-            extrapolated = data
-            if before is not None and math.isfinite(step):
+            extrapolated, guided = data, velocity.guidance.acts_at(time)
+            if before is not None and math.isfinite(step) and guided == guided_before:
                 extrapolated = data + (data - before) * (step / (2 * step_before))
             ratio = next_time / time
             latents = ratio * latents + ((1 - next_time) - (1 - time) * ratio) * extrapolated
-            before, step_before = data, step
+            before, step_before, guided_before = data, step, guided
         return latents

@@ -10,6 +10,10 @@ from diffusability.core.shapes import Labels, Latents, Times
 from diffusability.core.velocity_model import VelocityModel, data_estimate
 
 
+#: Times of steps are known up to rounding: ``1 - 0.7`` is above 0.3.
+_ROUNDING = 1e-9
+
+
 def extrapolated(weak: Latents, strong: Latents, scale: float) -> Latents:
     """``weak + s (strong - weak)``.
 
@@ -25,7 +29,8 @@ class Guidance:
 
     Attributes:
         scale: strength; 1 is none.
-        interval: times between which guidance acts; outside of it the scale is 1 (Kynkaanniemi et al. 2024).
+        interval: steps that start at times in (low, high] are guided, as a whole; others have scale 1 (Kynkaanniemi et
+            al. 2024).
         guide: a weaker model that takes the place of "no class" (autoguidance).
     """
 
@@ -50,8 +55,9 @@ class Guidance:
         return GuidedVelocity(model=model, labels=labels, guidance=self)
 
     def acts_at(self, time: float) -> bool:
-        """Whether there is anything to guide at a time."""
-        return self.scale != 1 and self.interval[0] <= time <= self.interval[1]
+        """Whether there is anything to guide in a step that starts at a time and leads to a lower one."""
+        low, high = self.interval
+        return self.scale != 1 and low + _ROUNDING < time <= high + _ROUNDING
 
 
 #: Velocities as they are.
@@ -75,10 +81,11 @@ class GuidedVelocity:
     variance_share: Latents | None = None
     _estimate: Latents | None = None
 
-    def __call__(self, latents: Latents, time: float) -> Latents:
-        """The velocities of all samples at one time."""
+    def __call__(self, latents: Latents, time: float, step_start: float | None = None) -> Latents:
+        """The velocities of all samples at one time, guided or not as at the start of the step (default: that time)."""
         times = torch.full((len(latents),), time, dtype=torch.float64, device=latents.device)
-        velocity = self._guided(latents, times) if self.guidance.acts_at(time) else self._plain(latents, times)
+        guided = self.guidance.acts_at(time if step_start is None else step_start)
+        velocity = self._guided(latents, times) if guided else self._plain(latents, times)
         if self.model.self_conditioning or (self.guidance.guide is not None and self.guidance.guide.self_conditioning):
             self._estimate = data_estimate(velocity, latents, times)
         return velocity

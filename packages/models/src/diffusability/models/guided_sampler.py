@@ -41,8 +41,11 @@ class GuidedSampler(Sampler):
         """Normalised latents of standard normal noise. Raises SpecError when guidance is asked and impossible."""
         model = VelocityModel.of(denoiser)
         velocity = self.guidance.bind(model, labels)
-        steps = pairwise(model.times(self.steps, self.time_shift))
-        return self.integrate(velocity, model.start(noise), steps, randomness)
+        return self.integrate(velocity, model.start(noise), pairwise(self.times(model)), randomness)
+
+    def times(self, model: VelocityModel) -> list[float]:
+        """The falling times between steps, from noise to 0. Raises SpecError when a DDPM has not as many."""
+        return model.times(self.steps, self.time_shift)
 
     @abstractmethod
     def integrate(

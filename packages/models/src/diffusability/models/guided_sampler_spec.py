@@ -19,7 +19,7 @@ class GuidedSamplerSpec(SamplerSpec):
 
     steps: PositiveInt = 40
     guidance_interval: tuple[float, float] = Field(
-        _EVERYWHERE, description="times between which guidance acts, from data at 0 to noise at 1"
+        _EVERYWHERE, description="steps that start at times in (low, high] are guided; data are at 0, noise at 1"
     )
     guide: AnyDenoiser | None = Field(
         None, description="autoguidance: a weaker trained model that takes the place of 'no class' in guidance"

@@ -14,7 +14,8 @@ from diffusability.models.guided_sampler import GuidedSampler, Step
 class HeunSampler(GuidedSampler):
     """Integrates ``dz/dt = v(z, t)`` at second order: an Euler step, then the mean of the slopes at both of its ends.
 
-    The last step is Euler's alone, since predictions of data have no velocity at t = 0 (Karras et al. 2022, algorithm
+    Both slopes of a step are guided, or neither is, by the time at which it starts: the mean of a guided and an unguided
+    slope would be that of no field. The last step is Euler's alone, since predictions of data have no velocity at t = 0 (Karras et al. 2022, algorithm
     1). One such step does not lower the order.
 
     Attributes:
@@ -29,6 +30,6 @@ class HeunSampler(GuidedSampler):
             slope = velocity(latents, time)
             step = next_time - time
             if next_time > 0:
-                slope = (slope + velocity(latents + step * slope, next_time)) / 2
+                slope = (slope + velocity(latents + step * slope, next_time, step_start=time)) / 2
             latents = latents + step * slope
         return latents
