@@ -16,7 +16,8 @@ def downsample(images: Images, factor: int, method: Resampling = "bilinear") -> 
 
     ``bilinear`` interpolates at the new pixel centres, as ``F.interpolate(mode="bilinear", align_corners=False)``;
     ``mean`` pools blocks; ``antialias`` is bilinear with a triangle filter as wide as the factor. At factor 2
-    ``bilinear`` and ``mean`` agree; above it, ``bilinear`` aliases: at factor 4 it reads 4 of 16 pixels. The time axis of clips is left alone.
+    ``bilinear`` and ``mean`` agree; above it, ``bilinear`` aliases: at factor 4 it reads 4 of 16 pixels. The time axis
+    of clips is left alone.
 
     Raises:
         ValueError: the factor does not divide a side, or leaves no pixel.

@@ -17,13 +17,13 @@ from diffusability.models.sampler_noise import noise_of_step
 class EulerMaruyamaSampler(GuidedSampler):
     """Integrates ``dz = (v - g^2 s / 2) dt + g dW`` backwards in time, with the score ``s = -eps / t`` and g^2 = d t.
 
-    ``z' = z + (t' - t) (v + d eps / 2) + sqrt(d t (t - t')) n``, n standard normal; ``eps = z + (1 - t) v``. At d = 0 it
-    is Euler's method. Sources: Song et al. 2021, equation 6; Ma et al. 2024 (SiT), equation 5 and table 1. The released
-    code of SiT takes ``drift + w score`` and noise ``sqrt(2 w dt) n``; its form ``sigma`` is w = t, which is d = 2.
+    ``z' = z + (t' - t) (v + d eps / 2) + sqrt(d t (t - t')) n``, n standard normal; ``eps = z + (1 - t) v``. At d = 0
+    it is Euler's method. Sources: Song et al. 2021, equation 6; Ma et al. 2024 (SiT), equation 5 and table 1. SiT's
+    released code takes ``drift + w score`` and noise ``sqrt(2 w dt) n``; its form ``sigma`` is w = t, which is d = 2.
 
-    The last step, to t = 0, adds no noise. That of the ODE is an estimate of the data. The *mean* of the SDE's step, as
-    in the released code of SiT from t = 0.04, takes away more noise than there is: ``h d / 2`` of its estimate, which no
-    number of steps makes smaller.
+    The last step, to t = 0, adds no noise. That of the ODE is an estimate of the data. The *mean* of the SDE's step, in
+    SiT's released code from t = 0.04, takes away more noise than there is: ``h d / 2`` of its estimate, which no number
+    of steps makes smaller.
 
     Attributes:
         diffusion: d, how much noise is added and removed on the way.

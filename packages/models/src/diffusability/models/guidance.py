@@ -9,7 +9,6 @@ from diffusability.core.normalizer import LatentNormalizer
 from diffusability.core.shapes import Labels, Latents, Times
 from diffusability.core.velocity_model import VelocityModel, data_estimate
 
-
 #: Times of steps are known up to rounding: ``1 - 0.7`` is above 0.3.
 _ROUNDING = 1e-9
 

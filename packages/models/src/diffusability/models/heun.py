@@ -14,9 +14,9 @@ from diffusability.models.guided_sampler import GuidedSampler, Step
 class HeunSampler(GuidedSampler):
     """Integrates ``dz/dt = v(z, t)`` at second order: an Euler step, then the mean of the slopes at both of its ends.
 
-    Both slopes of a step are guided, or neither is, by the time at which it starts: the mean of a guided and an unguided
-    slope would be that of no field. The last step is Euler's alone, since predictions of data have no velocity at t = 0 (Karras et al. 2022, algorithm
-    1). One such step does not lower the order.
+    Both slopes of a step are guided, or neither is, by the time at which it starts: the mean of a guided and an
+    unguided slope would be that of no field. The last step is Euler's alone, since predictions of data have no velocity
+    at t = 0 (Karras et al. 2022, algorithm 1). One such step does not lower the order.
 
     Attributes:
         steps: steps of time; all but the last are two evaluations of the denoiser.

@@ -19,6 +19,12 @@ class DecoderLipschitzSpec(RegularizerSpec):
     needs: ClassVar[frozenset[str]] = frozenset({"latents", "reconstruction"})
 
     weight: float = Field(0.1, ge=0)
+    estimator: Literal["frobenius", "sum"] = Field(
+        "frobenius",
+        description="frobenius: squared slopes of all pixels, per pixel; sum: the authors' quantity, the squared"
+        " gradient of the sum of all pixels, per latent value, in which slopes of opposite sign cancel; each wants a"
+        " weight of its own",
+    )
     estimate: Literal["difference", "gradient"] = Field(
         "difference",
         description="difference: along a random direction, one more decoding; gradient: the exact gradient of a random"

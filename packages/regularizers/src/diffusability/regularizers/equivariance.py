@@ -78,8 +78,8 @@ class Equivariance(Regularizer):
     """The loss in a share of the steps; in a share of the others, reconstruction of small images, to keep that too.
 
     The probabilities are those of the authors' code: 1/2, and 1/4 of the rest. Where that code replaces the
-    reconstruction loss in those steps, here the term is added to it. Its transforms are scales and rotations; reflections
-    are an option of ours, off by default.
+    reconstruction loss in those steps, here the term is added to it. Its transforms are scales and rotations;
+    reflections are an option of ours, off by default.
     """
 
     needs = EquivarianceSpec.needs

@@ -47,9 +47,9 @@ def scale_equivariance_loss(
 ) -> Scalar:
     """``d(down(x), D(down(z)))`` for one factor ("Improving the Diffusability of Autoencoders", ICML 2025).
 
-    Latents are resampled to whole pixels, images to the size that those decode to: by the mean, as in the authors' code,
-    unless told otherwise. ``bilinear`` aliases at factors above 2. Clips are also shortened by ``temporal_factor``, all
-    but their first frame. Gradients flow to the decoder and through ``latents`` to the
+    Latents are resampled to whole pixels, images to the size that those decode to: by the mean, as in the authors'
+    code, unless told otherwise; ``bilinear`` aliases at factors above 2. Clips are also shortened by
+    ``temporal_factor``, all but their first frame. Gradients flow to the decoder and through ``latents`` to the
     encoder: nothing is detached.
 
     Raises:
