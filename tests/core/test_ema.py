@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.engine.ema import ExponentialMovingAverage, PowerFunctionAverage, update_all
 from diffusability.core.engine.sharded_weights import local_part
 from diffusability.core.errors import CheckpointError
 from diffusability.core.power_function import gamma_of
+from diffusability.core.specs.averaging import EMASpec
 
 ALONE = Ranks(rank=0, size=1, device=torch.device("cpu"))
 
@@ -53,6 +55,36 @@ def test_half_life_means_what_it_says():
     for _ in range(7):
         update_all([ema])
     torch.testing.assert_close(ema.averages["weight"], torch.full((1, 1), 0.5))
+
+
+@pytest.mark.parametrize(("half_life", "ratio"), [(1000.0, 0.05), (2.0, 0.1), (5.0, 2.0)])
+def test_a_ramp_up_is_that_of_edm(half_life, ratio):
+    """Over 60 updates against EDM's rule in samples, of batches of 8: ``min(half_life, seen * ratio)``, before the step."""
+    module = torch.nn.Linear(3, 2)
+    average = ExponentialMovingAverage(module, ALONE, half_life, ratio)
+    walk = recorded_walk(module, [average], 60)
+    expected, seen = walk[0], 0
+    for weights in walk[1:]:
+        beta = 0.5 ** (8 / max(min(half_life * 8, seen * ratio), 1e-8))
+        expected, seen = beta * expected + (1 - beta) * weights, seen + 8
+    torch.testing.assert_close(average.averages["weight"].double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_half_life_longer_than_the_training_is_warned_of():
+    """The share of the weights from before training against the average of a jump from them; not with a ramp-up."""
+    module = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.ones_(module.weight)
+    ema = ExponentialMovingAverage(module, ALONE, 50)
+    torch.nn.init.zeros_(module.weight)
+    for _ in range(20):
+        update_all([ema])
+    (sentence,) = EMASpec(half_life_steps=(50, 20)).warnings(20)
+    assert f"half_life_steps 50 is longer than the stage's 20 steps: {ema.averages['weight'].item():.0%} of" in sentence
+    assert EMASpec(half_life_steps=50, rampup_ratio=0.05).warnings(20) == []
+    with pytest.raises(
+        ValidationError, match=r"rampup_ratio 0\.05 shortens half-lives, and there is no half_life_steps"
+    ):
+        EMASpec(rampup_ratio=0.05, power_function={})
 
 
 def test_frozen_parameters_are_not_averaged():

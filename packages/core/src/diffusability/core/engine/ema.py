@@ -80,14 +80,24 @@ class WeightAverage(ABC):
 
 
 class ExponentialMovingAverage(WeightAverage):
-    """``average += (1 - 2^(-1/half_life)) (weights - average)``, from the weights before the first step."""
+    """``average += (1 - 2^(-1/half_life)) (weights - average)``, from the weights before the first step.
 
-    def __init__(self, module: nn.Module, ranks: Ranks, half_life_steps: float) -> None:
+    With a ramp-up the half-life of an update is at most ``rampup_ratio`` times the number of updates before it (Karras
+    et al. 2022, EDM): the first update forgets the weights from before training.
+    """
+
+    def __init__(
+        self, module: nn.Module, ranks: Ranks, half_life_steps: float, rampup_ratio: float | None = None
+    ) -> None:
         super().__init__(f"half-life-{half_life_steps:g}", module, ranks)
         self.half_life_steps = half_life_steps
+        self.rampup_ratio = rampup_ratio
 
     def newest_share(self) -> float:
-        share: float = 1 - 0.5 ** (1 / self.half_life_steps)
+        half_life = self.half_life_steps
+        if self.rampup_ratio is not None:
+            half_life = min(half_life, self.rampup_ratio * (self.num_updates - 1))
+        share: float = 1 - 0.5 ** (1 / half_life) if half_life > 0 else 1.0
         return share
 
 
@@ -107,7 +117,9 @@ def weight_averages(spec: EMASpec | None, module: nn.Module, ranks: Ranks) -> li
     """The averages that a stage keeps; the first is the one that it hands on."""
     if spec is None:
         return []
-    made: list[WeightAverage] = [ExponentialMovingAverage(module, ranks, steps) for steps in spec.half_lives()]
+    made: list[WeightAverage] = [
+        ExponentialMovingAverage(module, ranks, steps, spec.rampup_ratio) for steps in spec.half_lives()
+    ]
     if spec.power_function is not None:
         made += [PowerFunctionAverage(module, ranks, width) for width in spec.power_function.sigma_rel]
     return made

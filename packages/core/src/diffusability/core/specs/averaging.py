@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from diffusability.core.specs.base import Spec
+from diffusability.core.specs.base import Spec, fail
 
 #: The relative width of the plain mean of all weights, 12^(-1/2): a power-function average cannot be wider.
 _LARGEST_SIGMA_REL = 0.2886
@@ -36,6 +36,11 @@ class EMASpec(Spec):
     half_life_steps: PositiveFloat | tuple[PositiveFloat, ...] | None = Field(
         None, description="half-life of an exponential average in optimizer steps, or several"
     )
+    rampup_ratio: PositiveFloat | None = Field(
+        None,
+        description="half-lives grow with training: at most this share of the steps so far, such as 0.05; default: they"
+        " are the same from the first step on",
+    )
     power_function: PowerFunctionEMASpec | None = None
 
     @field_validator("half_life_steps")
@@ -52,12 +57,29 @@ class EMASpec(Spec):
     def _some_average(self) -> "EMASpec":
         if self.half_life_steps is None and self.power_function is None:
             raise ValueError("ema averages nothing: give half_life_steps, or power_function: {}, or leave ema out")
+        if self.half_life_steps is None and self.rampup_ratio is not None:
+            text = (
+                f"rampup_ratio {self.rampup_ratio!r} shortens half-lives, and there is no half_life_steps; leave it out"
+            )
+            raise fail("rampup_ratio", text, self.rampup_ratio, type(self).__name__)
         return self
 
     def half_lives(self) -> tuple[float, ...]:
         """The half-lives of the exponential averages."""
         steps = self.half_life_steps
         return () if steps is None else steps if isinstance(steps, tuple) else (steps,)
+
+    def warnings(self, steps: int) -> list[str]:
+        """A sentence on each half-life that is longer than a training of so many steps, which such an average lags."""
+        if self.rampup_ratio is not None and self.rampup_ratio < 1:
+            return []
+        return [
+            f"ema.half_life_steps {half_life:g} is longer than the stage's {steps} steps: {0.5 ** (steps / half_life):.0%}"
+            " of the average will be the weights from before training; expected a shorter one, or a rampup_ratio such as"
+            " 0.05"
+            for half_life in self.half_lives()
+            if half_life > steps
+        ]
 
     def num_averages(self) -> int:
         """How many averages are kept."""

@@ -57,6 +57,8 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Non
         around.console.print(f"[yellow]{sentence}[/yellow]", highlight=False)
     adversary = build_adversary(stage, task, dataset, around.ranks)
     engine = initialize(task, spec, stage.engine, around.ranks)
+    for sentence in spec.ema.warnings(spec.steps) if spec.ema is not None else ():
+        around.console.print(f"stages.{stage.name}: {sentence}", style="yellow", markup=False, highlight=False)
     averages = weight_averages(spec.ema, task, around.ranks)
     parts: dict[str, CheckpointPart] = {average.label: average for average in averages}
     if adversary is not None:
