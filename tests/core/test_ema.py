@@ -59,7 +59,7 @@ def test_half_life_means_what_it_says():
 
 @pytest.mark.parametrize(("half_life", "ratio"), [(1000.0, 0.05), (2.0, 0.1), (5.0, 2.0)])
 def test_a_ramp_up_is_that_of_edm(half_life, ratio):
-    """Over 60 updates against EDM's rule in samples, of batches of 8: ``min(half_life, seen * ratio)``, before the step."""
+    """Over 60 updates against EDM's rule in samples, of batches of 8: ``min(half_life, seen * ratio)``."""
     module = torch.nn.Linear(3, 2)
     average = ExponentialMovingAverage(module, ALONE, half_life, ratio)
     walk = recorded_walk(module, [average], 60)

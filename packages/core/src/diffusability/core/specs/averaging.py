@@ -74,9 +74,9 @@ class EMASpec(Spec):
         if self.rampup_ratio is not None and self.rampup_ratio < 1:
             return []
         return [
-            f"ema.half_life_steps {half_life:g} is longer than the stage's {steps} steps: {0.5 ** (steps / half_life):.0%}"
-            " of the average will be the weights from before training; expected a shorter one, or a rampup_ratio such as"
-            " 0.05"
+            f"ema.half_life_steps {half_life:g} is longer than the stage's {steps} steps:"
+            f" {0.5 ** (steps / half_life):.0%} of the average will be the weights from before training; expected a"
+            " shorter one, or a rampup_ratio such as 0.05"
             for half_life in self.half_lives()
             if half_life > steps
         ]
