@@ -67,6 +67,19 @@ def test_a_broken_step_changes_nothing_and_is_counted(tmp_path, zero_stage):
         [trained.losses[s] for s in (0, 3, 5)], rel=1e-5
     )
     assert all("loss" not in lines[step] for step in (1, 2, 4))
+    assert json.loads((folder.stage(stage) / "done.json").read_text())["num_skipped"] == 3
+
+
+def test_a_stage_without_an_update_fails_each_time_and_can_begin_anew(tmp_path):
+    """All six steps break, below ``max_skipped``: an error and no model; then the same command, unbroken, trains."""
+    path = short_spec(tmp_path)
+    with breaking("loss", range(6)), pytest.raises(TrainingError, match="none of the 6 steps of stage 'pretrain'"):
+        run_here(path, tmp_path / "runs")
+    assert not list(tmp_path.glob("runs/tiny/stages/*/model"))
+    assert not list(tmp_path.glob("runs/tiny/stages/*/done.json"))
+    plan, folder = run_here(path, tmp_path / "runs")
+    done = json.loads((folder.stage(plan.stages["default"]["pretrain"]) / "done.json").read_text())
+    assert done["num_skipped"] == 0
 
 
 def test_nan_on_one_rank_of_two(tmp_path):

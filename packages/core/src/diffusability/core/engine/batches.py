@@ -83,9 +83,13 @@ class _PlacedExamples(TorchDataset[tuple[Place, Example, list[str]]]):
             self._orders[epoch] = self.dataset.order(generator)
         return self._orders[epoch]
 
-    def __getitem__(self, place: Place) -> tuple[Place, Example, list[str]]:
+    def index(self, place: Place) -> int:
+        """The number in the dataset of what is to be at a place."""
         epoch, rest = divmod(place.step * self.batch_size + place.position, len(self.dataset))
-        index = int(self._order(epoch)[rest])
+        return int(self._order(epoch)[rest])
+
+    def __getitem__(self, place: Place) -> tuple[Place, Example, list[str]]:
+        index = self.index(place)
         unreadable: list[str] = []
         reason = ""
         for attempt in range(MAX_ATTEMPTS):
@@ -100,6 +104,14 @@ class _PlacedExamples(TorchDataset[tuple[Place, Example, list[str]]]):
             else:
                 return place, example, unreadable
         raise DataError(f"{MAX_ATTEMPTS} examples in a row cannot be used; the last: {reason}")
+
+
+def example_index(dataset: Dataset, seed: int, batch_size: int, step: int, position: int) -> int:
+    """The number in the dataset of the sample at a position of the global batch of a step.
+
+    Where it could not be read, another took its place.
+    """
+    return _PlacedExamples(dataset, seed, batch_size).index(Place(step, position))
 
 
 def stacked(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -14,6 +14,7 @@ import attrs
 import torch
 from safetensors import SafetensorError
 
+from diffusability.core.engine.checksums import crc32_of
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.engine.engine_state import load_engine, save_engine
 from diffusability.core.errors import CheckpointError
@@ -60,8 +61,9 @@ class CheckpointPart(Protocol):
 class Checkpoints:
     """The checkpoints of one training stage.
 
-    A checkpoint is written into a hidden folder, its files are listed with their sizes in a manifest, and one rename
-    makes it visible. An interrupted one is never seen; one that lost bytes later does not match its manifest.
+    A checkpoint is written into a hidden folder, its files are listed with their sizes and checksums in a manifest, and
+    one rename makes it visible. An interrupted one is never seen; one whose bytes were lost or changed later does not
+    match its manifest.
     """
 
     def __init__(self, directory: Path, ranks: Ranks, keep: int) -> None:
@@ -101,13 +103,23 @@ class Checkpoints:
             save_engine(engine, working, self.ranks)
             torch.save(state, working / _state_file(self.ranks.rank))
 
+        checksums: dict[str, int] = {}
+
+        def read_back() -> None:
+            """Each rank sums up what it wrote, the first one also what all of them share."""
+            own, other = re.compile(rf".*-{self.ranks.rank:05d}\..*"), re.compile(r".*-\d{5}\..*")
+            for path in sorted(path for path in working.rglob("*") if path.is_file()):
+                if own.fullmatch(path.name) or (self.ranks.is_main and not other.fullmatch(path.name)):
+                    checksums[str(path.relative_to(working))] = crc32_of(path)
+
         def publish() -> None:
-            _write_manifest(working, layout)
+            _write_manifest(working, layout, {name: crc for part in every for name, crc in part.items()})
             os.replace(working, final)
 
         steps: list[Callable[[], None]] = [
             write,
             *(partial(part.write, working / name) for name, part in parts.items()),
+            read_back,
         ]
         failure, failed = None, False
         for one in steps:  # a rank that fails must not leave the others waiting in the next
@@ -116,6 +128,7 @@ class Checkpoints:
             if failed:
                 break
         if not failed:
+            every = self.ranks.gathered(checksums)
             failure = _failure_of(publish) if self.ranks.is_main else None
             failed = self.ranks.any(failure is not None)
         if failed:
@@ -145,6 +158,12 @@ class Checkpoints:
                 shutil.rmtree(aside, ignore_errors=True)
                 os.replace(self.path(step), aside)
         return self.ranks.gathered((found, skipped))[0]
+
+    def remove(self) -> None:
+        """Removes all checkpoints of the stage. All ranks must call it."""
+        if self.ranks.is_main:
+            shutil.rmtree(self.directory, ignore_errors=True)
+        self.ranks.barrier()
 
     def written_by(self, step: int) -> Layout:
         """The ranks and the ZeRO stage that wrote a whole checkpoint."""
@@ -198,12 +217,18 @@ def _save_failure(final: Path, failure: Exception | None) -> str:
     )
 
 
-def _write_manifest(folder: Path, layout: Layout) -> None:
+def _write_manifest(folder: Path, layout: Layout, checksums: Mapping[str, int]) -> None:
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
     for name in sizes:
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
-    content = {"format": _FORMAT, "torch": torch.__version__, **attrs.asdict(layout), "bytes": sizes}
+    content = {
+        "format": _FORMAT,
+        "torch": torch.__version__,
+        **attrs.asdict(layout),
+        "bytes": sizes,
+        "crc32": checksums,
+    }
     (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
 
 
@@ -211,8 +236,8 @@ def _fault(folder: Path) -> str | None:
     """What is wrong with a checkpoint on disk, or None."""
     try:
         manifest = _manifest(folder)
-        sizes = manifest["bytes"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        sizes, checksums = manifest["bytes"], manifest.get("crc32", {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"its {MANIFEST} cannot be read ({type(error).__name__})"
     if manifest.get("format") != _FORMAT:
         return f"it has format {manifest.get('format', 1)!r}, and format {_FORMAT} is read"
@@ -222,4 +247,16 @@ def _fault(folder: Path) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size} bytes instead of {size}"
+    return _damage(folder, checksums)
+
+
+def _damage(folder: Path, checksums: Mapping[str, int]) -> str | None:
+    """Which file's bytes are others than were written, or None. Reads all of them."""
+    for name, checksum in checksums.items():  # absent from checkpoints of earlier versions
+        try:
+            found = crc32_of(folder / name)
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+        if found != checksum:
+            return f"{name} has changed since it was written (CRC-32 {found:08x} instead of {checksum:08x})"
     return None

@@ -1,7 +1,7 @@
 """Keeps a loss or gradient that is not finite away from the weights, on all ranks at once."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,9 @@ class NumericalGuard:
         max_skipped: so many skipped steps in a row stop training.
         num_skipped: skipped steps of this stage so far.
         num_in_a_row: skipped steps since the last update.
+        on_first: told, on all ranks, of the first skipped step in a sentence, and of the first one after a resumption.
+        example_at: the number in the dataset of the sample at a step and a position of the global batch, for that
+            sentence.
     """
 
     folder: Path
@@ -60,6 +63,9 @@ class NumericalGuard:
     max_skipped: int
     num_skipped: int = 0
     num_in_a_row: int = 0
+    on_first: Callable[[str], None] = lambda sentence: None
+    example_at: Callable[[int, int], int] | None = None
+    _was_told: bool = False
     _step: int = 0
     _micro_batches: list[_MicroBatch] = attrs.field(factory=list)
     _first_broken: tuple[int, list[_MicroBatch]] | None = None
@@ -117,9 +123,34 @@ class NumericalGuard:
         self.num_in_a_row += 1
         if self._first_broken is None:
             self._first_broken = (self._step, self._micro_batches)
+        if not self._was_told:
+            self._was_told = True
+            self.on_first(self._first_sentence())
         if self.num_in_a_row >= self.max_skipped:
             self._stop(engine.module)
         return False
+
+    def _first_sentence(self) -> str:
+        """What broke in this step, where, and in which samples. All ranks must call it."""
+        broken = [
+            (one.accumulation, self.ranks.rank, one.broken_term, one.value, _suspects(one))
+            for one in self._micro_batches
+            if one.broken_term is not None
+        ]
+        found = sorted((report for reports in self.ranks.gathered(broken) for report in reports), key=lambda r: r[:2])
+        if not found:
+            what = "its gradient was not finite, and no loss term is to blame"
+        else:
+            _, rank, term, value, (positions, are_bad) = found[0]
+            known = self.example_at
+            numbers = [str(position if known is None else known(self._step, position)) for position in positions]
+            noun = "places in the batch" if known is None else "examples"
+            kind = f", whose data are not finite: {noun}" if are_bad else f" among {noun}"
+            what = f"loss term {term!r} became {value} on rank {rank}{kind} {', '.join(numbers)}"
+        return (
+            f"step {self._step} was skipped: {what}; the weights stay as they are, num_skipped counts such steps, and"
+            f" {self.max_skipped} in a row stop training (max_skipped)"
+        )
 
     def _stop(self, module: nn.Module) -> None:
         """Writes what is needed to repeat the first broken step, and raises. The weights are still those it had."""
@@ -164,6 +195,14 @@ class NumericalGuard:
                 _Report(rank=self.ranks.rank, accumulation=one.accumulation, term=term, value=one.value, path=path)
             )
         return reports
+
+
+def _suspects(one: _MicroBatch) -> tuple[list[int], bool]:
+    """Positions of the samples whose data are not finite, and True; where all are finite, all positions, and False."""
+    positions = list(one.batch.randomness.positions)
+    finite = one.batch.data.isfinite().flatten(1).all(1).tolist()
+    bad = [position for position, is_finite in zip(positions, finite, strict=True) if not is_finite]
+    return (bad, True) if bad else (positions, False)
 
 
 def _first_of(reports_by_rank: list[list[_Report]]) -> _Report:

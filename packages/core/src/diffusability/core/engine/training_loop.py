@@ -1,6 +1,5 @@
 """The loop: batches in, optimizer steps, metrics, checkpoints."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -198,7 +197,8 @@ class TrainingLoop:
             metrics["num_unreadable"] = self._num_unreadable
         if self.ranks.is_main:
             self.log.write(metrics)
-        progress.update(done, f"loss {means.get('loss', math.nan):.4g}  {metrics['samples_per_s']:.0f} samples/s")
+        loss = f"loss {means['loss']:.4g}" if "loss" in means else "no step since was finite"
+        progress.update(done, f"{loss}  {metrics['samples_per_s']:.0f} samples/s")
         self.means.reset()
         self._busy_s, self._data_wait_s, self._timed_steps = 0.0, 0.0, 0
 

@@ -120,14 +120,25 @@ class RunFolder:
         (directory / "resolved.yaml").write_text(yaml.safe_dump(stage.resolved(), sort_keys=False))
         return directory
 
-    def finish(self, stage: PlannedStage, seconds: float, num_ranks: int, precision: str) -> None:
-        """Marks a stage as done; ``precision`` is what the engine's came to on this device."""
+    def finish(
+        self,
+        stage: PlannedStage,
+        seconds: float,
+        num_ranks: int,
+        precision: str,
+        facts: Mapping[str, int] | None = None,
+    ) -> None:
+        """Marks a stage as done.
+
+        ``precision`` is what the engine's came to on this device, ``facts`` what the stage counted.
+        """
         content = {
             "digest": stage.digest,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "seconds": round(seconds, 3),
             "num_ranks": num_ranks,
             "precision": precision,
+            **(facts or {}),
             "versions": versions(),
         }
         write_json(self.stage(stage) / "done.json", content)

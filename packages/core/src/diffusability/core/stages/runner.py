@@ -1,7 +1,7 @@
 """Runs a plan: every stage that is not done, in order, and the report at the end."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -20,7 +20,8 @@ from diffusability.core.stages.run_folder import RunFolder
 from diffusability.core.stages.surroundings import Surroundings
 from diffusability.core.stages.train import run_train
 
-RUNNERS: dict[str, Callable[[PlannedStage, Surroundings, Path], None]] = {
+#: What runs a stage of each kind, and may return what it counted, for ``done.json``.
+RUNNERS: dict[str, Callable[[PlannedStage, Surroundings, Path], Mapping[str, int] | None]] = {
     "train": run_train,
     "encode": run_encode,
     "evaluate": run_evaluate,
@@ -115,22 +116,24 @@ def _run_stage(stage: PlannedStage, around: Surroundings, overview: Overview, nu
     overview.begin(stage)
     started = time.monotonic()
     try:
-        _run_or_stop_together(stage, around, directory)
+        facts = _run_or_stop_together(stage, around, directory)
     except BaseException as error:
         overview.end(stage, "stopped" if isinstance(error, StoppedOnRequest) else "failed")
         raise
     if around.ranks.is_main:
         precision = resolve_precision(stage.engine.precision, around.ranks.device.type)
-        around.folder.finish(stage, time.monotonic() - started, around.ranks.size, precision)
+        around.folder.finish(stage, time.monotonic() - started, around.ranks.size, precision, facts)
     overview.finish(stage)
 
 
-def _run_or_stop_together(stage: PlannedStage, around: Surroundings, directory: Path) -> None:
-    """Runs a stage on all ranks. What stops on one rank stops on all."""
+def _run_or_stop_together(stage: PlannedStage, around: Surroundings, directory: Path) -> Mapping[str, int] | None:
+    """Runs a stage on all ranks; what it counted. What stops on one rank stops on all."""
     request: StoppedOnRequest | None = None
+    facts: Mapping[str, int] | None = None
     try:
-        RUNNERS[stage.spec.kind](stage, around, directory)
+        facts = RUNNERS[stage.spec.kind](stage, around, directory)
     except StoppedOnRequest as error:
         request = error
     if around.ranks.any(request is not None):
         raise request or StoppedOnRequest("stopped with the first rank; the same command resumes")
+    return facts

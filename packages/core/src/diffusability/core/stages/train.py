@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -10,6 +11,7 @@ import attrs
 from diffusability.core.build import BuildContext
 from diffusability.core.dataset import Dataset
 from diffusability.core.engine.average_snapshots import FOLDER, SnapshotWriter
+from diffusability.core.engine.batches import example_index
 from diffusability.core.engine.checkpoints import CheckpointPart, Checkpoints, Layout, Restored
 from diffusability.core.engine.deepspeed_engine import initialize
 from diffusability.core.engine.distributed import Ranks
@@ -18,6 +20,7 @@ from diffusability.core.engine.metrics_log import MetricsLog, RunningMeans
 from diffusability.core.engine.numerical_guard import NumericalGuard
 from diffusability.core.engine.step_trace import StepTrace
 from diffusability.core.engine.training_loop import TrainingLoop
+from diffusability.core.errors import TrainingError
 from diffusability.core.progress import StageProgress
 from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.stages import TrainStage
@@ -38,12 +41,14 @@ def data_context(stage: PlannedStage, around: Surroundings) -> tuple[Dataset, Bu
     return dataset, attrs.evolve(context, latent_shape=shape, num_classes=dataset.num_classes)
 
 
-def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> None:
+def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Mapping[str, int]:
     """Trains until the last step and writes ``model/``; continues from the newest whole checkpoint.
+
+    Returns how many steps were skipped, as ``num_skipped``.
 
     Raises:
         SpecError: a sampler guides by classes, and there are none.
-        TrainingError: losses or gradients of too many steps in a row were not finite.
+        TrainingError: losses or gradients of too many steps in a row were not finite, or those of all steps.
         StoppedOnRequest: a signal asked for it; a checkpoint was written.
     """
     spec = stage.spec
@@ -57,14 +62,21 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Non
         around.console.print(f"[yellow]{sentence}[/yellow]", highlight=False)
     adversary = build_adversary(stage, task, dataset, around.ranks)
     engine = initialize(task, spec, stage.engine, around.ranks)
+    warn = partial(_warn, stage, around)
     for sentence in spec.ema.warnings(spec.steps) if spec.ema is not None else ():
-        around.console.print(f"stages.{stage.name}: {sentence}", style="yellow", markup=False, highlight=False)
+        warn(sentence)
     averages = weight_averages(spec.ema, task, around.ranks)
     parts: dict[str, CheckpointPart] = {average.label: average for average in averages}
     if adversary is not None:
         parts["discriminator"] = adversary
     snapshots = _snapshots(spec, averages, directory, around.ranks)
-    guard = NumericalGuard(folder=directory / "nonfinite", ranks=around.ranks, max_skipped=spec.max_skipped)
+    guard = NumericalGuard(
+        folder=directory / "nonfinite",
+        ranks=around.ranks,
+        max_skipped=spec.max_skipped,
+        on_first=warn,
+        example_at=partial(example_index, dataset, stage.seed, spec.batch_size),
+    )
     trackers = [tracker.build(context) for tracker in spec.trackers] if around.ranks.is_main else []
     log = MetricsLog(directory / "metrics.jsonl", trackers)
     first_step, means = 0, RunningMeans()
@@ -111,6 +123,7 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Non
     try:
         with trace, StageProgress(around.console, stage.name, spec.steps, first_step) as progress:
             loop.run(first_step, progress)
+        _account_for_skipped(guard.num_skipped, stage, around, checkpoints)
         _save_model(shown, directory / "model", around)
         for average in averages[1:]:
             _save_model(shown, directory / f"model-{average.label}", around, average)
@@ -120,6 +133,25 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Non
         engine.destroy()
         if adversary is not None:
             adversary.engine.destroy()
+    return {"num_skipped": guard.num_skipped}
+
+
+def _warn(stage: PlannedStage, around: Surroundings, sentence: str) -> None:
+    around.console.print(f"  {stage.name}: {sentence}", style="yellow", markup=False, highlight=False)
+
+
+def _account_for_skipped(num_skipped: int, stage: PlannedStage, around: Surroundings, checkpoints: Checkpoints) -> None:
+    """Says how many steps were skipped; raises TrainingError when all were."""
+    assert isinstance(stage.spec, TrainStage)
+    steps = stage.spec.steps
+    if num_skipped >= steps:
+        checkpoints.remove()
+        raise TrainingError(
+            f"none of the {steps} steps of stage {stage.name!r} changed the weights: the loss or gradient of each was"
+            " not finite; its checkpoints were removed, and the same command starts it anew"
+        )
+    if num_skipped:
+        _warn(stage, around, f"{num_skipped} of {steps} steps were skipped: a loss or gradient was not finite")
 
 
 def _snapshots(
@@ -153,11 +185,11 @@ def _save_model(
     """Writes the averaged weights where there are any, so that the folder appears whole or not at all."""
     objective = shown.refreshed(average)
     if objective is not None:
-        partial = directory.with_name(".model-writing")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        objective.save(partial)
-        name_decoder(partial, directory, shown.stage, around)
+        working = directory.with_name(".model-writing")
+        shutil.rmtree(working, ignore_errors=True)
+        working.mkdir()
+        objective.save(working)
+        name_decoder(working, directory, shown.stage, around)
         shutil.rmtree(directory, ignore_errors=True)
-        os.replace(partial, directory)
+        os.replace(working, directory)
     around.ranks.barrier()
