@@ -138,11 +138,16 @@ def load(group: str, kind: str, base: type | None = None) -> type[Any]:
 
 
 def failures(plugins: Iterable[Plugin], bases: dict[str, type] | None = None) -> dict[Plugin, PluginError]:
-    """Imports each plugin and returns those that fail, with the reason."""
+    """Imports each plugin, looks at its ``build``, and returns those that fail, with the reason."""
+    from diffusability.core.plugin_contracts import build_fault
+
     broken = {}
     for plugin in plugins:
         try:
-            load(plugin.group, plugin.kind, (bases or {}).get(plugin.group))
+            base = (bases or {}).get(plugin.group)
+            fault = build_fault(load(plugin.group, plugin.kind, base), base) if base is not None else None
+            if fault is not None:
+                broken[plugin] = PluginError(f"{plugin}: {fault}")
         except PluginError as error:
             broken[plugin] = error
     return broken

@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from types import TracebackType
 
 from rich.console import Console
 
@@ -24,9 +25,22 @@ def show_error(error: DiffusabilityError, debug: bool) -> None:
 def show_bug(error: Exception) -> None:
     """Prints the traceback of an error that is nobody's mistake; of one that all ranks have, a single time."""
     if _is_to_speak(error):
-        traceback.print_exception(error)
+        traceback.print_exception(type(error), error, _without_typer(error.__traceback__))
+        for note in getattr(error, "__notes__", ()):
+            if note.startswith("in "):  # the traceback ends with its notes; a plugin's name is what a user looks for
+                print(f"error: {type(error).__name__} {note}", file=sys.stderr)
     else:
         print(f"another rank failed too: {type(error).__name__}", file=sys.stderr)
+
+
+def _without_typer(frames: TracebackType | None) -> TracebackType | None:
+    """The frames from the command's own function on: typer and click call it, and say nothing about an error."""
+    first = frames
+    while frames is not None:
+        if frames.tb_frame.f_globals.get("__name__", "").partition(".")[0] in ("typer", "click"):
+            first = frames.tb_next
+        frames = frames.tb_next
+    return first
 
 
 def _label(error: DiffusabilityError) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from diffusability.core.errors import TrainingError
 from diffusability.core.objective import Batch, Objective, StepOutput
+from diffusability.core.plugin_contracts import place_of, plugin_named
 from diffusability.core.regularizer import Regularizer
 from diffusability.core.shapes import Scalar
 from diffusability.core.specs.components import RegularizerSpec
@@ -66,6 +67,8 @@ class TrainTask(nn.Module):
                         " another 'name'"
                     )
                 term = _scalar(name, regularizer(output, self))
+                if self.training and weight > 0:
+                    _refuse_without_gradient(spec, regularizer, term)
                 terms[name] = term
                 factor: Tensor | None = regularizer.factor()  # type: ignore[operator]
                 if factor is not None:
@@ -78,6 +81,16 @@ class TrainTask(nn.Module):
             loss=total,
             terms={name: term.detach().float() for name, term in terms.items()},
             monitors={name: value.detach().float() for name, value in monitors.items()},
+        )
+
+
+def _refuse_without_gradient(spec: RegularizerSpec, regularizer: nn.Module, term: Tensor) -> None:
+    """Raises TrainingError when a term depends on nothing that is trained. A constant 0 rests in this step."""
+    if torch.is_grad_enabled() and not term.requires_grad and term.item() != 0:
+        raise TrainingError(
+            f"{plugin_named(type(spec), spec.group)}: {type(regularizer).__name__}.forward returned a term without a"
+            f" gradient, which would train nothing ({place_of(type(regularizer).forward)}); expected one that depends"
+            " on what is trained: is it detached, or of a part that is frozen?"
         )
 
 

@@ -9,6 +9,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from diffusability.core import plugins
 from diffusability.core.errors import PluginError, nearest
+from diffusability.core.plugin_contracts import checked_build
 
 
 @attrs.frozen
@@ -147,6 +148,12 @@ class PluginSpec(KindedSpec):
     """Base of the spec classes that entry points name. Third parties subclass the ones in ``specs.components``."""
 
     group: ClassVar[str]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if "build" in cls.__dict__:
+            cls.build = checked_build(cls.__dict__["build"])  # type: ignore[attr-defined]
 
     @classmethod
     def class_of(cls, kind: str) -> type[Any]:

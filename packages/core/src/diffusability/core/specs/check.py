@@ -11,8 +11,9 @@ import attrs
 from diffusability.core.build import BuildContext
 from diffusability.core.data.latents_spec import LatentsSpec
 from diffusability.core.errors import Problem, SpecError
+from diffusability.core.plugin_contracts import build_fault, plugin_named
 from diffusability.core.specs.base import PluginSpec, SpecPath
-from diffusability.core.specs.components import EvaluatorSpec, RegularizerSpec
+from diffusability.core.specs.components import SPEC_BASES, EvaluatorSpec, RegularizerSpec
 from diffusability.core.specs.engine import ROUNDED_WEIGHTS, OffloadSpec
 from diffusability.core.specs.guidance_check import guidance_findings
 from diffusability.core.specs.plan import Plan, PlannedStage
@@ -61,6 +62,12 @@ def _findings(stage: PlannedStage, num_ranks: int, files: bool) -> Iterator[Find
         for path, spec in part.walk():
             if isinstance(spec, PluginSpec):
                 yield from _caught((*base, *path), spec.check_inputs)
+    for base, part in parts:
+        for path, spec in part.walk():
+            if isinstance(spec, PluginSpec):
+                fault = build_fault(type(spec), SPEC_BASES[spec.group])
+                if fault is not None:
+                    yield (*base, *path, "kind"), f"{plugin_named(type(spec), spec.group)}: {fault}"
     shape_problem = list(_caught((*here, "data"), lambda: context_of(stage)))
     yield from shape_problem
     context = BuildContext() if shape_problem else context_of(stage)
