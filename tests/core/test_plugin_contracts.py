@@ -112,12 +112,8 @@ def test_an_error_inside_keeps_its_type_and_gets_a_note(group):
     def breaks(self, *args, **named):
         return 1 / 0
 
-    for call in (
-        lambda: built(group, breaks),
-        lambda: getattr(
-            built(group, lambda self, *args: object_of(group, **{METHODS[group]: breaks})), METHODS[group]
-        )(),
-    ):
+    made = built(group, lambda self, *args: object_of(group, **{METHODS[group]: breaks}))
+    for call in (lambda: built(group, breaks), getattr(made, METHODS[group])):
         with pytest.raises(ZeroDivisionError) as caught:
             call()
         (note,) = caught.value.__notes__

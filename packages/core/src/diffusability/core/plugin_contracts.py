@@ -55,7 +55,7 @@ CONTRACTS: dict[str, Contract] = {
 
 def plugin_named(spec_class: type[Any], group: str) -> str:
     """The kind and the distribution of a spec class, for messages."""
-    kind = getattr(spec_class.model_fields.get("kind"), "default", None)
+    kind = str(getattr(spec_class.model_fields.get("kind"), "default", None))
     try:
         return str(plugins.find(group, kind))
     except PluginError:
