@@ -11,6 +11,7 @@ from diffusability.core.cli.cost_table import Assumptions, print_costs
 from diffusability.core.cli.plan_table import plan_table
 from diffusability.core.specs.check import check
 from diffusability.core.specs.plan import Plan, load_plan, select
+from diffusability.core.specs.stages import TrainStage
 from diffusability.core.stages.run_folder import RunFolder
 
 
@@ -36,6 +37,10 @@ def check_spec(
         print_costs(console, title, stages, names, assumed, [stage for stage in stages if folder.is_done(stage)])
         return
     console.print(plan_table(title, stages, names, num_ranks, folder.is_done))
+    for stage in stages:
+        if isinstance(stage.spec, TrainStage) and stage.spec.ema is not None:
+            for sentence in stage.spec.ema.warnings(stage.spec.steps):
+                console.print(f"stages.{stage.name}: {sentence}", style="yellow", markup=False, highlight=False)
     console.print(
         "Size: of training, weights, gradients, optimizer and moving averages per rank, without activations; of"
         " encoding, the latents on disk at most. --cost estimates GPU-hours and memory.",
