@@ -86,7 +86,8 @@ class TrainTask(nn.Module):
 
 def _refuse_without_gradient(spec: RegularizerSpec, regularizer: nn.Module, term: Tensor) -> None:
     """Raises TrainingError when a term depends on nothing that is trained. A constant 0 rests in this step."""
-    if torch.is_grad_enabled() and not term.requires_grad and term.item() != 0:
+    has_content = type(term) is Tensor and not term.is_meta  # costs are counted on tensors without
+    if torch.is_grad_enabled() and not term.requires_grad and has_content and term.item() != 0:
         raise TrainingError(
             f"{plugin_named(type(spec), spec.group)}: {type(regularizer).__name__}.forward returned a term without a"
             f" gradient, which would train nothing ({place_of(type(regularizer).forward)}); expected one that depends"
