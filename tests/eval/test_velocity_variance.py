@@ -4,11 +4,11 @@ import pytest
 import torch
 from scipy.integrate import quad
 
+from diffusability.eval.predictors.standardization import standardized
 from diffusability.eval.predictors.velocity_variance import (
     integrated_irreducible_variance,
     irreducible_variance,
     kronecker_covariance,
-    standardized,
     trajectory_curvature,
 )
 
