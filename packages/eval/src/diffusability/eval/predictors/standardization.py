@@ -6,7 +6,6 @@ from torch import Tensor
 
 from diffusability.core.errors import DataError
 from diffusability.core.finite import require_finite
-from diffusability.core.shapes import Latents
 
 #: A channel is constant when its variance is below this share of its mean square.
 CONSTANT = 1e-12
@@ -33,7 +32,7 @@ class ChannelScaling:
         return cls._checked(mean, (mean_square - mean.square()).clamp_min(0), what)
 
     @classmethod
-    def of(cls, latents: Latents, what: str) -> "ChannelScaling":
+    def of(cls, latents: Float[Tensor, "n c *s"], what: str) -> "ChannelScaling":
         """The scaling of a set of latents; ``what`` needs them, for the message.
 
         Raises:
@@ -70,7 +69,7 @@ class ChannelScaling:
         )
 
 
-def standardized(latents: Latents, what: str = "standardization") -> Latents:
+def standardized(latents: Float[Tensor, "n c *s"], what: str = "standardization") -> Float[Tensor, "n c2 *s"]:
     """Latents with each channel at mean 0 and variance 1 over samples and places, in float64; constant ones left out.
 
     Raises:

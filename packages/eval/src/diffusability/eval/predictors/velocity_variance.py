@@ -58,7 +58,7 @@ def shrunk_covariance(rows: Float[Tensor, "n k"], degrees: int) -> tuple[Float[T
         rows: ``n`` vectors, less their mean.
         degrees: how many independent ones they are worth: the divisor of the covariance.
     """
-    count, size = rows.shape
+    count = len(rows)
     covariance = rows.T @ rows / degrees
     deviation = covariance.diagonal().clamp_min(1e-300).sqrt()
     correlation = covariance / deviation / deviation[:, None]
