@@ -138,14 +138,17 @@ def estimate(latents):
     return integrated_irreducible_variance(fit.eigenvalues())
 
 
-@pytest.mark.parametrize(("count", "most"), [(8, 0.15), (64, 0.06), (256, 0.05)])
-def test_few_samples_give_the_velocity_variance_of_the_process(count, most):
+@pytest.mark.parametrize(("count", "draws", "most"), [(8, 8, 0.1), (64, 2, 0.05), (256, 1, 0.04)])
+def test_few_samples_give_the_velocity_variance_of_the_process(count, draws, most):
     """Against the closed form of AR(1) processes on 4x16x16, whose order is kept.
 
-    The bounds are twice what single draws deviate by (a share of the truth); without shrinkage, white latents give 0.3
-    of the truth at 8 samples, and less than smooth ones at 256.
+    The mean over draws: the smoothest process has few independent places, and its single draws of 8 samples deviate by
+    8%. Without shrinkage white latents give 0.3 of the truth at 8 samples.
     """
-    estimates = [estimate(autoregressive_latents(count, 16, *process, seed=1)) for process in PROCESSES]
+    estimates = [
+        sum(estimate(autoregressive_latents(count, 16, *process, seed)) for seed in range(draws)) / draws
+        for process in PROCESSES
+    ]
     truths = [autoregressive_truth(16, *process) for process in PROCESSES]
     assert estimates == pytest.approx(truths, rel=most)
     assert sorted(estimates, reverse=True) == estimates
