@@ -204,7 +204,7 @@ def _write_manifest(folder: Path, layout: Layout) -> None:
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
     content = {"format": _FORMAT, "torch": torch.__version__, **attrs.asdict(layout), "bytes": sizes}
-    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
+    (folder / MANIFEST).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def _fault(folder: Path) -> str | None:
