@@ -74,7 +74,7 @@ class MapSpectrum(Evaluator):
             self._times.update(batch.latents)
             self._rgb_times.update(batch.images)
         high = is_high(height, width, self.spec.rho)
-        columns = {}
+        columns: dict[str, Tensor] = {}
         for prefix, coefficients in (("", latent), ("rgb_", pooled)):
             by_sample = coefficients.view(count, -1, *coefficients.shape[1:])  # n t c h w
             energy = by_sample.square()
@@ -115,17 +115,18 @@ class MapSpectrum(Evaluator):
                         note=scale.note,
                     )
                 )
-        for name, sums, scale in (
+        spectra: tuple[tuple[str, MapSums, ChannelScaling | None], ...] = (
             ("latent", self._latents, scaling),
             ("rgb_pooled", self._pooled, rgb),
             ("rgb", self._images, None),
-        ):
-            amplitude = sums.amplitude() if scale is None else sums.amplitude()[scale.varying]
+        )
+        for name, sums, of in spectra:
+            amplitude = sums.amplitude() if of is None else sums.amplitude()[of.varying]
             frequencies, profile = radial_profile(amplitude)
             results.append(_curve_result(f"{name}_radial_spectrum_curve", frequencies, _relative(profile), count))
             metric = {"latent": "spectral_slope", "rgb_pooled": "rgb_spectral_slope"}.get(name)
-            if metric is not None and scale is not None:
-                standard = profile / scale.std[scale.varying][:, None]
+            if metric is not None and of is not None:
+                standard = profile / of.std[of.varying][:, None]
                 for suffix, rows in (("", standard), ("_raw", profile)):
                     results.append(
                         EvalResult(
@@ -133,7 +134,7 @@ class MapSpectrum(Evaluator):
                             value=spectral_slope(frequencies, rows.mean(0)),
                             num_samples=count,
                             spec={"channels": "raw" if suffix else "standardised"},
-                            note=scale.note,
+                            note=of.note,
                         )
                     )
         if self._times.num_clips:

@@ -59,7 +59,7 @@ class LatentUniformity(Evaluator):
         columns = self._table.columns()
         scaling = ChannelScaling.from_moments(columns["mean"].mean(0), columns["square"].mean(0), "uniformity")
         points = scaling(columns["points"].flatten(0, 1)[: self.spec.num_points])
-        different = len(points.unique(dim=0))
+        different = len(torch.unique(points, dim=0))
         if different < FEWEST_POINTS:
             raise DataError(
                 f"uniformity needs at least {FEWEST_POINTS} different latent pixels,"

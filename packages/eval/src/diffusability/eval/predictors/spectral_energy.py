@@ -10,7 +10,8 @@ def spectral_energy_concentration(energy: Float[Tensor, "h w"], rho: float) -> f
 
     "Diffusing in the Right Space" (arXiv 2606.03578), equations 7 to 9. ``energy`` holds the mean squared coefficients.
     """
-    return (energy[is_high(*energy.shape, rho).to(energy.device)].sum() / energy.sum()).item()
+    height, width = energy.shape
+    return (energy[is_high(height, width, rho).to(energy.device)].sum() / energy.sum()).item()
 
 
 def is_high(height: int, width: int, rho: float) -> Bool[Tensor, "h w"]:
