@@ -1,8 +1,10 @@
 """Evaluation over ranks. Ranks are threads here that meet where processes would; real processes are in integration."""
 
+import json
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import attrs
@@ -15,18 +17,21 @@ from diffusability.core.build import AutoencoderInfo
 from diffusability.core.dataset import Dataset, Example, UnreadableExample
 from diffusability.core.denoiser import Denoiser
 from diffusability.core.engine.distributed import Ranks
-from diffusability.core.errors import DataError
-from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.errors import DataError, NotFiniteError
+from diffusability.core.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.generation import ImageGenerator
 from diffusability.core.normalizer import LatentNormalizer
 from diffusability.core.posterior import Posterior
 from diffusability.core.randomness import BatchRandomness
 from diffusability.core.sampler import Sampler
 from diffusability.core.saved_models import DiffusionModel
+from diffusability.core.score.scorecard_table import scorecard_notes
 from diffusability.core.specs.components import DenoiserSpec, EvaluatorSpec
+from diffusability.core.stages.evaluation_data import fixed_order
 from diffusability.core.stages.evaluation_results import results_json, settings_of_samples
 from diffusability.core.stages.evaluation_rounds import Evaluation, Round, evaluate
-from diffusability.core.stages.evaluation_source import EvaluationSource
+from diffusability.core.stages.evaluation_source import EvaluationSource, Portion
+from diffusability.core.stages.run_folder import write_json
 
 T = TypeVar("T")
 
@@ -94,6 +99,86 @@ class Halving(Autoencoder):
     def decode(self, latents: Tensor) -> Tensor:
         self.calls.append("decode")
         return latents * 2
+
+
+class Breaking(Halving):
+    """Gives one number that is not finite, for image 3, in what one of its methods makes."""
+
+    def __init__(self, method: str, bad: float) -> None:
+        super().__init__()
+        self.method, self.bad = method, bad
+
+    def encode(self, images: Tensor) -> Posterior:
+        posterior = super().encode(images)
+        if self.method != "decode":
+            posterior.mean[images[:, 0, 0, 0] == 3, 0, 1, 1] = self.bad
+        return posterior
+
+    def decode(self, latents: Tensor) -> Tensor:
+        decoded = super().decode(latents)
+        if self.method == "decode":
+            decoded[latents[:, 0, 0, 0] == 1.5, 0, 1, 1] = self.bad
+        return decoded
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(("method", "what"), [("encode", "posterior means"), ("decode", "reconstructions")])
+def test_numbers_that_are_not_finite_reach_no_evaluator(method: str, what: str, bad: float) -> None:
+    """The sample is named; infinity is not hidden by the clamp to [-1, 1]."""
+    broken = Breaking(method, bad)
+    source = EvaluationSource(
+        dataset=Numbers(5), device=torch.device("cpu"), make_autoencoder=lambda: broken, make_generator=None
+    )
+    order = fixed_order(Numbers(5), 5)
+    with pytest.raises(NotFiniteError, match=rf"sample {order.index(3)} are not finite \(1 of \d+ values"):
+        list(source.batches([Portion(indices=range(5), needs=frozenset({"latents", "reconstruction"}))]))
+
+
+@pytest.mark.parametrize("field", ["images", "latents", "reconstruction", "generated"])
+def test_a_batch_that_is_not_finite_cannot_be_made(field: str) -> None:
+    """Also in Python use, where no stage is between a model and an evaluator."""
+    values = torch.zeros(3, 1, 4, 4)
+    values[1, 0, 2, 2] = float("nan")
+    with pytest.raises(NotFiniteError, match=r"of sample 7 are not finite \(1 of 48 values are NaN or infinite\)"):
+        EvaluationBatch(indices=[5, 7, 9], **{field: values})
+    with pytest.raises(NotFiniteError, match="log variances of sample 7"):
+        EvaluationBatch(indices=[5, 7, 9], posterior=Posterior(mean=torch.zeros_like(values), logvar=values))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_result_that_is_not_finite_cannot_be_made(bad: float) -> None:
+    """What an evaluator computes by itself, such as a decoding of changed latents, is held to the same."""
+    with pytest.raises(NotFiniteError, match=f"metric 'psnr' has the value {bad!r}"):
+        EvalResult(metric="psnr", num_samples=1, value=bad)
+    with pytest.raises(NotFiniteError, match="metric 'psnr' has the spread"):
+        EvalResult(metric="psnr", num_samples=1, value=1.0, spread=bad)
+    with pytest.raises(NotFiniteError, match="metric 'c_curve' has the point of the curve"):
+        EvalResult(metric="c_curve", num_samples=1, curve=Curve(x=[0.0, 1.0], y=[1.0, bad], x_label="x"))
+
+
+def test_json_is_written_without_words_that_it_has_not(tmp_path: Path) -> None:
+    """Browsers do not parse NaN; the file that was there stays."""
+    write_json(tmp_path / "results.json", {"psnr": 1.0})
+    with pytest.raises(NotFiniteError, match=r"results.json' is not written"):
+        write_json(tmp_path / "results.json", {"psnr": float("nan")})
+    assert json.loads((tmp_path / "results.json").read_text()) == {"psnr": 1.0}
+
+
+def test_notes_are_in_the_results_and_below_the_scorecard() -> None:
+    results = [
+        EvalResult(metric=name, num_samples=2, value=1.0, note=note)
+        for name, note in (
+            ("viv", "2 of 5 latent channels are constant: left out; few samples"),
+            ("sec", "2 of 5 latent channels are constant: left out"),
+            ("psnr", ""),
+        )
+    ]
+    content = results_json(results)
+    assert "note" not in content["psnr"]
+    assert scorecard_notes({"mine": content}) == [
+        "mine: 2 of 5 latent channels are constant: left out (viv, sec)",
+        "mine: few samples (viv)",
+    ]
 
 
 class Seen(Evaluator):

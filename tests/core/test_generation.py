@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 from torch import Tensor
 
 from diffusability.core.denoiser import Denoiser
+from diffusability.core.errors import NotFiniteError
 from diffusability.core.generation import ImageGenerator
 from diffusability.core.normalizer import LatentNormalizer
 from diffusability.core.randomness import BatchRandomness
@@ -70,6 +72,21 @@ def test_a_sample_is_the_same_in_any_batch() -> None:
         assert whole.labels is not None
         assert torch.equal(part.labels, whole.labels[positions])
     assert not torch.equal(generator(seed=5).at(range(6)).images, whole.images)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_samples_that_are_not_finite_are_refused(bad: float, tmp_path: Path) -> None:
+    """What the sampler makes, and what the decoder makes of it: the clamp to [-1, 1] would hide infinity."""
+    whole = generator()
+    decoding = attrs.evolve(whole, decode=lambda latents: torch.full_like(latents, bad))
+    with pytest.raises(NotFiniteError, match="decoded images of samples 4, 5 are not finite"):
+        decoding.at([4, 5])
+    whole.model.normalizer.mean[1] = bad
+    keeping = attrs.evolve(whole, kept=SampledLatents(tmp_path))
+    for make in (keeping.at, keeping.latents_at):
+        with pytest.raises(NotFiniteError, match="sampled latents of samples 4, 5 are not finite"):
+            make([4, 5])
+    assert not dict(SampledLatents(tmp_path).found([4, 5]))
 
 
 def test_kept_samples_are_not_made_again(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from PIL import Image
 from diffusability.core.errors import SpecError
 from diffusability.core.report import build_report
 from diffusability.core.report.line_styles import variant_style
+from diffusability.core.report.run_folder import read_run
+from diffusability.core.stages.run_folder import RunFolder
 
 MINUS = "\u2212"
 NUM_FREQUENCIES = 64
@@ -535,6 +537,16 @@ def test_unfinished_run_says_how_far_it_is(tmp_path: Path) -> None:
     assert stages["pretrain", "all variants"][:3] == ["done", "400 of 400 steps", "1 min 2 s"]
     assert stages["dit", "vanilla"][:3] == ["failed", "400 of 400 steps", "—"]
     assert stages["dit", "se"] == ["pending", "—", "—", "—"]
+
+
+def test_a_run_whose_process_was_killed_is_not_running(tmp_path: Path) -> None:
+    """``run.json`` says "running" for ever; the lock, which dies with its holder, tells."""
+    run = write_run(tmp_path / "run", {"se": 1.0}, stages=("pretrain", "dit"))
+    edit(run / "run.json", lambda record: record["variants"]["se"]["dit"].update(status="running"))
+    assert read_run(run).variants["se"]["dit"].status == "running"  # a copy without the lock: nobody can tell
+    with RunFolder(run).locked():
+        assert read_run(run).variants["se"]["dit"].status == "running"
+    assert read_run(run).variants["se"]["dit"].status == "interrupted"
 
 
 def test_large_pictures_are_shrunk(small: Path) -> None:

@@ -54,6 +54,12 @@ def scipy_spectrum(maps: np.ndarray, size: int) -> np.ndarray:
     return np.array([[np.log(plane[cell] / plane[0, 0]) for cell in zigzag_cells(size)] for plane in amplitude])
 
 
+def less_means(maps: np.ndarray, size: int) -> np.ndarray:
+    """Whole blocks, each channel less its mean over the set."""
+    maps = maps[:, :, : maps.shape[2] // size * size, : maps.shape[3] // size * size]
+    return maps - maps.mean((0, 2, 3), keepdims=True)
+
+
 def scipy_share(maps: np.ndarray, size: int) -> float:
     """Channels to unit variance first, then energies at u + v >= size over those of all but DC."""
     maps = maps[:, :, : maps.shape[2] // size * size, : maps.shape[3] // size * size]
@@ -88,6 +94,9 @@ def test_curves_and_numbers_are_those_of_a_scipy_loop(
         np.testing.assert_allclose(curve.y, spectrum.mean(0), atol=1e-5)
         np.testing.assert_allclose(curve.y_std, spectrum.std(0), atol=1e-5)
     gap = (expected[0].mean(0) - expected[1].mean(0))[1:].mean()
+    assert results["spectral_gap_raw"].value == pytest.approx(gap, abs=1e-5)
+    centred = [scipy_spectrum(less_means(maps.double().numpy(), size), size) for maps in (latents, pooled)]
+    gap = (centred[0].mean(0) - centred[1].mean(0))[1:].mean()
     assert results["spectral_gap"].value == pytest.approx(gap, abs=1e-5)
     assert gap > 0.1
     for name, maps in (("high_frequency_share", latents), ("rgb_high_frequency_share", pooled)):

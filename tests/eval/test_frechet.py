@@ -220,7 +220,7 @@ def test_odd_sets_are_refused_or_handled(noise: Callable[..., Tensor], evaluate:
         evaluate(spec_of(force=True), images=constant[:1], generated=constant[:1])
     broken = constant.clone()
     broken[13, 0, 0, 0] = torch.nan
-    with pytest.raises(DataError, match=r"of 1 images are not finite \(the first at index 13\)"):
+    with pytest.raises(DataError, match=r"generated images of sample 13 are not finite \(1 of 1920 values"):
         evaluate(spec_of(), [10, 10], images=constant, generated=broken)
     with pytest.raises(DataError, match="got generated images of 16x16 where others are 8x8"):
         evaluate(spec_of(), images=constant, generated=noise(20, 3, 16, 16))

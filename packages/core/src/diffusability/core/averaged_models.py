@@ -56,7 +56,7 @@ def _point_to_the_same_decoder(config_file: Path, model: Path, to: Path) -> None
     decoder = config.get(AUTOENCODER)
     if isinstance(decoder, dict) and decoder.get("kind") == "saved":
         decoder["path"] = os.path.relpath((model / decoder["path"]).resolve(), to.resolve())
-        config_file.write_text(json.dumps(config, indent=2) + "\n")
+        config_file.write_text(json.dumps(config, indent=2, allow_nan=False) + "\n")
 
 
 def _renamed(averaged: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> dict[str, Tensor]:

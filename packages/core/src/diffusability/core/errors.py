@@ -58,6 +58,10 @@ class DataError(DiffusabilityError):
     """Data that cannot be read, or not enough of it."""
 
 
+class NotFiniteError(DataError):
+    """Numbers that are NaN or infinite, from data, from a model or as a metric."""
+
+
 class CheckpointError(DiffusabilityError):
     """A checkpoint or a saved model that cannot be read or does not fit."""
 

@@ -1,5 +1,6 @@
 """The contract of an evaluator and its results."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from diffusability.core.autoencoder import Autoencoder
+from diffusability.core.errors import NotFiniteError
+from diffusability.core.finite import require_finite
 from diffusability.core.posterior import Posterior
 from diffusability.core.sampler import Sampler
 from diffusability.core.shapes import Images, Labels, Latents
@@ -38,6 +41,9 @@ class EvaluationBatch:
         generated_labels: the classes that they were generated for; None for an unconditional model.
         diffusion_model: the trained denoiser with its normaliser, in eval mode.
         sampler: the sampler that makes ``generated``.
+
+    Raises:
+        NotFiniteError: a tensor holds NaN or infinity: no evaluator sees such numbers.
     """
 
     indices: Sequence[int]
@@ -51,6 +57,20 @@ class EvaluationBatch:
     generated_labels: Labels | None = None
     diffusion_model: "DiffusionModel | None" = None
     sampler: Sampler | None = None
+
+    def __attrs_post_init__(self) -> None:
+        posterior = self.posterior
+        tensors = {
+            "images": self.images,
+            "posterior means": None if posterior is None else posterior.mean,
+            "posterior log variances": None if posterior is None else posterior.logvar,
+            "latents": self.latents,
+            "reconstructions": self.reconstruction,
+            "generated images": self.generated,
+        }
+        for what, values in tensors.items():
+            if values is not None and not (what == "latents" and posterior is not None and values is posterior.mean):
+                require_finite(values, what, self.indices)
 
 
 @attrs.frozen(kw_only=True)
@@ -66,7 +86,7 @@ class Curve:
 
 @attrs.frozen(kw_only=True)
 class EvalResult:
-    """One metric. Exactly one of ``value`` and ``curve`` is set.
+    """One metric. Exactly one of ``value`` and ``curve`` is set, to finite numbers (``NotFiniteError`` otherwise).
 
     Attributes:
         metric: stable name, such as ``psnr``; names of curves end in ``_curve``.
@@ -78,6 +98,7 @@ class EvalResult:
         spread: standard deviation of ``value`` over bootstrap samples of the images, or over what ``spec`` names as
             ``spread_over``; None where it was not computed.
         spec: the settings that define the number.
+        note: what a reader should know beside the number, such as that samples were few; empty for nothing.
     """
 
     metric: str
@@ -88,9 +109,16 @@ class EvalResult:
     higher_is_better: bool | None = None
     spread: float | None = None
     spec: dict[str, Any] = attrs.field(factory=dict)
+    note: str = ""
 
     def __attrs_post_init__(self) -> None:
         assert (self.value is None) != (self.curve is None), "exactly one of value and curve"
+        curve = [] if self.curve is None else [*self.curve.x, *self.curve.y, *(self.curve.y_std or ())]
+        numbers = [number for number in (self.value, self.spread, *curve) if number is not None]
+        bad = next((number for number in numbers if not math.isfinite(number)), None)
+        if bad is not None:
+            what = "value" if bad is self.value else "spread" if bad is self.spread else "point of the curve"
+            raise NotFiniteError(f"metric {self.metric!r} has the {what} {bad!r}; expected a finite number")
 
 
 class Evaluator(ABC):

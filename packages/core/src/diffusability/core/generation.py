@@ -6,6 +6,7 @@ import attrs
 import torch
 
 from diffusability.core.errors import DataError
+from diffusability.core.finite import require_finite
 from diffusability.core.randomness import BatchRandomness
 from diffusability.core.sampled_latents import SampledLatents
 from diffusability.core.sampler import Sampler
@@ -59,6 +60,7 @@ class ImageGenerator:
 
         Raises:
             DataError: the model has no such class, or none at all.
+            NotFiniteError: a sample holds NaN or infinity.
         """
         if labels is None:
             latents, chosen = self.latents_at(positions), self._labels(positions)
@@ -67,7 +69,9 @@ class ImageGenerator:
             same = torch.tensor([labels] * len(positions)) if isinstance(labels, int) else labels
             chosen = same.to(self.device)
             latents = self._sampled(positions, chosen)
-        return Generated(images=self.decode(latents).float().clamp(-1, 1), labels=chosen)
+        images = self.decode(latents).float()
+        require_finite(images, "decoded images", positions)  # the clamp would hide infinity
+        return Generated(images=images.clamp(-1, 1), labels=chosen)
 
     @torch.no_grad()
     def latents_at(self, positions: Sequence[int]) -> Latents:
@@ -95,7 +99,9 @@ class ImageGenerator:
         dtype = self.autocast_dtype
         with torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
             normalized = self.sampler.sample(self.model.velocity_model(), noise, labels, randomness)
-        return self.model.normalizer.denormalize(normalized.float())
+        latents = self.model.normalizer.denormalize(normalized.float())
+        require_finite(latents, "sampled latents", positions)
+        return latents
 
     def check_label(self, labels: Labels | int | None) -> None:
         """Raises DataError when the model has no such class, or none at all."""

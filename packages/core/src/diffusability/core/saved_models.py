@@ -34,7 +34,7 @@ def _write(directory: Path, config: dict[str, Any], weights: dict[str, Tensor]) 
     directory.mkdir(parents=True, exist_ok=True)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     save_file(contiguous, directory / WEIGHTS)
-    (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    (directory / CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n")
 
 
 def read_config(directory: Path, format_name: str) -> dict[str, Any]:

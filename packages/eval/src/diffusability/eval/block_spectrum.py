@@ -26,16 +26,19 @@ class BlockSpectrum:
     Attributes:
         name: what the maps are, for messages.
         block_size: side of a block.
+        keeps_dc: whether ``centred_amplitude`` is wanted, for which the blocks' DC coefficients are kept.
         num_blocks: blocks seen, of each channel.
     """
 
-    def __init__(self, name: str, block_size: int) -> None:
+    def __init__(self, name: str, block_size: int, keeps_dc: bool = False) -> None:
         self.name = name
         self.block_size = block_size
         self.num_blocks = 0
         self._amplitude: Tensor = torch.zeros(())
         self._energy: Tensor = torch.zeros(())
         self._dc: Tensor = torch.zeros(())
+        self.keeps_dc = keeps_dc
+        self._kept_dc: list[Tensor] = []
 
     def update(self, maps: Float[Tensor, "n c h w"]) -> None:
         """Adds a batch of maps."""
@@ -45,6 +48,8 @@ class BlockSpectrum:
         chunk = (CHUNK_OF_CPU if maps.device.type == "cpu" else CHUNK) // max(1, cropped.shape[1:].numel())
         for few in torch.split(cropped, max(1, chunk)):
             blocks = dct2(to_blocks(few, self.block_size).double().contiguous()).flatten(2, 3)  # n c blocks u v
+            if self.keeps_dc:
+                self._kept_dc.append(blocks[..., 0, 0].transpose(0, 1).flatten(1).cpu().clone())
             dc = blocks[..., 0, 0].sum(2).cpu()
             # In place, and plain sums: norms over an axis that is not the last are several times as slow.
             amplitude = blocks.abs_().sum(2).cpu()
@@ -63,6 +68,7 @@ class BlockSpectrum:
         """
         if other.num_blocks == 0:
             return
+        self._kept_dc += other._kept_dc
         if self.num_blocks == 0:
             self.num_blocks, self.block_size = other.num_blocks, other.block_size
             self._amplitude, self._energy, self._dc = other._amplitude, other._energy, other._dc
@@ -100,6 +106,20 @@ class BlockSpectrum:
     def amplitude(self) -> Float[Tensor, "c n n"]:
         """Mean absolute coefficient of each frequency, of the channels that vary."""
         return self._amplitude[self.varying()] / self.num_blocks
+
+    def centred_amplitude(self) -> Float[Tensor, "c n n"]:
+        """``amplitude`` of channels less their means: the DC does not depend on a constant offset."""
+        assert self.keeps_dc, "the DC coefficients were not kept"
+        amplitude = self.amplitude().clone()
+        dc = torch.cat(self._kept_dc, dim=1)[self.varying()]
+        amplitude[:, 0, 0] = (dc - dc.mean(1, keepdim=True)).abs().mean(1)
+        return amplitude
+
+    def note(self) -> str:
+        """How many channels are left out, for readers of a result; empty when all vary."""
+        varying = self.varying()
+        constant = int((~varying).sum())
+        return f"{constant} of {len(varying)} channels of the {self.name} constant: left out" if constant else ""
 
     def energy(self) -> Float[Tensor, "c n n"]:
         """Summed squared coefficient of each frequency, of the channels that vary."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from diffusability.core.dct import dct2, dct_matrix
@@ -25,8 +25,8 @@ class MapSums:
         self.num_maps = 0
         self._amplitude: Tensor = torch.zeros(())
 
-    def update(self, maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
-        """Adds maps, and returns the energy of each frequency, summed over channels.
+    def update(self, maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Adds maps, and returns their coefficients, in float64 on the CPU.
 
         Raises:
             DataError: the maps are of another shape than earlier ones.
@@ -36,13 +36,13 @@ class MapSums:
                 f"{self.name} of one set must have one shape, got {tuple(maps.shape[1:])!r} after"
                 f" {tuple(self._amplitude.shape)!r}"
             )
-        energies = []
+        transformed = []
         for values in maps:
             coefficients = dct2(values.double())
             self._amplitude = self._amplitude + coefficients.abs().cpu()
-            energies.append(coefficients.square().sum(0).cpu())
+            transformed.append(coefficients.cpu())
         self.num_maps += len(maps)
-        return torch.stack(energies)
+        return torch.stack(transformed)
 
     def state(self) -> Any:
         """What ``merge`` takes."""
@@ -67,7 +67,7 @@ class MapSums:
 
 
 class TemporalSums:
-    """Sums of absolute coefficients of DCTs along time, over all channels, places and clips, in float64."""
+    """Per channel, sums of absolute coefficients of DCTs along time, over all places and clips, in float64."""
 
     def __init__(self) -> None:
         self.num_clips = 0
@@ -76,12 +76,14 @@ class TemporalSums:
     def update(self, clips: Float[Tensor, "n c t h w"]) -> None:
         """Adds clips. Raises DataError when their number of frames differs from earlier ones."""
         frames = clips.shape[2]
-        if self.num_clips and len(self._amplitude) != frames:
-            raise DataError(f"clips of one set must have one length, got {frames} after {len(self._amplitude)} frames")
+        if self.num_clips and self._amplitude.shape[1] != frames:
+            raise DataError(
+                f"clips of one set must have one length, got {frames} after {self._amplitude.shape[1]} frames"
+            )
         for clip in clips:
             columns = clip.double().flatten(2)  # c t (h w)
             coefficients = dct_matrix(frames, columns) @ columns
-            self._amplitude = self._amplitude + coefficients.abs().mean((0, 2)).cpu()
+            self._amplitude = self._amplitude + coefficients.abs().mean(2).cpu()
         self.num_clips += len(clips)
 
     def state(self) -> Any:
@@ -95,7 +97,7 @@ class TemporalSums:
             self.num_clips += count
             self._amplitude = self._amplitude + amplitude
 
-    def log_ratio(self) -> Float[Tensor, " t"]:
-        """Natural logarithm of each temporal frequency's mean amplitude over that of temporal DC."""
-        amplitude = self._amplitude / self.num_clips
+    def log_ratio(self, chosen: Bool[Tensor, " c"]) -> Float[Tensor, " t"]:
+        """Natural logarithm of each temporal frequency's mean amplitude over that of temporal DC, of these channels."""
+        amplitude = self._amplitude[chosen].mean(0) / self.num_clips
         return amplitude.clamp_min(1e-12 * amplitude.max()).log() - amplitude[0].clamp_min(1e-300).log()

@@ -27,7 +27,7 @@ class VIVSpec(EvaluatorSpec):
     num_iterations: PositiveInt = Field(5, description="of the flip-flop fit of the Kronecker covariance")
     min_class_samples: int = Field(8, ge=2, description="classes with fewer samples are left out of the average")
     max_side: PositiveInt = Field(32, description="larger latents are cropped to their centre")
-    num_replicates: int = Field(8, ge=0, description="bootstrap samples for the spread; 0 for none")
+    num_replicates: int = Field(8, ge=0, description="groups of samples left out in turn for the spread; 0 for none")
 
     def build(self, context: BuildContext) -> "VIV":
         from diffusability.eval.evaluators.viv import VIV
@@ -85,7 +85,7 @@ class UniformitySpec(EvaluatorSpec):
     kind: Literal["uniformity"] = "uniformity"
     needs: ClassVar[frozenset[str]] = frozenset({"latents"})
 
-    num_points: int = Field(1000, ge=10, description="latent pixels that are embedded, at most")
+    num_points: int = Field(10_000, ge=10, description="latent pixels that are embedded, at most")
     seed: int = Field(0, ge=0, description="of the places that are drawn and of the embedding")
 
     def build(self, context: BuildContext) -> "LatentUniformity":

@@ -89,7 +89,7 @@ def write_reference(path: Path, statistics: ReferenceStatistics, names: tuple[st
     arrays: dict[str, Any] = {
         names[0]: statistics.mean.cpu().numpy(),
         names[1]: statistics.covariance.cpu().numpy(),
-        "provenance": np.array(json.dumps(provenance)),
+        "provenance": np.array(json.dumps(provenance, allow_nan=False)),
     }
     with partial.open("wb") as file:
         np.savez(file, **arrays)

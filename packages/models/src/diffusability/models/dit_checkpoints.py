@@ -199,7 +199,7 @@ def write_exchange(model: DiT, directory: Path) -> str | None:
     folder.mkdir(parents=True)
     save_file({key: value.clone() for key, value in exported(weights, architecture, layout).items()}, folder / file)
     config = _original_config(architecture) if layout == "original" else _diffusers_config(architecture)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False) + "\n")
     return name
 
 

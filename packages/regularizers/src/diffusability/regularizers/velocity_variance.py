@@ -36,7 +36,9 @@ def velocity_variance(latents: Latents, block_size: int = 8) -> Scalar:
     the mean over the other, so that the eigenvalues are products. Latents are scaled to a mean variance of 1, without
     which shrinking them would do. White latents reach pi/2; the less dimensions carry the variance, the smaller it is.
     Unlike VIV proper it is not averaged over classes: a batch has too few samples of each. Blocks and frames count as
-    samples.
+    samples. The covariances are not shrunk: with ``n`` blocks of ``p`` places the value of white latents is about
+    ``1 - p / (8 n c)`` of pi/2 and falls to 0 for a single block, so that values of different batch sizes do not
+    compare.
     """
     with without_autocast(latents):
         frames = as_images(at_least_float32(latents))

@@ -167,7 +167,7 @@ class Adversary:
         """Saves the discriminator and its optimizer, from all ranks."""
         save_engine(self.engine, folder, self.ranks)
         if self.ranks.is_main:
-            (folder / _COUNTERS).write_text(json.dumps({"num_in_a_row": self.num_in_a_row}) + "\n")
+            (folder / _COUNTERS).write_text(json.dumps({"num_in_a_row": self.num_in_a_row}, allow_nan=False) + "\n")
 
     def read(self, folder: Path) -> None:
         """Goes on from a checkpoint, on any number of ranks and at any ZeRO stage."""

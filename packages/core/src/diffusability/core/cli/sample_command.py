@@ -113,7 +113,7 @@ def write_samples(request: SampleRequest) -> None:
         "precision": request.precision,
         "samples": about,
     }
-    (to / _ABOUT).write_text(json.dumps(settings, indent=2) + "\n")
+    (to / _ABOUT).write_text(json.dumps(settings, indent=2, allow_nan=False) + "\n")
     console.print(f"{request.num_samples} samples and sheet.png: {to}", highlight=False, markup=False)
 
 

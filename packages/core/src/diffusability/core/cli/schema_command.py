@@ -11,7 +11,7 @@ from diffusability.core.specs.schema import schema
 def show_schema(to: Path | None) -> None:
     """Prints the JSON schema of specs, or writes it to a file; broken plugins are left out and named."""
     document, broken = schema()
-    text = json.dumps(document, indent=2) + "\n"
+    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     if to is None:
         print(text, end="")
     else:

@@ -14,7 +14,7 @@ from diffusability.core.cli.run_command import run_spec
 from diffusability.core.engine.launched import launched_rank
 from diffusability.core.score.references import named_autoencoders
 from diffusability.core.score.scorecard_spec import STAGE, ScoreOptions, scorecard_spec
-from diffusability.core.score.scorecard_table import scorecard_table
+from diffusability.core.score.scorecard_table import scorecard_notes, scorecard_table
 
 
 def score_autoencoders(
@@ -32,7 +32,10 @@ def score_autoencoders(
     root = runs / spec["name"]
     results: dict[str, Any] = json.loads((root / "results.json").read_text())["variants"]
     console = Console()
-    console.print(scorecard_table({label: stages.get(STAGE, {}) for label, stages in results.items()}))
+    scores = {label: stages.get(STAGE, {}) for label, stages in results.items()}
+    console.print(scorecard_table(scores))
+    for note in scorecard_notes(scores):
+        console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / "report.html", report)

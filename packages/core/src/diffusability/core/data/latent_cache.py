@@ -75,7 +75,7 @@ def write_shard(
     path = shard_path(directory, shard)
     partial = path.with_suffix(".partial")
     # One entry: safetensors writes several in any order, and equal shards are to be equal files.
-    facts = json.dumps({"statistics": statistics.state(), "origin": attrs.asdict(origin)})
+    facts = json.dumps({"statistics": statistics.state(), "origin": attrs.asdict(origin)}, allow_nan=False)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata={"facts": facts})
     os.replace(partial, path)
 
@@ -120,7 +120,7 @@ def write_index(directory: Path, index: CacheIndex) -> None:
     """Writes ``cache.json``."""
     path = directory / INDEX
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"format": FORMAT, **attrs.asdict(index)}, indent=2) + "\n")
+    partial.write_text(json.dumps({"format": FORMAT, **attrs.asdict(index)}, indent=2, allow_nan=False) + "\n")
     os.replace(partial, path)
 
 

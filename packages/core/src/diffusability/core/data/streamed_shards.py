@@ -49,7 +49,7 @@ class StreamedShards:
             try:
                 cache.mkdir(parents=True, exist_ok=True)
                 partial = path.with_suffix(f".{os.getpid()}")
-                partial.write_text(json.dumps(sizes))
+                partial.write_text(json.dumps(sizes, allow_nan=False))
                 os.replace(partial, path)
             except OSError:
                 pass  # the cache only saves time
@@ -58,7 +58,7 @@ class StreamedShards:
     def _fingerprint(self) -> str:
         """What tells a changed set from the one that was counted: names, and sizes of local files."""
         checksums = getattr(self.stream.info, "download_checksums", None)
-        return json.dumps(checksums, sort_keys=True, default=str)
+        return json.dumps(checksums, sort_keys=True, default=str, allow_nan=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_read": OrderedDict()}

@@ -69,7 +69,7 @@ class SnapshotWriter:
         path = self.folder / f"step-{done:08d}-{average.label}.safetensors"
         partial = path.with_suffix(".partial")
         try:
-            save_file(tensors, partial, {"facts": json.dumps(facts)})
+            save_file(tensors, partial, {"facts": json.dumps(facts, allow_nan=False)})
         except SafetensorError as error:  # it wraps a full disk
             raise CheckpointError(f"snapshot {path.name!r} could not be written: {error}") from error
         os.replace(partial, path)

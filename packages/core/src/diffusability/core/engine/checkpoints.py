@@ -229,7 +229,7 @@ def _write_manifest(folder: Path, layout: Layout, checksums: Mapping[str, int]) 
         "bytes": sizes,
         "crc32": checksums,
     }
-    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
+    (folder / MANIFEST).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def _fault(folder: Path) -> str | None:

@@ -57,7 +57,7 @@ class WeightAverage(ABC):
         """Saves it as a part of a checkpoint. All ranks must call it."""
         whole = self.gathered()
         if self.ranks.is_main:
-            save_file(whole, folder / _FILE, {"num_updates": json.dumps(self.num_updates)})
+            save_file(whole, folder / _FILE, {"num_updates": json.dumps(self.num_updates, allow_nan=False)})
 
     @torch.no_grad()
     def read(self, folder: Path) -> None:

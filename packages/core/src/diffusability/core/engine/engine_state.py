@@ -40,10 +40,12 @@ def save_engine(engine: Any, directory: Path, ranks: Ranks) -> None:
                 cuts[piece.name] = (piece.first, partition.num_steps)
                 for what in ("weights", *MOMENTS) if partition.has_moments else ("weights",):
                     tensors[f"{what}/{piece.name}"] = partition.read(what, piece)
-        save_file(tensors, directory / f"rank-{ranks.rank:05d}.safetensors", {"cuts": json.dumps(cuts)})
+        save_file(
+            tensors, directory / f"rank-{ranks.rank:05d}.safetensors", {"cuts": json.dumps(cuts, allow_nan=False)}
+        )
     if ranks.is_main:
         save_file(untrained, directory / _UNTRAINED)
-        (directory / _COUNTERS).write_text(json.dumps(_counters(engine)) + "\n")
+        (directory / _COUNTERS).write_text(json.dumps(_counters(engine), allow_nan=False) + "\n")
 
 
 def load_engine(engine: Any, directory: Path, ranks: Ranks) -> None:

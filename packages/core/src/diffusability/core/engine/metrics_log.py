@@ -33,14 +33,14 @@ class MetricsLog:
         kept = [line for line in self.lines() if line["step"] <= step]
         if self.path.is_file():
             partial = self.path.with_suffix(".partial")
-            partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            partial.write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in kept))
             os.replace(partial, self.path)
 
     def write(self, metrics: Mapping[str, float]) -> None:
         """Appends one line, which has a ``step``."""
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         with self.path.open("a") as file:
-            file.write(json.dumps(finite) + "\n")
+            file.write(json.dumps(finite, allow_nan=False) + "\n")
         for tracker in self.trackers:
             tracker.log(int(metrics["step"]), metrics)
 

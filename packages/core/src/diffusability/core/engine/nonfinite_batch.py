@@ -73,7 +73,7 @@ class NonfiniteBatch:
         if self.batch.labels is not None:
             tensors["labels"] = self.batch.labels.cpu().contiguous()
         path = folder / f"step-{self.step:08d}-rank-{self.rank}-micro-{self.accumulation}.safetensors"
-        save_file(tensors, path, metadata={"facts": json.dumps(facts)})
+        save_file(tensors, path, metadata={"facts": json.dumps(facts, allow_nan=False)})
         return path
 
 

@@ -23,7 +23,9 @@ def export_autoencoder(model: TrainedModel, directory: Path) -> None:
     evidence = evidence_of(model)
     scaling = evidence.scaling or _published(autoencoder)
     if scaling is not None:
-        (directory / "latent_normalizer.json").write_text(json.dumps(attrs.asdict(scaling), indent=2) + "\n")
+        (directory / "latent_normalizer.json").write_text(
+            json.dumps(attrs.asdict(scaling), indent=2, allow_nan=False) + "\n"
+        )
     card = autoencoder_card(
         model,
         attrs.evolve(evidence, scaling=scaling),

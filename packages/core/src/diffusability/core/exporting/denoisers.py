@@ -24,7 +24,9 @@ def export_denoiser(model: TrainedModel, directory: Path) -> None:
     save_autoencoder(load_decoder(model.model), directory / AUTOENCODER)
     path = directory / CONFIG
     reference = {"kind": "saved", "path": AUTOENCODER}
-    path.write_text(json.dumps(json.loads(path.read_text()) | {AUTOENCODER: reference}, indent=2) + "\n")
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {AUTOENCODER: reference}, indent=2, allow_nan=False) + "\n"
+    )
     exchange = diffusion.denoiser.export(directory)
     card = denoiser_card(model, evidence_of(model), diffusion=diffusion, exchange=exchange)
     (directory / "README.md").write_text(card)

@@ -155,7 +155,7 @@ def write_correlation(run_directories: Sequence[Path], target: str, output: Path
     folder = output if output is not None else run_directories[0]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "correlation.md").write_text(correlation_markdown(predictors, target), encoding="utf-8")
-    content = json.dumps(correlation_json(predictors, target), indent=2)
+    content = json.dumps(correlation_json(predictors, target), indent=2, allow_nan=False)
     (folder / "correlation.json").write_text(content + "\n", encoding="utf-8")
     correlation_figure(predictors, target).save(folder / "figures")
     return predictors

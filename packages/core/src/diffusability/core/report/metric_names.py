@@ -89,6 +89,8 @@ def metric_label(name: str) -> str:
     """The name to show for a stable name. Of an unknown metric it is made from the stable name."""
     if name in KNOWN_METRICS:
         return KNOWN_METRICS[name].label
+    if name.endswith("_raw") and not name.removesuffix("_raw").endswith("_curve"):
+        return f"{metric_label(name.removesuffix('_raw'))} (raw latents)"
     if name.removeprefix("rgb_") in KNOWN_METRICS:
         return f"RGB {KNOWN_METRICS[name.removeprefix('rgb_')].label}"
     for base in OF_FEATURES:

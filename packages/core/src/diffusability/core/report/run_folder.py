@@ -1,5 +1,6 @@
 """What a run leaves behind, read for the report. Only a folder that is no run is an error; the rest is noted."""
 
+import fcntl
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from diffusability.core.report.results import Metric, finite, parse_metrics
 from diffusability.core.report.training_log import Series, read_training_log
 from diffusability.core.specs.table import TableSpec
 
-STATUSES = ("done", "running", "failed", "pending")
+STATUSES = ("done", "running", "failed", "interrupted", "pending")
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -79,6 +80,7 @@ def read_run(directory: Path) -> Run:
     """
     record = _run_record(directory)
     notes: list[str] = []
+    abandoned = is_abandoned(directory)
     results = _read_json(directory / "results.json", notes)
     results = _mapping(_mapping(results, "results.json", notes).get("variants"), "results.json: variants", notes)
     recorded = _mapping(record.get("variants"), "run.json: variants", notes)
@@ -93,6 +95,7 @@ def read_run(directory: Path) -> Run:
                 parse_metrics(metrics.get(name), f"results.json: stage {name!r} of {variant!r}", notes),
                 directory,
                 notes,
+                abandoned,
             )
             for name in dict.fromkeys([*stages, *metrics])
         }
@@ -111,6 +114,20 @@ def read_run(directory: Path) -> Run:
         seeds=seeds,
         table=table,
     )
+
+
+def is_abandoned(directory: Path) -> bool:
+    """True when no process works in a run's folder any more: its lock, which dies with its holders, is free.
+
+    A process that was killed leaves the word ``running`` in ``run.json``. False also when nobody can tell, as in a copy
+    without the lock.
+    """
+    try:
+        with (directory / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _seeds(record: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
@@ -148,8 +165,14 @@ def _run_record(directory: Path) -> dict[str, Any]:
 
 
 def _read_stage(
-    name: str, record: Mapping[str, Any], metrics: dict[str, Metric], run_directory: Path, notes: list[str]
+    name: str,
+    record: Mapping[str, Any],
+    metrics: dict[str, Metric],
+    run_directory: Path,
+    notes: list[str],
+    abandoned: bool,
 ) -> Stage:
+    status = str(record.get("status") or ("done" if metrics else "pending"))
     place = record.get("directory")
     directory = run_directory / place if isinstance(place, str) and place else None
     if directory is not None and not metrics:
@@ -157,7 +180,7 @@ def _read_stage(
     return Stage(
         name=name,
         kind=str(record.get("kind") or ""),
-        status=str(record.get("status") or ("done" if metrics else "pending")),
+        status="interrupted" if abandoned and status == "running" else status,
         seconds=finite(record.get("seconds")),
         directory=directory,
         metrics=metrics,

@@ -36,7 +36,10 @@ def scorecard_table(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Ta
     names = list(
         dict.fromkeys(name for metrics in scores.values() for name, entry in metrics.items() if "value" in entry)
     )
-    groups = [*GROUPS, ("further", tuple(name for name in names if not any(name in group for _, group in GROUPS)))]
+    raw = tuple(name for name in names if name.endswith("_raw"))
+    named = {name for _, group in GROUPS for name in group}
+    further = tuple(name for name in names if name not in named and name not in raw)
+    groups = [*GROUPS, ("further", further), ("of raw latents", raw)]
     for heading, group in groups:
         rows = [name for name in group if name in names]
         if not rows:
@@ -46,6 +49,18 @@ def scorecard_table(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Ta
         for name in rows:
             table.add_row(*_row(name, [metrics.get(name) for metrics in scores.values()]))
     return table
+
+
+def scorecard_notes(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    """What the results say beside their numbers, a line for each autoencoder and note, with the metrics concerned."""
+    lines = []
+    for label, metrics in scores.items():
+        concerned: dict[str, list[str]] = {}
+        for name, entry in metrics.items():
+            for note in str(entry.get("note") or "").split("; ") if entry.get("note") else []:
+                concerned.setdefault(note, []).append(name)
+        lines += [f"{label}: {note} ({', '.join(names)})" for note, names in concerned.items()]
+    return lines
 
 
 def _row(name: str, entries: list[Mapping[str, Any] | None]) -> list[str]:

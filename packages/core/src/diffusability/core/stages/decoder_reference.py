@@ -31,7 +31,7 @@ def name_decoder(written: Path, final: Path, stage: PlannedStage, around: Surrou
         return
     assert isinstance(encoder.spec, EncodeStage)
     spec = _standing_alone(encoder.spec.autoencoder, encoder, final, around)
-    path.write_text(json.dumps(config | {AUTOENCODER: spec.model_dump(mode="json")}, indent=2) + "\n")
+    path.write_text(json.dumps(config | {AUTOENCODER: spec.model_dump(mode="json")}, indent=2, allow_nan=False) + "\n")
 
 
 def _encode_stage(stage: PlannedStage) -> PlannedStage | None:

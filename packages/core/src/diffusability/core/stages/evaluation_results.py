@@ -40,6 +40,8 @@ def results_json(results: Sequence[EvalResult]) -> dict[str, Any]:
         if result.spread is not None:
             entry["spread"] = result.spread
         entry |= {"unit": result.unit, "higher_is_better": result.higher_is_better}
+        if result.note:
+            entry["note"] = result.note
         content[result.metric] = entry | {"num_samples": result.num_samples, "spec": result.spec}
     return content
 

@@ -11,6 +11,7 @@ from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.dataset import Dataset
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvaluationBatch
+from diffusability.core.finite import require_finite
 from diffusability.core.generation import ImageGenerator
 from diffusability.core.posterior import Posterior
 from diffusability.core.shapes import Images, Latents
@@ -72,6 +73,7 @@ class EvaluationSource:
 
         Raises:
             DataError: labels are needed and the data has none.
+            NotFiniteError: images, or what a model makes of them, hold NaN or infinity.
         """
         with_images = [portion for portion in portions if portion.needs & OF_IMAGES]
         order = fixed_order(self.dataset, max((portion.indices.stop for portion in with_images), default=0))
@@ -100,10 +102,14 @@ class EvaluationSource:
         reconstruction: Images | None = None
         if needs & _ENCODED:
             assert images is not None
+            require_finite(images, "images", indices)
             posterior = self.autoencoder.encode(images)
             latents = posterior.mode()
             if "reconstruction" in needs:
-                reconstruction = self.autoencoder.decode(latents).float().clamp(-1, 1)
+                require_finite(latents, "latents", indices)
+                decoded = self.autoencoder.decode(latents).float()
+                require_finite(decoded, "reconstructions", indices)  # the clamp would hide infinity
+                reconstruction = decoded.clamp(-1, 1)
         made = self.generator.at(indices) if needs & _GENERATED else None
         return EvaluationBatch(
             indices=indices,

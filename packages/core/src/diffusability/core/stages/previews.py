@@ -11,7 +11,7 @@ from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.dataset import Dataset
 from diffusability.core.engine.batches import moved, stacked
 from diffusability.core.engine.metrics_log import MetricsLog
-from diffusability.core.errors import SpecError
+from diffusability.core.errors import NotFiniteError, SpecError
 from diffusability.core.generation import ImageGenerator
 from diffusability.core.image_grid import save_rows
 from diffusability.core.objective import Batch, Objective
@@ -114,13 +114,19 @@ class Previews:
             make_autoencoder=lambda: self._evaluated_autoencoder(objective),
             make_generator=lambda: self._generator(objective, spec),
         )
-        evaluation = evaluate(
-            spec.evaluators,
-            lambda evaluator: evaluator.build(context),
-            source,
-            self.around.ranks,
-            batch_size=_EVALUATION_BATCH,
-        )
+        try:
+            evaluation = evaluate(
+                spec.evaluators,
+                lambda evaluator: evaluator.build(context),
+                source,
+                self.around.ranks,
+                batch_size=_EVALUATION_BATCH,
+            )
+        except NotFiniteError as error:  # on all ranks; the weights may still recover, and the guard watches them
+            self.around.console.print(
+                f"step {done}: not evaluated: {error}", style="yellow", markup=False, highlight=False, soft_wrap=True
+            )
+            return
         if self.around.ranks.is_main:
             metrics = {f"eval/{metric}": value for metric, value in scalar_values(evaluation.results).items()}
             self.log.write({"step": done, **metrics})

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import yaml
 
-from diffusability.core.errors import RunLockedError
+from diffusability.core.errors import NotFiniteError, RunLockedError
 from diffusability.core.specs.plan import Plan, PlannedStage
 
 _VERSIONED = (
@@ -27,9 +27,17 @@ _VERSIONED = (
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON so that it appears whole or not at all."""
+    """Writes JSON so that it appears whole or not at all.
+
+    Raises:
+        NotFiniteError: it holds NaN or infinity, which JSON has no words for and browsers do not parse.
+    """
+    try:
+        text = json.dumps(content, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise NotFiniteError(f"{str(path)!r} is not written: {error}; expected finite numbers") from None
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.write_text(text + "\n")
     os.replace(partial, path)
 
 

@@ -50,7 +50,9 @@ class DCTSpectrum(Evaluator):
 
     Curves ``latent_spectrum_curve``, ``rgb_pooled_spectrum_curve``, ``rgb_spectrum_curve`` (natural logarithm of mean
     amplitude over mean DC amplitude, zigzag order, mean and standard deviation over channels); ``high_frequency_share``
-    and ``rgb_high_frequency_share`` (of latents and of pooled RGB); ``spectral_gap`` (of latents to pooled RGB).
+    and ``rgb_high_frequency_share`` (of latents and of pooled RGB); ``spectral_gap`` (of latents to pooled RGB, both
+    less the means of their channels, as a denoiser sees them; the curves are of raw latents, and so is
+    ``spectral_gap_raw``: an offset of the latents is DC).
 
     Maps are cropped to whole blocks; latents too small for a block take the largest power of two that fits, at least 4,
     for all three (``block_size`` in the results' spec). Channels that are constant over all samples are left out. Each
@@ -79,8 +81,8 @@ class DCTSpectrum(Evaluator):
         if self._spectra is None:
             names = ("latents", "images pooled to the latents' size", "images")
             self._spectra = (
-                BlockSpectrum(names[0], size),
-                BlockSpectrum(names[1], size),
+                BlockSpectrum(names[0], size, keeps_dc=True),
+                BlockSpectrum(names[1], size, keeps_dc=True),
                 BlockSpectrum(names[2], size),
             )
         elif size != self._spectra[0].block_size:
@@ -116,6 +118,7 @@ class DCTSpectrum(Evaluator):
         latent, pooled, _ = self._spectra
         spec = {"block_size": latent.block_size}
         curves = [log_amplitude_ratio(spectrum.amplitude()) for spectrum in self._spectra]
+        centred = [log_amplitude_ratio(spectrum.centred_amplitude()) for spectrum in (latent, pooled)]
         names = ("latent_spectrum_curve", "rgb_pooled_spectrum_curve", "rgb_spectrum_curve")
         share_spec = {**spec, "high_from": latent.block_size}
         return [
@@ -129,6 +132,7 @@ class DCTSpectrum(Evaluator):
                 higher_is_better=False,
                 num_samples=self._num_samples,
                 spec=share_spec,
+                note=latent.note(),
             ),
             EvalResult(
                 metric="rgb_high_frequency_share",
@@ -138,9 +142,17 @@ class DCTSpectrum(Evaluator):
             ),
             EvalResult(
                 metric="spectral_gap",
+                value=spectral_gap(*centred),
+                num_samples=self._num_samples,
+                spec={**spec, "channels": "standardised"},
+                note=latent.note(),
+            ),
+            EvalResult(
+                metric="spectral_gap_raw",
                 value=spectral_gap(curves[0], curves[1]),
                 num_samples=self._num_samples,
-                spec=spec,
+                spec={**spec, "channels": "raw"},
+                note=latent.note(),
             ),
         ]
 

@@ -2,21 +2,20 @@
 
 from typing import Any
 
-import torch
-
-from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
 from diffusability.eval.predictor_specs import EquivarianceSpec
-from diffusability.eval.predictors.bootstrap import bootstrap_spread
+from diffusability.eval.predictors.bootstrap import spread_of_mean
 from diffusability.eval.predictors.equivariance_error import squared_error, transformations
+from diffusability.eval.predictors.standardization import ChannelScaling
 from diffusability.eval.sample_table import SampleTable
 
 
 class Equivariance(Evaluator):
     """``scale_equivariance_error`` and the same of rotation, flip and shift; 0 is equivariant, lower is better.
 
-    The mean squared distance of ``Enc(T x)`` to ``T Enc(x)`` (posterior modes) over the variance of the latents, so
-    that the scale of latents does not matter. Scaling is left out where half the image is not divisible by the
+    The mean squared distance of ``Enc(T x)`` to ``T Enc(x)`` (posterior modes), of channels at unit variance over the
+    set, as a denoiser sees them: the scale of no channel matters, and constant ones are left out. With the suffix
+    ``_raw``, of raw latents over their mean variance. Scaling is left out where half the image is not divisible by the
     autoencoder's factor.
     """
 
@@ -50,24 +49,26 @@ class Equivariance(Evaluator):
 
     def compute(self) -> list[EvalResult]:
         columns = self._table.columns()
-        mean, square = columns.pop("mean"), columns.pop("square")
-        variance = (square.mean(0) - mean.mean(0).square()).mean()
-        if not variance > 0:
-            raise DataError("equivariance: the latents are constant, so no error can be related to their variance")
+        mean, square = columns.pop("mean").mean(0), columns.pop("square").mean(0)
+        scaling = ChannelScaling.from_moments(mean, square, "equivariance")
+        variance, varying = scaling.std.square(), scaling.varying
         results = []
         for name, errors in columns.items():
-
-            def relative(chosen: torch.Tensor, errors: torch.Tensor = errors) -> float:
-                return (errors[chosen].mean() / variance).item()
-
-            results.append(
-                EvalResult(
-                    metric=f"{name}_equivariance_error",
-                    value=relative(torch.arange(len(errors))),
-                    higher_is_better=False,
-                    num_samples=len(errors),
-                    spread=bootstrap_spread(len(errors), relative, 200),
-                    spec={"relative_to": "variance of the latents", "spread_over": "200 bootstrap samples"},
+            relative = (errors[:, varying] / variance[varying]).mean(1)
+            raw = errors.mean(1) / variance.mean()
+            for suffix, values, to in (
+                ("", relative, "variance of each channel of the latents"),
+                ("_raw", raw, "mean variance of the latents"),
+            ):
+                results.append(
+                    EvalResult(
+                        metric=f"{name}_equivariance_error{suffix}",
+                        value=values.mean().item(),
+                        higher_is_better=None if suffix else False,
+                        num_samples=len(values),
+                        spread=spread_of_mean(values),
+                        spec={"relative_to": to, "spread_over": "200 bootstrap samples"},
+                        note=scaling.note,
+                    )
                 )
-            )
         return results

@@ -1,5 +1,7 @@
 """Spectra of whole maps."""
 
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ from diffusability.eval.map_sums import MapSums, TemporalSums
 from diffusability.eval.predictor_specs import MapSpectrumSpec
 from diffusability.eval.predictors.bootstrap import bootstrap_spread
 from diffusability.eval.predictors.spectral_energy import (
+    is_high,
     radial_profile,
-    spectral_energy_concentration,
     spectral_slope,
 )
+from diffusability.eval.predictors.standardization import ChannelScaling
 from diffusability.eval.sample_table import SampleTable
 
 SMALLEST_SIDE = 4
@@ -30,7 +33,9 @@ class MapSpectrum(Evaluator):
 
     ``sec``: share of the latents' energy at ``u + v > rho (H + W - 2)`` (arXiv 2606.03578), lower is smoother;
     ``rgb_sec`` of pooled RGB. ``spectral_slope``, ``rgb_spectral_slope``: exponent of the mean amplitude against radial
-    frequency, over the mean of channels. Curves ``latent_radial_spectrum_curve``, ``rgb_pooled_radial_spectrum_curve``,
+    frequency, over the mean of channels. All of these are of channels at mean 0 and variance 1 over the set, as a
+    denoiser sees them; ``sec_raw``, ``spectral_slope_raw`` and so on are of raw latents. Constant channels are left out
+    of everything. Curves, of raw latents ``latent_radial_spectrum_curve``, ``rgb_pooled_radial_spectrum_curve``,
     ``rgb_radial_spectrum_curve``: natural logarithm of amplitude over that of DC, mean and standard deviation over
     channels. Of clips, each frame is a map, and ``temporal_spectrum_curve`` and ``rgb_temporal_spectrum_curve`` are the
     same along time.
@@ -62,19 +67,24 @@ class MapSpectrum(Evaluator):
         if min(height, width) < SMALLEST_SIDE:
             raise DataError(f"latents of {height}x{width} are too small for a spectrum; expected at least 4x4")
         count = len(batch.latents)
-        energy = self._latents.update(as_frames(batch.latents))
+        latent = self._latents.update(as_frames(batch.latents))
         pooled = self._pooled.update(pool_to(as_frames(batch.images).double(), height, width))
         self._images.update(as_frames(batch.images))
         if batch.latents.ndim == 5:
             self._times.update(batch.latents)
             self._rgb_times.update(batch.images)
-        self._table.add(
-            batch.indices,
-            {
-                "energy": energy.view(count, -1, height, width).sum(1),
-                "rgb_energy": pooled.view(count, -1, height, width).sum(1),
-            },
-        )
+        high = is_high(height, width, self.spec.rho)
+        columns: dict[str, Tensor] = {}
+        for prefix, coefficients in (("", latent), ("rgb_", pooled)):
+            by_sample = coefficients.view(count, -1, *coefficients.shape[1:])  # n t c h w
+            energy = by_sample.square()
+            columns |= {
+                f"{prefix}high": energy[..., high].sum((1, 3)),
+                f"{prefix}total": energy.sum((1, 3, 4)),
+                f"{prefix}sum": by_sample[..., 0, 0].sum(1) * math.sqrt(height * width),
+                f"{prefix}values": torch.full((count,), by_sample.shape[1] * height * width, dtype=torch.float64),
+            }
+        self._table.add(batch.indices, columns)
 
     def state(self) -> Any:
         return tuple(part.state() for part in self._parts())
@@ -85,33 +95,54 @@ class MapSpectrum(Evaluator):
 
     def compute(self) -> list[EvalResult]:
         columns, count = self._table.columns(), len(self._table)
+        scaling, rgb = (_scaling(columns, prefix) for prefix in ("", "rgb_"))
         results = []
-        for prefix, energy in (("", columns["energy"]), ("rgb_", columns["rgb_energy"])):
-
-            def concentration(chosen: Tensor, energy: Tensor = energy) -> float:
-                return spectral_energy_concentration(energy[chosen].sum(0), self.spec.rho)
-
-            results.append(
-                EvalResult(
-                    metric=f"{prefix}sec",
-                    value=concentration(torch.arange(count)),
-                    higher_is_better=None if prefix else False,
-                    num_samples=count,
-                    spread=bootstrap_spread(count, concentration, 200),
-                    spec={"rho": self.spec.rho, "spread_over": "200 bootstrap samples"},
+        for prefix, scale in (("", scaling), ("rgb_", rgb)):
+            for suffix in ("", "_raw"):
+                concentration = _concentration(columns, prefix, scale, raw=bool(suffix))
+                results.append(
+                    EvalResult(
+                        metric=f"{prefix}sec{suffix}",
+                        value=concentration(torch.arange(count)),
+                        higher_is_better=None if prefix or suffix else False,
+                        num_samples=count,
+                        spread=bootstrap_spread(count, concentration, 200),
+                        spec={
+                            "rho": self.spec.rho,
+                            "channels": "raw" if suffix else "standardised",
+                            "spread_over": "200 bootstrap samples",
+                        },
+                        note=scale.note,
+                    )
                 )
-            )
-        for name, sums in (("latent", self._latents), ("rgb_pooled", self._pooled), ("rgb", self._images)):
-            frequencies, profile = radial_profile(sums.amplitude())
+        spectra: tuple[tuple[str, MapSums, ChannelScaling | None], ...] = (
+            ("latent", self._latents, scaling),
+            ("rgb_pooled", self._pooled, rgb),
+            ("rgb", self._images, None),
+        )
+        for name, sums, of in spectra:
+            amplitude = sums.amplitude() if of is None else sums.amplitude()[of.varying]
+            frequencies, profile = radial_profile(amplitude)
             results.append(_curve_result(f"{name}_radial_spectrum_curve", frequencies, _relative(profile), count))
             metric = {"latent": "spectral_slope", "rgb_pooled": "rgb_spectral_slope"}.get(name)
-            if metric is not None:
-                results.append(
-                    EvalResult(metric=metric, value=spectral_slope(frequencies, profile.mean(0)), num_samples=count)
-                )
+            if metric is not None and of is not None:
+                standard = profile / of.std[of.varying][:, None]
+                for suffix, rows in (("", standard), ("_raw", profile)):
+                    results.append(
+                        EvalResult(
+                            metric=f"{metric}{suffix}",
+                            value=spectral_slope(frequencies, rows.mean(0)),
+                            num_samples=count,
+                            spec={"channels": "raw" if suffix else "standardised"},
+                            note=of.note,
+                        )
+                    )
         if self._times.num_clips:
-            for name, times in (("temporal", self._times), ("rgb_temporal", self._rgb_times)):
-                ratio = times.log_ratio()
+            for name, times, chosen in (
+                ("temporal", self._times, scaling.varying),
+                ("rgb_temporal", self._rgb_times, rgb.varying),
+            ):
+                ratio = times.log_ratio(chosen)
                 places = [place / (2 * len(ratio)) for place in range(len(ratio))]
                 results.append(
                     _curve_result(f"{name}_spectrum_curve", places, ratio[None], count, "cycles per (latent) frame")
@@ -120,8 +151,33 @@ class MapSpectrum(Evaluator):
 
     def draw(self, directory: Path) -> list[Path]:
         """``map-spectrum``: a heat map of the radial spectrum of each channel."""
-        frequencies, profile = radial_profile(self._latents.amplitude())
+        varying = _scaling(self._table.columns(), "").varying
+        frequencies, profile = radial_profile(self._latents.amplitude()[varying])
         return draw_channel_spectra(directory, frequencies, _relative(profile))
+
+
+def _scaling(columns: Mapping[str, Tensor], prefix: str) -> ChannelScaling:
+    """The scaling of channels; by Parseval from the coefficients' energy and DC."""
+    values = columns[f"{prefix}values"]
+    number = values.sum()
+    return ChannelScaling.from_moments(
+        columns[f"{prefix}sum"].sum(0) / number, columns[f"{prefix}total"].sum(0) / number, "map-spectrum"
+    )
+
+
+def _concentration(
+    columns: Mapping[str, Tensor], prefix: str, scale: ChannelScaling, raw: bool
+) -> Callable[[Tensor], float]:
+    """The energy concentration of chosen samples."""
+    high, total = (columns[f"{prefix}{name}"][:, scale.varying] for name in ("high", "total"))
+    if not raw:
+        mean, variance = scale.mean[scale.varying], scale.std[scale.varying].square()
+        # The energy about the mean: a constant has all of its energy at DC.
+        sums, number = columns[f"{prefix}sum"][:, scale.varying], columns[f"{prefix}values"][:, None]
+        total = (total - 2 * mean * sums + number * mean.square()) / variance
+        high = high / variance
+    high, total = high.sum(1), total.sum(1)
+    return lambda chosen: (high[chosen].sum() / total[chosen].sum()).item()
 
 
 def _relative(profile: Float[Tensor, "c k"]) -> Float[Tensor, "c k"]:

@@ -3,12 +3,14 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
 from diffusability.eval.predictor_specs import NeighborConsistencySpec
 from diffusability.eval.predictors.bootstrap import spread_of_mean
 from diffusability.eval.predictors.neighbors import neighbor_consistency
+from diffusability.eval.predictors.standardization import ChannelScaling
 from diffusability.eval.sample_table import SampleTable
 
 
@@ -16,7 +18,9 @@ class NeighborConsistency(Evaluator):
     """``lnc``: the share of a latent's nearest neighbours that have its label, in [0, 1]; more is better.
 
     arXiv 2606.03578, "Semantic separability", without its foreground masks: latents are averaged over all places and
-    compared by cosine. ``chance`` in the results' spec is what latents that know nothing of classes would give.
+    compared by cosine. ``lnc`` takes latents as a denoiser sees them, each channel at mean 0 and variance 1 over the
+    set, without constant channels; ``lnc_raw`` takes raw latents, as in the paper. ``chance`` in the results' spec is
+    what latents that know nothing of classes would give.
     """
 
     needs = NeighborConsistencySpec.needs
@@ -29,8 +33,10 @@ class NeighborConsistency(Evaluator):
         """Adds a batch."""
         assert batch.latents is not None
         assert batch.labels is not None
+        flat = batch.latents.double().flatten(2)
         self._table.add(
-            batch.indices, {"vectors": batch.latents.double().flatten(2).mean(2), "labels": batch.labels.long()}
+            batch.indices,
+            {"vectors": flat.mean(2), "square": flat.square().mean(2), "labels": batch.labels.long()},
         )
 
     def state(self) -> Any:
@@ -41,23 +47,30 @@ class NeighborConsistency(Evaluator):
 
     def compute(self) -> list[EvalResult]:
         columns = self._table.columns()
-        labels = columns["labels"]
-        try:
-            consistency = neighbor_consistency(columns["vectors"], labels, self.spec.num_neighbors)
-        except ValueError as error:
-            raise DataError(f"neighbor-consistency: {error}") from None
+        labels, vectors = columns["labels"], columns["vectors"]
+        scaling = ChannelScaling.from_moments(vectors.mean(0), columns["square"].mean(0), "neighbor-consistency")
         shares = torch.bincount(labels).double() / len(labels)
         return [
-            EvalResult(
-                metric="lnc",
-                value=consistency.mean().item(),
-                higher_is_better=True,
-                num_samples=len(labels),
-                spread=spread_of_mean(consistency),
-                spec={
-                    "num_neighbors": self.spec.num_neighbors,
-                    "chance": shares.square().sum().item(),
-                    "spread_over": "200 bootstrap samples",
-                },
-            )
+            self._result("lnc", scaling(vectors), labels, shares, scaling.note),
+            self._result("lnc_raw", vectors, labels, shares, ""),
         ]
+
+    def _result(self, metric: str, vectors: Tensor, labels: Tensor, shares: Tensor, note: str) -> EvalResult:
+        try:
+            consistency = neighbor_consistency(vectors, labels, self.spec.num_neighbors)
+        except ValueError as error:
+            raise DataError(f"neighbor-consistency: {error}") from None
+        return EvalResult(
+            metric=metric,
+            value=consistency.mean().item(),
+            higher_is_better=True if metric == "lnc" else None,
+            num_samples=len(labels),
+            spread=spread_of_mean(consistency),
+            spec={
+                "num_neighbors": self.spec.num_neighbors,
+                "chance": shares.square().sum().item(),
+                "channels": "standardised" if metric == "lnc" else "raw",
+                "spread_over": "200 bootstrap samples",
+            },
+            note=note,
+        )

@@ -3,6 +3,8 @@
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
 from diffusability.eval.frames import as_frames
@@ -17,15 +19,21 @@ from diffusability.eval.predictors.spatial_structure import (
     mean_by_distance,
     region_self_similarity,
 )
+from diffusability.eval.predictors.standardization import ChannelScaling
 from diffusability.eval.sample_table import SampleTable
 
 
 class SpatialStructure(Evaluator):
-    """``lds``, ``cds`` and ``srss`` of raw latents (Singh et al. 2025, arXiv 2512.10794), means over images.
+    """``lds``, ``cds`` and ``srss`` of latents (Singh et al. 2025, arXiv 2512.10794), means over images.
+
+    Of latents as a denoiser sees them: each channel at mean 0 and variance 1 over the set, constant ones left out. A
+    constant offset makes all cosines of raw latents nearly 1; ``lds_raw``, ``cds_raw`` and ``srss_raw`` are of those.
 
     More is better in the comparison of arXiv 2606.03578. The foreground that ``srss`` needs is a stand-in: Otsu's
     threshold on luminance (``foreground`` in the results' spec says so). Images without a pair of places as far apart
     as ``far`` are left out, and a metric that no image has is not reported. Of clips, the mean over frames.
+
+    It keeps the latents of ``num_samples`` images in float32.
     """
 
     needs = SpatialStructureSpec.needs
@@ -39,21 +47,12 @@ class SpatialStructure(Evaluator):
         assert batch.images is not None
         assert batch.latents is not None
         height, width = batch.latents.shape[-2:]
-        distances = manhattan_distances(height, width).to(batch.latents.device)
-        rows: dict[str, list[torch.Tensor]] = {"lds": [], "cds": [], "srss": []}
-        for image, latent in zip(
-            batch.images, batch.latents, strict=True
-        ):  # one by one: a pair of places takes 8 bytes
-            maps, pictures = as_frames(latent[None]), as_frames(image[None])
-            similarities = cosine_similarities(maps)
-            foreground = luminance_foreground(_matching(pictures, len(maps)), height, width)
-            means, counts = mean_by_distance(similarities, distances)
-            rows["lds"].append(local_distant_similarity(means, counts, self.spec.far).mean())
-            rows["cds"].append(correlation_decay_slope(means, self.spec.longest).mean())
-            rows["srss"].append(
-                region_self_similarity(similarities, distances, foreground, far=self.spec.far).nanmean()
-            )
-        self._table.add(batch.indices, {name: torch.stack(values) for name, values in rows.items()})
+        foregrounds = []
+        for image, latent in zip(batch.images, batch.latents, strict=True):
+            pictures = _matching(as_frames(image[None]), len(as_frames(latent[None])))
+            foregrounds.append(luminance_foreground(pictures, height, width))
+        columns = {"latents": batch.latents.float(), "foreground": torch.stack(foregrounds)}
+        self._table.add(batch.indices, columns)
 
     def state(self) -> Any:
         return self._table.state()
@@ -62,27 +61,54 @@ class SpatialStructure(Evaluator):
         self._table.merge(state)
 
     def compute(self) -> list[EvalResult]:
-        results = []
-        for metric, column in self._table.columns().items():
-            values = column[column.isfinite()]
-            if len(values) == 0:
-                continue
-            settings: dict[str, Any] = {"far": self.spec.far, "spread_over": "200 bootstrap samples"}
-            if metric == "cds":
-                settings["longest"] = self.spec.longest
-            if metric == "srss":
-                settings["foreground"] = "Otsu's threshold on luminance"
-            results.append(
-                EvalResult(
-                    metric=metric,
-                    value=values.mean().item(),
-                    higher_is_better=True,
-                    num_samples=len(values),
-                    spread=spread_of_mean(values),
-                    spec=settings,
-                )
-            )
-        return results
+        columns = self._table.columns()
+        latents, foregrounds = columns["latents"], columns["foreground"]
+        scaling = ChannelScaling.of(latents, "spatial-structure")
+        rows: dict[str, list[Tensor]] = {}
+        for latent, foreground in zip(latents, foregrounds, strict=True):  # one by one: a pair of places takes 8 bytes
+            for suffix, values in (("", scaling(latent[None])), ("_raw", latent[None])):
+                for name, value in self._of_sample(as_frames(values), foreground).items():
+                    rows.setdefault(name + suffix, []).append(value)
+        return [
+            self._result(metric, values, scaling.note)
+            for metric, row in rows.items()
+            if len(values := _finite(torch.stack(row)))
+        ]
+
+    def _of_sample(self, maps: Float[Tensor, "t c h w"], foreground: Bool[Tensor, "t s"]) -> dict[str, Tensor]:
+        """The three of one sample, means over its frames; NaN where they are not defined."""
+        distances = manhattan_distances(*maps.shape[-2:])
+        similarities = cosine_similarities(maps)
+        means, counts = mean_by_distance(similarities, distances)
+        regions = region_self_similarity(similarities, distances, foreground, far=self.spec.far)
+        return {
+            "lds": local_distant_similarity(means, counts, self.spec.far).mean().double(),
+            "cds": correlation_decay_slope(means, self.spec.longest).mean().double(),
+            "srss": regions.nanmean().double(),
+        }
+
+    def _result(self, metric: str, values: Tensor, note: str) -> EvalResult:
+        raw = metric.endswith("_raw")
+        settings: dict[str, Any] = {"far": self.spec.far, "channels": "raw" if raw else "standardised"}
+        settings["spread_over"] = "200 bootstrap samples"
+        if metric.startswith("cds"):
+            settings["longest"] = self.spec.longest
+        if metric.startswith("srss"):
+            settings["foreground"] = "Otsu's threshold on luminance"
+        return EvalResult(
+            metric=metric,
+            value=values.mean().item(),
+            higher_is_better=None if raw else True,
+            num_samples=len(values),
+            spread=spread_of_mean(values),
+            spec=settings,
+            note="" if raw else note,
+        )
+
+
+def _finite(values: Tensor) -> Tensor:
+    """The samples that have a value."""
+    return values[values.isfinite()]
 
 
 def _matching(frames: torch.Tensor, count: int) -> torch.Tensor:

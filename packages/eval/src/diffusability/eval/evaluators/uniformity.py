@@ -12,6 +12,7 @@ from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.seeds import derived_seed
 from diffusability.eval.predictor_specs import UniformitySpec
 from diffusability.eval.predictors.bootstrap import bootstrap_spread
+from diffusability.eval.predictors.standardization import ChannelScaling
 from diffusability.eval.predictors.uniformity import embedded, kernel_densities, uniformity
 from diffusability.eval.sample_table import SampleTable
 
@@ -22,7 +23,8 @@ class LatentUniformity(Evaluator):
     """``density_cv``, ``density_gini`` (lower is more even) and ``density_entropy`` (higher is more even).
 
     Yao et al. 2025 (VA-VAE, arXiv 2501.01423): latent pixels are embedded into the plane by t-SNE and their density
-    is estimated at each. Of each image the same number of places is drawn, ``num_points`` in all.
+    is estimated at each. As there, each channel is at mean 0 and variance 1 over the set before; constant channels are
+    left out. Of each image the same number of places is drawn, ``num_points`` in all.
     """
 
     needs = UniformitySpec.needs
@@ -39,7 +41,9 @@ class LatentUniformity(Evaluator):
         drawn = [
             pixels[self._places(index, count, len(pixels))] for index, pixels in zip(batch.indices, flat, strict=True)
         ]
-        self._table.add(batch.indices, {"points": torch.stack(drawn)})
+        every = batch.latents.double().flatten(2)
+        moments = {"mean": every.mean(2), "square": every.square().mean(2)}
+        self._table.add(batch.indices, {"points": torch.stack(drawn), **moments})
 
     def _places(self, index: int, count: int, size: int) -> Tensor:
         generator = torch.Generator().manual_seed(derived_seed(self.spec.seed, "uniformity", index))
@@ -52,13 +56,20 @@ class LatentUniformity(Evaluator):
         self._table.merge(state)
 
     def compute(self) -> list[EvalResult]:
-        points = self._table.columns()["points"].flatten(0, 1)[: self.spec.num_points]
-        if len(points) < FEWEST_POINTS:
-            raise DataError(f"uniformity needs at least {FEWEST_POINTS} latent pixels, got {len(points)}")
+        columns = self._table.columns()
+        scaling = ChannelScaling.from_moments(columns["mean"].mean(0), columns["square"].mean(0), "uniformity")
+        points = scaling(columns["points"].flatten(0, 1)[: self.spec.num_points])
+        different = len(torch.unique(points, dim=0))
+        if different < FEWEST_POINTS:
+            raise DataError(
+                f"uniformity needs at least {FEWEST_POINTS} different latent pixels,"
+                f" got {different} among {len(points)}"
+            )
         densities = kernel_densities(embedded(points, self.spec.seed))
         value = uniformity(densities)
         settings = {
             "num_points": len(points),
+            "channels": "standardised",
             "embedding": "t-SNE",
             "bandwidth": "Scott",
             "seed": self.spec.seed,
@@ -72,6 +83,7 @@ class LatentUniformity(Evaluator):
                 num_samples=len(self._table),
                 spread=bootstrap_spread(len(densities), _statistic(densities, name), 100),
                 spec=settings,
+                note=scaling.note,
             )
             for name, higher in (("cv", False), ("gini", False), ("entropy", True))
         ]

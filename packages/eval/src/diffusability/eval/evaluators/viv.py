@@ -8,14 +8,15 @@ from torch import Tensor
 
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
+from diffusability.eval.jackknife import jackknife_spread
 from diffusability.eval.predictor_specs import VIVSpec
-from diffusability.eval.predictors.bootstrap import bootstrap_spread
+from diffusability.eval.predictors.standardization import ChannelScaling, standardized
 from diffusability.eval.predictors.velocity_variance import (
     KroneckerCovariance,
     integrated_irreducible_variance,
     irreducible_variance,
     kronecker_covariance,
-    standardized,
+    spatial_frequencies,
     trajectory_curvature,
 )
 from diffusability.eval.sample_table import SampleTable
@@ -39,6 +40,10 @@ class VIV(Evaluator):
     for latents that are compact within their class or anisotropic. Averaged over classes; ``viv_unconditional`` is then
     that of all classes as one Gaussian. ``trajectory_straightness`` is the mean squared deviation of the exact
     probability flow from straight lines (Liu et al. 2023): 0 is straight. Lower is better for all of them.
+
+    With few samples the covariance is shrunk (``predictors.velocity_variance``); below ``(N - 1) C = H W`` (N of the
+    smallest class) the results carry a note. Constant channels are left out. The spread is that of a jackknife over
+    ``num_replicates`` groups of samples.
 
     It keeps the latents of ``num_samples`` images (their central ``max_side`` places a side) in float32.
     """
@@ -71,7 +76,8 @@ class VIV(Evaluator):
         count = len(self._table)
         if count < 2:
             raise DataError(f"viv needs at least two samples to estimate a covariance, got {count}")
-        latents = standardized(columns["latents"])
+        scaling = ChannelScaling.of(columns["latents"], "viv")
+        latents = spatial_frequencies(scaling(columns["latents"]))
         labels = columns.get("labels")
         groups = self._groups(labels)
         whole = self._fit(latents)
@@ -80,22 +86,31 @@ class VIV(Evaluator):
         spectra = [fit.eigenvalues() for fit in fits]
         members = groups or [torch.arange(count)]
 
-        def resampled(chosen: Tensor) -> float:
+        num_groups = min(self.spec.num_replicates, count)
+
+        def without(left_out: int) -> float | None:
             """One iteration from the fit of the whole is enough for a sample that is so near to it."""
+            kept = torch.arange(count) % num_groups != left_out
+            part = spatial_frequencies(standardized(columns["latents"][kept], "viv"))
+            place = kept.cumsum(0) - 1
             values = []
             for group, fit in zip(members, fits, strict=True):
-                part = chosen[torch.isin(chosen, group)]
-                if len(part) > 1:
-                    again = kronecker_covariance(latents[part], 1, start=fit)
+                chosen = part[place[group[kept[group]]]]
+                if len(chosen) > 1:
+                    again = kronecker_covariance(chosen, 1, start=fit if len(chosen[0]) == len(fit.channel) else None)
                     values.append(integrated_irreducible_variance(again.eigenvalues()))
-            return _mean(values)
+            return _mean(values) if values else None
 
+        left_out = [without(group) for group in range(num_groups)] if count > 2 else []
+        parts = [value for value in left_out if value is not None]
+        spread = jackknife_spread(parts) if len(parts) == len(left_out) > 1 else None
         settings = {
             "conditional": bool(groups),
             "num_classes": len(groups),
             "dimension": len(overall),
             "num_iterations": self.spec.num_iterations,
         }
+        note = "; ".join(filter(None, [scaling.note, _of_few(members, fits)]))
         times = [place / (CURVE_TIMES - 1) for place in range(CURVE_TIMES)]
         results = [
             EvalResult(
@@ -103,8 +118,9 @@ class VIV(Evaluator):
                 value=_mean([integrated_irreducible_variance(values) for values in spectra]),
                 higher_is_better=False,
                 num_samples=count,
-                spread=bootstrap_spread(count, resampled, self.spec.num_replicates),
-                spec=settings | {"spread_over": f"{self.spec.num_replicates} bootstrap samples"},
+                spread=spread,
+                spec=settings | {"spread_over": f"jackknife over {num_groups} groups"},
+                note=note,
             ),
             EvalResult(
                 metric="trajectory_straightness",
@@ -112,6 +128,7 @@ class VIV(Evaluator):
                 higher_is_better=False,
                 num_samples=count,
                 spec=settings,
+                note=note,
             ),
             EvalResult(
                 metric="viv_curve",
@@ -133,6 +150,7 @@ class VIV(Evaluator):
                     higher_is_better=False,
                     num_samples=count,
                     spec=settings | {"conditional": False},
+                    note=scaling.note,
                 )
             )
         return results
@@ -144,6 +162,18 @@ class VIV(Evaluator):
         groups = [(labels == label).nonzero().flatten() for label in sorted(set(labels.tolist()))]
         groups = [group for group in groups if len(group) >= self.spec.min_class_samples]
         return groups if len(groups) > 1 else []
+
+
+def _of_few(members: list[Tensor], fits: list[KroneckerCovariance]) -> str:
+    """A note where the samples do not determine the covariance of places by themselves."""
+    fewest, fit = min(zip(members, fits, strict=True), key=lambda pair: len(pair[0]))
+    degrees, places = (len(fewest) - 1) * len(fit.channel), len(fit.space)
+    if degrees >= places:
+        return ""
+    return (
+        f"few samples: (N - 1) C / (H W) = {degrees / places:.2g} of the smallest class, below 1; correlations of"
+        f" places are shrunk by {fit.shrinkage:.0%} to those of stationary latents, which may make the value too large"
+    )
 
 
 def _mean(values: list[float]) -> float:

@@ -28,6 +28,6 @@ def transformations(factor: int) -> Mapping[str, Callable[[Tensor], Transformed]
     }
 
 
-def squared_error(encoded: Float[Tensor, "n *s"], expected: Float[Tensor, "n *s"]) -> Float[Tensor, " n"]:
-    """Mean squared difference of each sample, in float64."""
-    return (encoded.double() - expected.double()).square().flatten(1).mean(1)
+def squared_error(encoded: Float[Tensor, "n c *s"], expected: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c"]:
+    """Mean squared difference of each sample and channel, in float64."""
+    return (encoded.double() - expected.double()).square().flatten(2).mean(2)

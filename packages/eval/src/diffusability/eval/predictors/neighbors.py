@@ -11,6 +11,7 @@ def neighbor_consistency(
     """LNC of each sample: the share of its nearest neighbours, by cosine, that carry its label.
 
     "Diffusing in the Right Space" (arXiv 2606.03578), "Semantic separability". Chance level is the share of the class.
+    Cosines are those of the vectors as they are: a large common mean makes all of them nearly 1.
 
     Raises:
         ValueError: not more samples than neighbours.
@@ -18,7 +19,7 @@ def neighbor_consistency(
     count = len(vectors)
     if count <= num_neighbors:
         raise ValueError(f"{num_neighbors} neighbours need more than {num_neighbors} samples, got {count}")
-    unit = torch.nn.functional.normalize(vectors.double() - vectors.double().mean(0), dim=1)
+    unit = torch.nn.functional.normalize(vectors.double(), dim=1)
     similarity = unit @ unit.T
     similarity.fill_diagonal_(-torch.inf)
     nearest = similarity.topk(num_neighbors, dim=1).indices

@@ -1,7 +1,7 @@
 """Where the energy of whole maps lies among the frequencies of their DCT."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -11,9 +11,13 @@ def spectral_energy_concentration(energy: Float[Tensor, "h w"], rho: float) -> f
     "Diffusing in the Right Space" (arXiv 2606.03578), equations 7 to 9. ``energy`` holds the mean squared coefficients.
     """
     height, width = energy.shape
+    return (energy[is_high(height, width, rho).to(energy.device)].sum() / energy.sum()).item()
+
+
+def is_high(height: int, width: int, rho: float) -> Bool[Tensor, "h w"]:
+    """Which frequencies of a whole-map DCT count as high: ``u + v > rho (H + W - 2)``."""
     frequency = torch.arange(height)[:, None] + torch.arange(width)
-    is_high = (frequency > rho * (height + width - 2)).to(energy.device)
-    return (energy[is_high].sum() / energy.sum()).item()
+    return frequency > rho * (height + width - 2)
 
 
 def radial_profile(amplitude: Float[Tensor, "c h w"]) -> tuple[list[float], Float[Tensor, "c k"]]:
