@@ -63,11 +63,12 @@ def opened_video(path: Path) -> Iterator[tuple[Any, Any]]:
                 raise UnreadableExample(f"{path}: there is {what} in it")
             yield container, moving[0]
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise UnreadableExample(f"{path}: {type(error).__name__}: {error}") from error
+        hint = " (it is damaged, cut short, or no video)" if isinstance(error, av.InvalidDataError) else ""
+        raise UnreadableExample(f"{path}: {type(error).__name__}: {error}{hint}") from error
 
 
 def _shape(stream: Any, frame: Any) -> tuple[tuple[int, int], Fraction]:
-    """Size in square pixels, and the aspect of a pixel. The longer side of a pixel is what is kept."""
+    """Size in square pixels, and the aspect of a pixel. The height is kept."""
     aspect = pixel_aspect(stream, frame)
     width, height = upright(frame).size
     return (max(1, round(width * aspect)), height), aspect

@@ -1,4 +1,4 @@
-"""Keeps the index of a video file that had to be decoded for it."""
+"""Keeps the indices of video files, so that a file is read or decoded for its index once."""
 
 import hashlib
 import os
@@ -36,7 +36,7 @@ def _stored(cached: Path) -> VideoIndex | None:
                 size=tuple(content["size"].tolist()),
                 pixel_aspect=Fraction(*content["pixel_aspect"].tolist()),
                 starts=tuple(content["starts"].tolist()),
-                digests=tuple(row.tobytes() for row in content["digests"]),
+                digests=tuple(row.tobytes() for row in content["digests"]) or None,
                 problem=str(content["problem"]),
             )
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
@@ -44,7 +44,6 @@ def _stored(cached: Path) -> VideoIndex | None:
 
 
 def _store(cached: Path, index: VideoIndex) -> None:
-    assert index.digests is not None
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         partial = cached.with_suffix(f".{os.getpid()}.npz")
@@ -56,7 +55,7 @@ def _store(cached: Path, index: VideoIndex) -> None:
             size=np.array(index.size),
             pixel_aspect=np.array(index.pixel_aspect.as_integer_ratio()),
             starts=np.array(index.starts, dtype=np.int64),
-            digests=np.frombuffer(b"".join(index.digests), dtype=np.uint8).reshape(-1, 8),
+            digests=np.frombuffer(b"".join(index.digests or ()), dtype=np.uint8).reshape(-1, 8),
             problem=index.problem,
         )
         os.replace(partial, cached)
@@ -68,15 +67,15 @@ def _store(cached: Path, index: VideoIndex) -> None:
 def _index(path: Path, size: int, changed: int) -> VideoIndex:
     """``size`` and ``changed`` tell a file that was replaced from the one before."""
     cached = _cache_path(path)
-    index = _stored(cached) or index_of_packets(path)
+    index = _stored(cached)
     if index is None:
-        index = index_of_frames(path)
+        index = index_of_packets(path) or index_of_frames(path)
         _store(cached, index)
     return index
 
 
 def video_index(path: Path) -> VideoIndex:
-    """The frames of a file: from its packets where they prove them, else by decoding it once, which is kept.
+    """The frames of a file: from its packets where they prove them, else by decoding it once. Kept either way.
 
     Raises:
         UnreadableExample: it is missing, no video, has no frames, or is damaged. (Says what could be read.)

@@ -68,7 +68,7 @@ def digest(frame: Any) -> bytes:
             own = [component for component in components if component.plane == number]
             width = plane.width * sum((component.bits + 7) // 8 for component in own)
             rows = np.frombuffer(plane, dtype=np.uint8).reshape(plane.height, plane.line_size)
-            state.update(np.ascontiguousarray(rows[:, :width]))  # without the padding
+            state.update(rows[:, :width].tobytes())  # without the padding
     else:
-        state.update(np.ascontiguousarray(frame.to_ndarray(format="rgb24")))
+        state.update(frame.to_ndarray(format="rgb24").tobytes())
     return state.digest()[:8]
