@@ -39,8 +39,7 @@ def moments(path, numbers):
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.ts"])
-@pytest.mark.parametrize("share", [0.0, 0.37, 0.5, 0.999])
-def test_clips_of_any_frame_rate_cover_the_same_time(tmp_path, name, share):
+def test_clips_of_any_frame_rate_cover_the_same_time(tmp_path, name):
     """24, 25, 30000/1001 and 60 frames per second, 2 s each, at 12 fps: steps of 1/12 s, within a frame."""
     for number, rate in enumerate((24, 25, Fraction(30000, 1001), 60)):
         path = write_clip(
@@ -50,15 +49,16 @@ def test_clips_of_any_frame_rate_cover_the_same_time(tmp_path, name, share):
             rate=rate,
             container="mpegts" if name == "a.ts" else None,
         )
-        chosen = frames_by_time(video_index(path), 9, 12.0, share, name)
-        shown = moments(path, chosen)
-        begin = share * (2 - 8 / 12)
-        assert all(-1.1 / rate < time - (begin + step / 12) < 1.1 / rate for step, time in enumerate(shown))
-        assert abs(shown[-1] - shown[0] - 8 / 12) < 1 / rate
-        if rate in (24, 60):  # a whole number of frames each
-            assert {later - earlier for earlier, later in pairwise(chosen)} == {int(rate // 12)}
-        same = frames_by_time(video_index(path), 9, float(rate), share, name)
-        assert list(same) == list(range(same[0], same[0] + 9))
+        for share in (0.0, 0.37, 0.5, 0.999):
+            chosen = frames_by_time(video_index(path), 9, 12.0, share, name)
+            shown = moments(path, chosen)
+            begin = share * (int(2 * rate) / float(rate) - 8 / 12)
+            assert -1.02 / rate < shown[0] - begin < 0.001
+            assert all(-1.02 / rate < time - shown[0] - step / 12 < 0.002 for step, time in enumerate(shown))
+            if rate in (24, 60):  # a whole number of frames each
+                assert {later - earlier for earlier, later in pairwise(chosen)} == {int(rate // 12)}
+            same = frames_by_time(video_index(path), 9, float(rate), share, name)
+            assert list(same) == list(range(same[0], same[0] + 9))
 
 
 def test_a_varying_frame_rate_is_sampled_by_time(tmp_path):
@@ -154,9 +154,7 @@ def _aspect(value):
     return lambda opened, stream: setattr(stream.codec_context, "sample_aspect_ratio", Fraction(value))
 
 
-@pytest.mark.parametrize(
-    ("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4"), ("a.mpg", "mpeg2video")]
-)
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4")])
 def test_pixels_become_square(tmp_path, name, codec):
     """Pixels twice as wide as high: of 64x64 the middle 32x64 become a square, against PIL; with size and filters."""
     path = write_clip(tmp_path / name, codec, count=8, prepare=_aspect(2))
@@ -166,7 +164,7 @@ def test_pixels_become_square(tmp_path, name, codec):
     data = opened(tmp_path, frames=1, flip=False)[0].data[:, 0]
     stored = Image.fromarray(decoded(path)[4])
     torch.testing.assert_close(data, as_data(stored.crop((16, 0, 48, 64)), 16))
-    with pytest.raises(FilteredExample, match="128x64 pixels, and max_aspect is 1.5"):
+    with pytest.raises(FilteredExample, match=r"128x64 pixels, and max_aspect is 1\.5"):
         opened(tmp_path, frames=1, max_aspect=1.5)[0]
 
 

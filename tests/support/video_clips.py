@@ -33,6 +33,8 @@ def write_clip(path, codec="libx264", count=60, *, size=(64, 64), pixels="yuv420
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = *size, pixels, gap
         if between is not None:
             stream.codec_context.max_b_frames = between
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
         if prepare is not None:
             prepare(opened, stream)
         for number in range(count):

@@ -42,7 +42,7 @@ def frames_by_time(index: VideoIndex, frames: int, fps: float, share: float, nam
     rounding = min([unit, *((later - earlier) / 4 for earlier, later in pairwise(seconds))])
 
     def shown(moment: float) -> int:
-        return bisect_right(seconds, moment + rounding) - 1
+        return bisect_right(seconds, moment) - 1
 
     begin = seconds[shown(share * (length - span))]
-    return [shown(begin + number / fps) for number in range(frames)]
+    return [shown(begin + number / fps + rounding) for number in range(frames)]
