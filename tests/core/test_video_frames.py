@@ -159,7 +159,7 @@ def _write_two(path, sizes, cover=None):
             stream.width = stream.height = side
             stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
             if number == cover:
-                stream.disposition = av.stream.Disposition.attached_pic
+                stream.disposition = av.stream.Disposition.attached_pic.value
             streams.append(stream)
         for frame in range(20):
             for number, stream in enumerate(streams):
