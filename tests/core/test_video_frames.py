@@ -16,7 +16,7 @@ FILES = {
     "h264.mp4": ({"between": 3}, True),
     "h264-10bit.mkv": ({"between": 3, "pixels": "yuv420p10le"}, True),
     "h264-fields.mkv": ({"between": 3, "options": {"x264-params": "tff=1"}}, True),
-    "h264-fragments.mov": ({"between": 2}, True),
+    "h264.mov": ({"between": 2}, True),
     "h264.avi": ({"between": 3}, False),
     "h264-open.mp4": ({"options": OPEN}, False),
     "h264-open.mkv": ({"options": OPEN}, False),
