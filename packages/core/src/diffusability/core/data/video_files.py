@@ -1,90 +1,134 @@
 """Decodes chosen frames of video files, exactly."""
 
-from collections.abc import Container, Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 from PIL import Image
 
+from diffusability.core.data.video_index import VideoIndex, opened_video
+from diffusability.core.data.video_index_cache import forget_index, video_index
+from diffusability.core.data.video_pictures import digest, upright
 from diffusability.core.dataset import UnreadableExample
 
+__all__ = ["VideoIndex", "read_frames", "video_index"]
 
-@attrs.frozen(kw_only=True)
-class VideoIndex:
-    """The frames of a file.
-
-    Attributes:
-        times: presentation time of each frame, ascending, in units of the stream.
-        size: (width, height) in pixels.
-    """
-
-    times: tuple[int, ...]
-    size: tuple[int, int]
-
-
-def _failure(path: Path, error: Exception) -> UnreadableExample:
-    return UnreadableExample(f"{path}: {type(error).__name__}: {error}")
-
-
-@lru_cache(maxsize=4096)
-def video_index(path: Path) -> VideoIndex:
-    """Reads the packets of a file without decoding them. (What its header says of the number of frames may be wrong.)
-
-    Raises:
-        UnreadableExample: it is missing, no video, or has no frames.
-    """
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UnreadableExample(f"{path}: there is no video in it")
-            stream = container.streams.video[0]
-            times = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
-            size = (stream.codec_context.width, stream.codec_context.height)
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise _failure(path, error) from error
-    if not times:
-        raise UnreadableExample(f"{path}: it has no frames")
-    return VideoIndex(times=tuple(times), size=size)
+#: Frames after a seek that may be none of the index before the place is given up.
+_PATIENCE = 32
 
 
 def read_frames(path: Path, numbers: Sequence[int]) -> list[Image.Image]:
-    """Frames by their numbers (ascending), in RGB: seeks to the keyframe before the first, and decodes from there.
+    """Frames by their numbers (ascending, also repeated), in RGB, upright.
 
-    Of the frames that are not asked for, those that no other depends on are left out.
+    Seeks to where decoding may start, further back where that fails, and at last decodes from the beginning. A frame is
+    returned only when it is known to be the one: by its presentation time where the packets prove these, else by a
+    digest of its pixels, which the index keeps of each.
 
     Raises:
-        UnreadableExample: the file is damaged, or a frame is missing in it.
+        UnreadableExample: the file is damaged, or a frame is missing in it. (Says what could be read.)
     """
+    for _ in range(2):
+        index = video_index(path)
+        read = _by_time if index.digests is None else _by_digest
+        for start in _places(index, numbers[0]):
+            found = read(path, index, numbers, start)
+            if all(number in found for number in numbers):
+                return [found[number] for number in numbers]
+        if index.digests is None:
+            break
+        forget_index(path)  # another file of the same size and time, or another decoder
+    missing = next(number for number in numbers if number not in found)
+    seconds = float((index.times[missing] - index.times[0]) * index.unit)
+    raise UnreadableExample(
+        f"{path}: frame {missing} of {len(index.times)}, at {seconds:.2f} s, cannot be decoded; what could be read of"
+        f" frames {numbers[0]} to {numbers[-1]}: {len(found) or 'none'}"
+    )
+
+
+def _places(index: VideoIndex, first: int) -> Iterator[int | None]:
+    """Frames to seek to, nearest first; None for the beginning, without a seek."""
+    before = [start for start in index.starts if start <= first]
+    for back in (1, 2, 4):
+        if len(before) >= back and before[-back] > 0:
+            yield before[-back]
+    yield None
+
+
+def _packets(container: Any, stream: Any, index: VideoIndex, start: int | None) -> Iterator[Any]:
+    """The packets from a frame on, or some before it; none where it cannot be sought."""
     import av
 
-    times = video_index(path).times
-    wanted = {times[number]: place for place, number in enumerate(numbers)}
+    if start is not None:
+        seconds = index.times[start] * index.unit
+        if index.digests is not None and stream.start_time is not None:
+            seconds += stream.start_time * stream.time_base - index.times[0] * index.unit
+        try:
+            container.seek(int(seconds / stream.time_base), stream=stream)
+        except (av.FFmpegError, OSError):
+            return
+    yield from container.demux(stream)
+
+
+def _by_time(path: Path, index: VideoIndex, numbers: Sequence[int], start: int | None) -> dict[int, Image.Image]:
+    """What is found of the frames whose times are those of packets that were shown to be right."""
+    import av
+
+    number_at = {time: number for number, time in enumerate(index.times)}
+    starts, wanted = set(index.starts), set(numbers)
     found: dict[int, Image.Image] = {}
-    last = times[numbers[-1]]
-    try:
-        with av.open(str(path)) as container:
-            stream: Any = container.streams.video[0]
-            stream.codec_context.options = {"err_detect": "explode"}  # rather than to paint over what is damaged
-            container.seek(times[numbers[0]], stream=stream)
-            for frame in _decoded(container.demux(stream), stream.codec_context, wanted):
-                if frame.pts in wanted and not frame.is_corrupt:
-                    found[wanted[frame.pts]] = frame.to_image()
-                if len(found) == len(numbers) or (frame.pts is not None and frame.pts > last):
-                    break
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise _failure(path, error) from error
-    if len(found) < len(numbers):
-        missing = next(number for place, number in enumerate(numbers) if place not in found)
-        raise UnreadableExample(f"{path}: frame {missing} of {len(times)} cannot be decoded")
-    return [found[place] for place in range(len(numbers))]
+    begun = False
+    with opened_video(path) as (container, stream):
+        decoder = stream.codec_context
+        decoder.options = {"err_detect": "explode"}  # rather than to paint over what is damaged
+        try:
+            for packet in _packets(container, stream, index, start):
+                number = number_at.get(packet.pts)
+                if not begun and packet.pts is not None:
+                    if number not in starts:
+                        continue
+                    if number > numbers[0]:
+                        break  # the seek landed late
+                    begun = True
+                if decoder.name == "h264":  # pictures that no other depends on are marked in each slice
+                    decoder.skip_frame = "DEFAULT" if packet.pts is None or number in wanted else "NONREF"
+                for frame in packet.decode():
+                    number = number_at.get(frame.pts)
+                    if number in wanted and not frame.is_corrupt:
+                        found[number] = upright(frame)
+                    if len(found) == len(wanted) or (number is not None and number > numbers[-1]):
+                        return found
+        except (av.FFmpegError, OSError):
+            pass  # what is missing is said, or is sought elsewhere
+    return found
 
 
-def _decoded(packets: Iterable[Any], decoder: Any, wanted: Container[int]) -> Iterator[Any]:
-    """The frames of packets, in the order in which they are shown, but for unwanted ones that no other depends on."""
-    for packet in packets:
-        decoder.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in wanted else "NONREF"
-        yield from packet.decode()
+def _by_digest(path: Path, index: VideoIndex, numbers: Sequence[int], start: int | None) -> dict[int, Image.Image]:
+    """What is found of the frames whose pixels are those that decoding from the beginning gave."""
+    import av
+
+    assert index.digests is not None
+    wanted: dict[bytes, list[int]] = {}
+    for number in numbers:
+        wanted.setdefault(index.digests[number], []).append(number)
+    counts = Counter(index.digests)
+    place_of = {pixels: number for number, pixels in enumerate(index.digests) if counts[pixels] == 1}
+    found: dict[int, Image.Image] = {}
+    unknown = 0
+    with opened_video(path) as (container, stream):
+        for packet in _packets(container, stream, index, start):
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                continue  # what depends on what was not decoded
+            for frame in frames:
+                pixels = digest(frame)
+                if pixels in wanted:
+                    image = upright(frame)
+                    found.update(dict.fromkeys(wanted.pop(pixels), image))
+                unknown = 0 if pixels in counts else unknown + 1
+                if not wanted or unknown > _PATIENCE or place_of.get(pixels, -1) > numbers[-1]:
+                    return found
+                if not found and place_of.get(pixels, -1) > numbers[0]:
+                    return found  # the seek landed late
+    return found

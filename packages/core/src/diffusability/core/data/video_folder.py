@@ -1,11 +1,15 @@
 """Clips from a tree of video files."""
 
-import torch
+from collections.abc import Sequence
 
+import torch
+from PIL import Image
+
+from diffusability.core.data.clip_times import frames_by_time, room_by_number
 from diffusability.core.data.file_tree import class_names_of, file_paths, is_validation, label_of
-from diffusability.core.data.image_files import crop_box, cropped, uniform
+from diffusability.core.data.image_files import Box, crop_box, cropped, uniform
 from diffusability.core.data.image_view import refuse_by_size
-from diffusability.core.data.video_files import read_frames, video_index
+from diffusability.core.data.video_files import VideoIndex, read_frames, video_index
 from diffusability.core.data.video_folder_spec import VIDEO_SUFFIXES, VideoFolderSpec
 from diffusability.core.dataset import Dataset, Example, UnreadableExample
 from diffusability.core.errors import DataError
@@ -13,7 +17,10 @@ from diffusability.core.specs.components import Split
 
 
 class VideoFolder(Dataset):
-    """Clips of ``frames`` frames, ``stride`` apart; a file that is too short or damaged is reported by name."""
+    """Clips of ``frames`` frames, ``stride`` or 1 / ``fps`` seconds apart.
+
+    A file that is too short or damaged is reported by name.
+    """
 
     def __init__(self, spec: VideoFolderSpec, split: Split) -> None:
         self.spec = spec
@@ -42,11 +49,13 @@ class VideoFolder(Dataset):
         known = video_index(path)
         refuse_by_size(known.size, self.spec.min_size, self.spec.max_aspect, str(path))
         random = generator if self.split == "train" else None
-        first = self._first(len(known.times), clip, random, str(path))
-        images = read_frames(path, range(first, first + self._span(), self.spec.stride))
+        images = read_frames(path, self._frames(known, clip, random, str(path)))
         height, width = self.spec.size()
-        box = crop_box(images[0].size, width / height, random if self.spec.crop == "random" else None)
-        data = torch.stack([cropped(image, box, (height, width)) for image in images], dim=1)
+        aspect = width / height / float(known.pixel_aspect)  # in the file's own pixels, so that each is resampled once
+        box = crop_box(images[0].size, aspect, random if self.spec.crop == "random" else None)
+        data = torch.stack(
+            [cropped(image, _scaled(box, images[0], image, str(path)), (height, width)) for image in images], dim=1
+        )
         if random is not None and self.spec.flip and uniform(random) < 0.5:
             data = data.flip(-1)
         label = None
@@ -54,18 +63,29 @@ class VideoFolder(Dataset):
             label = label_of(self.paths[number], self.class_names, self.root)
         return Example(data=data, label=label)
 
-    def _span(self) -> int:
-        """Frames of the file from the clip's first to its last."""
-        return (self.spec.frames - 1) * self.spec.stride + 1
+    def _frames(self, known: VideoIndex, clip: int, generator: torch.Generator | None, name: str) -> Sequence[int]:
+        """The frames of a clip that begins anywhere, or in the middle of one of equal parts of the file."""
+        random = generator if self.spec.start == "random" else None
+        share = (clip + 0.5) / self.spec.clips_per_video
+        if self.spec.fps is not None:
+            share = share if random is None else uniform(random)
+            return frames_by_time(known, self.spec.frames, self.spec.fps, share, name)
+        room = room_by_number(len(known.times), self.spec.frames, self.spec.stride, name)
+        first = round(room * share) if random is None else int(uniform(random) * (room + 1))
+        return range(first, first + (self.spec.frames - 1) * self.spec.stride + 1, self.spec.stride)
 
-    def _first(self, count: int, clip: int, generator: torch.Generator | None, name: str) -> int:
-        """The first frame of a clip: random, or the middle of one of equal parts of the file."""
-        room = count - self._span()
-        if room < 0:
-            raise UnreadableExample(
-                f"{name}: it has {count} frames, and {self.spec.frames} frames at a stride of {self.spec.stride} need"
-                f" {self._span()}"
-            )
-        if generator is not None and self.spec.start == "random":
-            return int(uniform(generator) * (room + 1))
-        return round(room * (clip + 0.5) / self.spec.clips_per_video)
+
+def _scaled(box: Box, first: Image.Image, image: Image.Image, name: str) -> Box:
+    """The box of the clip's first frame in one of another size, as a stream may change its resolution.
+
+    Raises:
+        UnreadableExample: the frame has another shape, so that no box shows the same part.
+    """
+    if image.size == first.size:
+        return box
+    across, down = image.width / first.width, image.height / first.height
+    if abs(across / down - 1) > 0.02:
+        raise UnreadableExample(
+            f"{name}: the shape of its frames changes from {first.width}x{first.height} to {image.width}x{image.height}"
+        )
+    return (box[0] * across, box[1] * down, box[2] * across, box[3] * down)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from diffusability.core.build import BuildContext
 from diffusability.core.data.missing_extra import require
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from diffusability.core.dataset import Dataset
 
 #: File names that are taken for videos.
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm"}
+    | {".wmv"}
+)
 
 
 class VideoFolderSpec(DatasetSpec):
@@ -25,6 +28,10 @@ class VideoFolderSpec(DatasetSpec):
     path: Path = Field(description="folder with videos, at any depth")
     frames: PositiveInt = Field(17, description="frames of a clip")
     stride: PositiveInt = Field(1, description="take every so many frames")
+    fps: Annotated[PositiveFloat, Field(allow_inf_nan=False)] | None = Field(
+        None,
+        description="instead of stride: frames of a clip per second, by the times at which the file shows its own",
+    )
     resolution: PositiveInt | tuple[PositiveInt, PositiveInt] = Field(
         256, description="pixels of the square, or [height, width]; the largest such part of the frame is resized to it"
     )
@@ -47,6 +54,14 @@ class VideoFolderSpec(DatasetSpec):
         0.1, ge=0, le=1, description="training stops when a larger share of the examples cannot be read"
     )
     num_workers: Annotated[int, Incidental()] = Field(2, ge=0, description="loading processes per rank")
+
+    @model_validator(mode="after")
+    def _one_way_of_counting(self) -> "VideoFolderSpec":
+        if self.fps is not None and self.stride != 1:
+            raise ValueError(
+                f"stride {self.stride} counts the frames of a file, and fps {self.fps:g} samples it by time; give one"
+            )
+        return self
 
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
