@@ -24,7 +24,10 @@ class HuggingFaceSpec(ImageViewSpec):
     split: str = Field("train", description="the dataset's split to train on")
     validation_split: str | None = Field(None, description="the dataset's split for validation")
     validation_share: float = Field(
-        0.05, gt=0, lt=1, description="without validation_split: the share of examples kept out of training"
+        0.05,
+        gt=0,
+        le=1,
+        description="without validation_split: the share of examples kept out of training; 1: all of them",
     )
     image: str = Field("image", description="column with the images")
     label: str | None = Field(None, description="column with the classes, as numbers or as a ClassLabel")

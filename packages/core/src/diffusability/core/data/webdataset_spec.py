@@ -29,7 +29,10 @@ class WebDatasetSpec(ImageViewSpec):
     )
     validation_shards: tuple[str, ...] = Field((), description="shards of their own for validation")
     validation_share: float = Field(
-        0.05, gt=0, lt=1, description="without validation_shards: the share of examples kept out of training, by key"
+        0.05,
+        gt=0,
+        le=1,
+        description="without validation_shards: the share of examples kept out of training, by key; 1: all of them",
     )
     images: tuple[str, ...] = Field(("jpg", "jpeg", "png", "webp"), description="extensions of the image members")
     label: str | None = Field(None, description="extension of the member that holds the class as a number, such as cls")
