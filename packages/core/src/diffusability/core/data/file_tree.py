@@ -11,6 +11,7 @@ import attrs
 
 from diffusability.core.errors import DataError
 from diffusability.core.seeds import derived_seed
+from diffusability.core.specs.contents import FileSet
 
 
 @attrs.frozen(kw_only=True)
@@ -48,14 +49,14 @@ class _Found:
     inode: int
 
 
-def read_tree(root: Path, suffixes: Collection[str], known: Collection[str] = ()) -> FileTree:
+def read_tree(root: Path, suffixes: Collection[str] | None, known: Collection[str] = ()) -> FileTree:
     """Lists a tree, following links. Each folder is visited once, by its device and inode, so links may form circles.
 
     A file with several names keeps one: a name that leads through no link, and of several the first.
 
     Args:
         root: the top folder.
-        suffixes: suffixes of the files that are wanted, in lower case.
+        suffixes: suffixes of the files that are wanted, in lower case; None: all files.
         known: suffixes of files that are counted.
 
     Raises:
@@ -73,9 +74,10 @@ def read_tree(root: Path, suffixes: Collection[str], known: Collection[str] = ()
                 continue
             name = f"{folder}/{entry.name}" if folder else entry.name
             suffix = os.path.splitext(entry.name)[1].lower()
-            if (suffix not in suffixes and suffix not in known) or not _is_file(entry):
+            wanted = suffixes is None or suffix in suffixes
+            if not (wanted or suffix in known) or not _is_file(entry):
                 continue
-            if suffix not in suffixes:
+            if not wanted:
                 unread[suffix] += 1
                 continue
             is_link = through_link or entry.is_symlink()
@@ -177,6 +179,22 @@ def file_paths(root: Path, suffixes: Collection[str]) -> list[str]:
         DataError: a folder cannot be listed.
     """
     return read_tree(root, suffixes).paths
+
+
+def folder_files(
+    folders: Mapping[str, Path | None], suffixes: Collection[str], with_classes: bool
+) -> dict[str, FileSet]:
+    """The files that count of each folder that is there; with classes, its class folders count too.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    found = {}
+    for name, folder in folders.items():
+        if folder is not None and folder.is_dir():
+            tree = read_tree(folder, suffixes)
+            found[name] = FileSet(root=folder, names=tree.paths, facts=tree.folders if with_classes else ())
+    return found
 
 
 def class_names_of(paths: Sequence[str], root: Path, folders: Sequence[str] = ()) -> list[str]:

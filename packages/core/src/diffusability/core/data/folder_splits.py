@@ -1,6 +1,6 @@
 """The two splits of a tree of files: by a folder of its own for validation, or by the names of the files."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -88,7 +88,7 @@ class FolderSplits:
                 label_of(path, names, root)
         return names
 
-    def notes(self, class_names: list[str] | None) -> list[str]:
+    def notes(self, class_names: Sequence[str] | None) -> list[str]:
         """What was left out or is unusual, in sentences."""
         notes = self.tree.notes(self.path, self.noun)
         if class_names is not None:

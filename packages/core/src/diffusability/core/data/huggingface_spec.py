@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import attrs
 from pydantic import Field
 
 from diffusability.core.build import BuildContext
 from diffusability.core.data.image_view_spec import ImageViewSpec
 from diffusability.core.data.missing_extra import require
+from diffusability.core.specs.base import files_at
 from diffusability.core.specs.components import Split
+from diffusability.core.specs.contents import FileSet
 
 if TYPE_CHECKING:
     from diffusability.core.dataset import Dataset
@@ -42,6 +45,10 @@ class HuggingFaceSpec(ImageViewSpec):
             raise ValueError(
                 f"path {self.path!r} does not exist; expected a folder, or a hub id such as 'user/dataset'"
             )
+
+    def files_read(self) -> dict[str, FileSet]:
+        folder = Path(self.path).expanduser()
+        return {"path": attrs.evolve(files_at(folder), whole=False)} if folder.is_dir() else {}
 
     def unlabelled(self) -> str | None:
         return "label null" if self.label is None else None

@@ -50,11 +50,12 @@ def _refuse_overlap(spec: IdxImagesSpec) -> list[str]:
         size = math.prod(images.shape[1:])
         sizes = np.full(len(images), size, dtype=np.int64)
         parts.append(Part(names=None, sizes=sizes, read=partial(_image_bytes, images), identities=()))
-    return refuse_overlap(*parts, f"images of {str(spec.path)!r}")
+    train, validation = parts
+    return refuse_overlap(train, validation, f"images of {str(spec.path)!r}")
 
 
 def _image_bytes(images: np.ndarray, place: int) -> bytes:
-    return images[place].tobytes()
+    return bytes(images[place].tobytes())
 
 
 class IdxImages(Dataset):

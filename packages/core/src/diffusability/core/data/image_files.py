@@ -43,8 +43,8 @@ def _rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     if image.mode == "LAB":
-        spaces = [ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")]
-        converted = ImageCms.profileToProfile(image, *spaces, outputMode="RGB")
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
         assert converted is not None
         return converted
     return image.convert("RGB")

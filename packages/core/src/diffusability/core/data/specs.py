@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, PositiveInt
 
 from diffusability.core.build import BuildContext
-from diffusability.core.data.file_tree import holds_any
+from diffusability.core.data.file_tree import folder_files, holds_any
 from diffusability.core.data.image_suffixes import IMAGE_SUFFIXES, image_suffixes
 from diffusability.core.data.image_view_spec import ImageViewSpec
 from diffusability.core.errors import DataError
 from diffusability.core.specs.components import DatasetSpec, Split
+from diffusability.core.specs.contents import FileSet
 
 if TYPE_CHECKING:
     from diffusability.core.dataset import Dataset
@@ -77,6 +78,10 @@ class ImageFolderSpec(ImageViewSpec):
             if not found:
                 suffixes = ", ".join(sorted(image_suffixes()))
                 raise ValueError(f"{name} {str(folder)!r} holds no images; expected files ending in {suffixes}")
+
+    def files_read(self) -> dict[str, FileSet]:
+        folders = {"path": self.path, "validation_path": self.validation_path}
+        return folder_files(folders, image_suffixes(), self.labels == "folder")
 
     def unlabelled(self) -> str | None:
         return "labels 'none'" if self.labels == "none" else None

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from diffusability.core.build import BuildContext
-from diffusability.core.data.file_tree import holds_any
+from diffusability.core.data.file_tree import folder_files, holds_any
 from diffusability.core.data.missing_extra import require
 from diffusability.core.errors import DataError
 from diffusability.core.specs.base import Incidental
 from diffusability.core.specs.components import DatasetSpec, Split
+from diffusability.core.specs.contents import FileSet
 
 if TYPE_CHECKING:
     from diffusability.core.dataset import Dataset
@@ -79,6 +80,10 @@ class VideoFolderSpec(DatasetSpec):
             if not found:
                 suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
                 raise ValueError(f"{name} {str(folder)!r} holds no videos; expected files ending in {suffixes}")
+
+    def files_read(self) -> dict[str, FileSet]:
+        folders = {"path": self.path, "validation_path": self.validation_path}
+        return folder_files(folders, VIDEO_SUFFIXES, self.labels == "folder")
 
     def unlabelled(self) -> str | None:
         return "labels 'none'" if self.labels == "none" else None
