@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import socket
 
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image, features
 from diffusability.core.build import BuildContext
 from diffusability.core.data.image_folder import image_paths
 from diffusability.core.data.specs import ImageFolderSpec
+from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import DataError
 
 
@@ -126,3 +128,21 @@ def test_all_of_a_folder_may_be_validation(tmp_path):
     assert len(opened(tmp_path, "validation", validation_share=1)) == 2
     with pytest.raises(DataError, match="no train images"):
         opened(tmp_path, "train", validation_share=1)
+
+
+def test_a_signal_ends_the_opening_of_data_at_once():
+    """SIGTERM while a library that catches every Exception is at work; afterwards signals only ask, as before."""
+    stop = StopRequest()
+    reached = []
+    with stop.listening():
+        with stop.at_once():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                reached.append("after the signal")
+            except Exception:
+                reached.append("caught")
+        assert stop.signal_name == "SIGTERM"
+        os.kill(os.getpid(), signal.SIGUSR1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    assert reached == []

@@ -24,13 +24,18 @@ from diffusability.core.stages.run_folder import RunFolder, write_json
 RECORD = "contents.json"
 
 
-def contents_of(stage: PlannedStage) -> dict[str, Contents]:
+def contents_of(stage: PlannedStage, known: dict[str, dict[str, Contents]] | None = None) -> dict[str, Contents]:
     """What the files of a stage hold, by the place in the spec that names them; what is not there is left out.
+
+    Args:
+        stage: the stage.
+        known: what was found for the same spec in another stage; filled here.
 
     Raises:
         DataError: a file or folder is there and cannot be read; names it.
     """
     found = {}
+    known = {} if known is None else known
     parts: list[tuple[tuple[str | int, ...], Any]] = [((), stage.spec)]
     if stage.spec.data is None:
         parts.append((("data",), stage.data))
@@ -38,11 +43,20 @@ def contents_of(stage: PlannedStage) -> dict[str, Contents]:
         for path, spec in part.walk():
             if not isinstance(spec, PluginSpec) or isinstance(spec, TrackerSpec):
                 continue
-            for name, files in spec.files_read().items():
-                try:
-                    found[".".join(map(str, (*base, *path, name)))] = contents(files)
-                except OSError as error:
-                    raise DataError(f"{error.filename or str(files.root)!r} cannot be read: {error.strerror}") from None
+            key = f"{type(spec).__name__} {spec.identity()}"
+            if key not in known:
+                known[key] = _contents_of_spec(spec)
+            found.update({".".join(map(str, (*base, *path, name))): held for name, held in known[key].items()})
+    return found
+
+
+def _contents_of_spec(spec: PluginSpec) -> dict[str, Contents]:
+    found = {}
+    for name, files in spec.files_read().items():
+        try:
+            found[name] = contents(files)
+        except OSError as error:
+            raise DataError(f"{error.filename or str(files.root)!r} cannot be read: {error.strerror}") from None
     return found
 
 
@@ -63,11 +77,12 @@ def changes(stages: Sequence[PlannedStage], folder: RunFolder) -> dict[str, str]
         DataError: a file or folder is there and cannot be read.
     """
     found: dict[str, str] = {}
+    known: dict[str, dict[str, Contents]] = {}
     for stage in stages:
         record = _read(folder.stage(stage))
         if record is None:
             continue
-        reason = _changed_input(stage, record, folder, found) or _changed_files(stage, record)
+        reason = _changed_input(stage, record, folder, found) or _changed_files(record, contents_of(stage, known))
         if reason:
             found[stage.directory_name] = reason
     return found
@@ -113,8 +128,8 @@ def _changed_input(
     return None
 
 
-def _changed_files(stage: PlannedStage, record: Mapping[str, Any]) -> str | None:
-    for name, now in contents_of(stage).items():
+def _changed_files(record: Mapping[str, Any], held: Mapping[str, Contents]) -> str | None:
+    for name, now in held.items():
         recorded = record["files"].get(name)
         if recorded is not None and recorded["digest"] != now.digest:
             return f"{name} held {Contents(**recorded)} when it began, and holds {now}"
