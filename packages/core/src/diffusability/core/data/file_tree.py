@@ -41,12 +41,8 @@ class FileTree:
         return sentences
 
 
-@attrs.frozen
-class _Found:
-    through_link: bool
-    path: str
-    folder_device: int
-    inode: int
+#: Whether a link led to a file, its path from the root, the device of its folder, and its inode.
+_Found = tuple[bool, str, int, int]
 
 
 def read_tree(root: Path, suffixes: Collection[str] | None, known: Collection[str] = ()) -> FileTree:
@@ -82,8 +78,8 @@ def read_tree(root: Path, suffixes: Collection[str] | None, known: Collection[st
                 continue
             is_link = through_link or entry.is_symlink()
             has_links = has_links or is_link
-            found.append(_Found(is_link, name, device, entry.inode()))
-    found.sort(key=lambda file: (file.through_link, file.path))
+            found.append((is_link, name, device, entry.inode()))
+    found.sort()
     paths = _each_once(root, found, has_links)
     return FileTree(paths=sorted(paths), folders=sorted(folders), repeated=len(found) - len(paths), unread=dict(unread))
 
@@ -149,17 +145,17 @@ def _each_once(root: Path, found: Sequence[_Found], has_links: bool) -> list[str
     The inode numbers of a listing cost nothing, but in layered file systems they are not always unique: where two are
     the same, and everywhere as soon as there are links, the files themselves are asked.
     """
-    counts = Counter((file.folder_device, file.inode) for file in found)
+    counts = Counter((device, inode) for _, _, device, inode in found)
     names: dict[tuple[object, ...], str] = {}
-    for file in found:
-        key: tuple[object, ...] = (file.folder_device, file.inode)
-        if has_links or counts[file.folder_device, file.inode] > 1:
+    for _, path, device, inode in found:
+        key: tuple[object, ...] = (device, inode)
+        if has_links or counts[device, inode] > 1:
             try:
-                status = (root / file.path).stat()
+                status = (root / path).stat()
                 key = ("asked", status.st_dev, status.st_ino)
             except OSError:
-                key = ("lost", file.path)
-        names.setdefault(key, file.path)
+                key = ("lost", path)
+        names.setdefault(key, path)
     return list(names.values())
 
 

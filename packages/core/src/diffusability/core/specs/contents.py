@@ -60,7 +60,7 @@ class _Stated:
     """A file as the file system states it."""
 
     name: str
-    path: Path
+    path: str
     size: int
     changed: float
     state: bytes
@@ -75,34 +75,51 @@ def contents(files: FileSet) -> Contents:
     Raises:
         OSError: a file is there and cannot be read.
     """
-    stated = [_stated(files.root, name) for name in (files.names or ("",))]
-    total = sum(file.size for file in stated)
+    names = files.names or ("",)
+    state, total = _state(files.root, names)
     whole = files.whole or total <= WHOLE_BYTES
     memory = _Memory(files.root, whole)
-    every = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    for file in stated:
-        every.update(file.state)
-    digest = memory.whole_set(every.hexdigest())
+    digest = memory.whole_set(state)
     if digest is None:
+        stated = [_stated(files.root, name) for name in names]
         known = _read_all(stated, memory.files(), whole)
         digest = _digest(stated, known)
-        memory.keep(every.hexdigest(), digest, stated, known)
+        memory.keep(state, digest, stated, known)
     if files.facts:
         digest = hashlib.blake2b(
             json.dumps([digest, *files.facts]).encode(errors="surrogateescape"), digest_size=_DIGEST_BYTES
         ).hexdigest()
-    return Contents(digest=digest, files=len(stated), bytes=total)
+    return Contents(digest=digest, files=len(names), bytes=total)
+
+
+def _path(root: Path, name: str) -> str:
+    return os.path.join(root, name) if name else str(root)
+
+
+def _facts(path: str) -> tuple[int, ...]:
+    """Size, both times, inode and device of a file; nothing of a link that leads nowhere."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return ()
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
+
+
+def _state(root: Path, names: Sequence[str]) -> tuple[str, int]:
+    """A digest of what the file system states of all files, and their sizes together."""
+    state, total = hashlib.blake2b(str(_VERSION).encode(), digest_size=_DIGEST_BYTES), 0
+    for name in names:
+        facts = _facts(_path(root, name))
+        total += facts[0] if facts else 0
+        state.update(os.fsencode(f"{name}\0{facts}\0"))
+    return state.hexdigest(), total
 
 
 def _stated(root: Path, name: str) -> _Stated:
-    path = root / name if name else root
-    try:
-        status = path.stat()
-        facts: tuple[int, ...] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
-        size, changed = status.st_size, max(status.st_mtime, status.st_ctime)
-    except FileNotFoundError:  # a link that leads nowhere
-        facts, size, changed = (), 0, 0.0
+    path = _path(root, name)
+    facts = _facts(path)
     state = hashlib.blake2b(repr((_VERSION, name, facts)).encode(), digest_size=_DIGEST_BYTES).digest()
+    size, changed = (facts[0], max(facts[1:3]) / 1e9) if facts else (0, 0.0)
     return _Stated(name, path, size, changed, state)
 
 
@@ -128,7 +145,7 @@ def _read(file: _Stated, whole: bool) -> bytes:
     """Digest of a file: of all of it, or of its beginning, end and evenly spread pieces, about one in each MiB."""
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     try:
-        with file.path.open("rb", buffering=0) as opened:
+        with open(file.path, "rb", buffering=0) as opened:
             if whole:
                 while piece := opened.read(1 << 20):
                     digest.update(piece)
