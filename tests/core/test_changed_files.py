@@ -151,7 +151,7 @@ def test_what_changed_is_said_set_aside_and_settles(run, tmp_path):
     assert "stage 'pretrain', which it uses, is made of other files than before" in lines[2]
     directory = folder.stage(plan.order[0])
     assert not directory.exists()
-    assert directory.with_name(f"{directory.name}.before-1").is_dir()
+    assert (folder.root / "outdated" / f"{directory.name}-1").is_dir()
     assert not folder.cache.exists()
     begin(plan, folder)
     assert changed(run) == []

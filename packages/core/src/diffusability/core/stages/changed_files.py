@@ -22,6 +22,8 @@ from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.stages.run_folder import RunFolder, write_json
 
 RECORD = "contents.json"
+#: Where, in a run's folder, the folders of stages are kept that were made of other files.
+OUTDATED = "outdated"
 
 
 def contents_of(stage: PlannedStage, known: dict[str, dict[str, Contents]] | None = None) -> dict[str, Contents]:
@@ -89,7 +91,7 @@ def changes(stages: Sequence[PlannedStage], folder: RunFolder) -> dict[str, str]
 
 
 def set_aside_changed(stages: Sequence[PlannedStage], folder: RunFolder, console: Console) -> None:
-    """Renames the folders of stages whose files have changed, so that they are done anew, and says why.
+    """Moves the folders of stages whose files have changed to ``outdated``, so that they are done anew, and says why.
 
     The run's cache of what is computed of real images is removed with them. Stages that were begun by an earlier
     version get a record of what their files hold now.
@@ -104,7 +106,8 @@ def set_aside_changed(stages: Sequence[PlannedStage], folder: RunFolder, console
             if directory.is_dir():
                 record_contents(stage, folder)
             continue
-        kept = _free_name(directory)
+        kept = _free_name(folder.root / OUTDATED / stage.directory_name)
+        kept.parent.mkdir(exist_ok=True)
         os.rename(directory, kept)
         console.print(
             f"{stage.name} ({', '.join(stage.variants)}) is done anew: {found[stage.directory_name]}; what was there is"
@@ -153,6 +156,6 @@ def _record_digest(directory: Path) -> str | None:
 
 def _free_name(directory: Path) -> Path:
     number = 1
-    while (free := directory.with_name(f"{directory.name}.before-{number}")).exists():
+    while (free := directory.with_name(f"{directory.name}-{number}")).exists():
         number += 1
     return free
