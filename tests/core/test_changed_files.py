@@ -1,6 +1,7 @@
 import os
 import shutil
 from io import StringIO
+from pathlib import Path
 
 import pytest
 import yaml
@@ -227,3 +228,14 @@ def test_latents_of_other_images_are_refused(tmp_path):
         refuse_other("latent shard 'x'", stated, after, "encode anew")
     refuse_other("latent shard 'x'", stated, before, "encode anew")
     refuse_other("latent shard 'x'", {"digest": before.digest, "words": before.words}, after, "encode anew")
+
+
+def test_lists_of_files_do_not_displace_each_other(tmp_path, monkeypatch):
+    """Shards of training and of validation, both named from the working folder: each is read once."""
+    monkeypatch.setattr(contents_module, "_SETTLED_SECONDS", 0.0)
+    shards = [str(tmp_path / name) for name in ("train.tar", "validation.tar")]
+    for name in shards:
+        (tmp_path / name).write_bytes(os.urandom(100))
+    first = [contents(FileSet(root=Path(), names=[name])) for name in shards]
+    monkeypatch.delattr(contents_module, "_read")
+    assert [contents(FileSet(root=Path(), names=[name])) for name in shards] == first

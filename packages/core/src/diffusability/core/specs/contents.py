@@ -78,7 +78,7 @@ def contents(files: FileSet) -> Contents:
     names = files.names or ("",)
     state, total = _state(files.root, names)
     whole = files.whole or total <= WHOLE_BYTES
-    memory = _Memory(files.root, whole)
+    memory = _Memory(files, whole)
     digest = memory.whole_set(state)
     if digest is None:
         stated = [_stated(files.root, name) for name in names]
@@ -167,8 +167,10 @@ def _offsets(size: int) -> Iterator[int]:
 class _Memory:
     """Digests of files that were read before. Only saves time: it may be removed, and its folder read-only."""
 
-    def __init__(self, root: Path, whole: bool) -> None:
-        name = hashlib.sha256(os.fsencode(root.absolute()) + b"\0" + str(whole).encode()).hexdigest()[:32]
+    def __init__(self, files: FileSet, whole: bool) -> None:
+        # Of files that lie anywhere the list itself is the name: lists from one working folder are to be kept apart.
+        listed = "\0".join(files.names) if files.root == Path() else ""
+        name = hashlib.sha256(os.fsencode(f"{files.root.absolute()}\0{whole}\0{listed}")).hexdigest()[:32]
         cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "diffusability" / "contents"
         self._set, self._files = cache / f"{name}.json", cache / f"{name}.files"
 
