@@ -239,3 +239,12 @@ def test_lists_of_files_do_not_displace_each_other(tmp_path, monkeypatch):
     first = [contents(FileSet(root=Path(), names=[name])) for name in shards]
     monkeypatch.delattr(contents_module, "_read")
     assert [contents(FileSet(root=Path(), names=[name])) for name in shards] == first
+
+
+def test_an_interrupted_encoding_is_left_to_its_shards(run, tmp_path):
+    """It is not set aside: shards that were made of other images are refused by name, with both digests."""
+    plan, folder = run
+    encode = next(stage for stage in plan.order if stage.name == "encode")
+    (folder.stage(encode) / "done.json").unlink()
+    (tmp_path / "images" / "a").rename(tmp_path / "images" / "z")
+    assert "encode" not in changed(run)

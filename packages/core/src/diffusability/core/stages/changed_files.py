@@ -19,6 +19,7 @@ from diffusability.core.specs.base import PluginSpec
 from diffusability.core.specs.components import TrackerSpec
 from diffusability.core.specs.contents import Contents, contents
 from diffusability.core.specs.plan import PlannedStage
+from diffusability.core.specs.stages import EncodeStage
 from diffusability.core.stages.run_folder import RunFolder, write_json
 
 RECORD = "contents.json"
@@ -63,8 +64,11 @@ def _contents_of_spec(spec: PluginSpec) -> dict[str, Contents]:
 
 
 def record_contents(stage: PlannedStage, folder: RunFolder) -> None:
-    """Writes ``contents.json`` into the folder of a stage that begins; one that goes on keeps what is there."""
-    if not (folder.stage(stage) / RECORD).is_file():
+    """Writes ``contents.json`` into the folder of a stage that begins; one that goes on keeps what is there.
+
+    Encoding writes it anew: each of its shards says itself what it was made of.
+    """
+    if isinstance(stage.spec, EncodeStage) or not (folder.stage(stage) / RECORD).is_file():
         files = {name: attrs.asdict(held) for name, held in contents_of(stage).items()}
         inputs = {name: _record_digest(folder.stage(used)) for name, used in stage.inputs.items()}
         write_json(folder.stage(stage) / RECORD, {"files": files, "inputs": inputs})
@@ -73,7 +77,8 @@ def record_contents(stage: PlannedStage, folder: RunFolder) -> None:
 def changes(stages: Sequence[PlannedStage], folder: RunFolder) -> dict[str, str]:
     """Why stages that were begun are to be done anew, by the names of their folders; nothing of all others.
 
-    A stage of an earlier version, without a record, counts as unchanged. So do files that are not on this machine.
+    A stage of an earlier version, without a record, counts as unchanged. So do files that are not on this machine, and
+    an encoding that was interrupted: its shards are compared one by one, and others are refused.
 
     Raises:
         DataError: a file or folder is there and cannot be read.
@@ -82,7 +87,7 @@ def changes(stages: Sequence[PlannedStage], folder: RunFolder) -> dict[str, str]
     known: dict[str, dict[str, Contents]] = {}
     for stage in stages:
         record = _read(folder.stage(stage))
-        if record is None:
+        if record is None or (isinstance(stage.spec, EncodeStage) and not folder.is_done(stage)):
             continue
         reason = _changed_input(stage, record, folder, found) or _changed_files(record, contents_of(stage, known))
         if reason:
@@ -103,7 +108,7 @@ def set_aside_changed(stages: Sequence[PlannedStage], folder: RunFolder, console
     for stage in stages:
         directory = folder.stage(stage)
         if stage.directory_name not in found:
-            if directory.is_dir():
+            if directory.is_dir() and not (directory / RECORD).is_file():
                 record_contents(stage, folder)
             continue
         kept = _free_name(folder.root / OUTDATED / stage.directory_name)
