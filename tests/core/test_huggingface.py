@@ -157,7 +157,7 @@ def test_both_splits_part_the_rows(tmp_path):
     values = [{value_of(part[i]) for i in range(len(part))} for part in parts]
     assert values[0] | values[1] == set(range(60))
     assert not values[0] & values[1]
-    both = datasets.DatasetDict({"train": table(range(4)), "test": table(range(7))})
+    both = datasets.DatasetDict({"train": table(range(4)), "test": table(range(4, 11))})
     both.save_to_disk(str(tmp_path / "both"))
     assert len(opened(tmp_path / "both", "validation", validation_split="test")) == 7
     with pytest.raises(DataError, match="no split 'dev'; it has train, test"):
@@ -187,3 +187,23 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"'datasets'; pip install 'diffusability-core\[huggingface\]'"):
         HuggingFaceSpec(path=str(tmp_path)).check_inputs()
+
+
+def test_validation_rows_that_are_training_rows_are_refused(tmp_path):
+    """One set saved without splits; the same rows under two names; one split given twice; parts that overlap."""
+    path = saved(tmp_path / "one", 40)
+    for split in ("train", "validation"):
+        with pytest.raises(DataError, match="one set without splits, so its validation_split 'test' would be what is"):
+            opened(path, split, validation_split="test")
+    both = datasets.DatasetDict({"train": table(range(9)), "test": table(range(8, 12))})
+    both.save_to_disk(str(tmp_path / "both"))
+    with pytest.raises(DataError, match=r"1 of 4 validation examples are training examples, such as row 0 \(row 8"):
+        opened(tmp_path / "both", validation_split="test")
+    with pytest.raises(DataError, match="validation would be what is trained on"):
+        opened(tmp_path / "both", validation_split="train")
+    files = parquet(tmp_path / "files")
+    parts = {"path": str(files), "resolution": 8, "split": "train[:75%]"}
+    held_out = HuggingFaceSpec(**parts, validation_split="train[75%:]").build(BuildContext(), "validation")
+    assert len(held_out) == 3
+    with pytest.raises(DataError, match="3 of 6 validation examples"):
+        HuggingFaceSpec(**parts, validation_split="train[50%:]").build(BuildContext(), "train")

@@ -20,9 +20,10 @@ def idx(values):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Four training and two validation images of 6x4 pixels; image ``i`` holds ``10 i + position``."""
+    """Four training and two validation images of 6x4 pixels; image ``i`` holds ``10 i + position``, or 50 more."""
     for prefix, count in (("train", 4), ("t10k", 2)):
         images = np.arange(24).reshape(1, 6, 4) + 10 * np.arange(count).reshape(-1, 1, 1)
+        images = images + (50 if prefix == "t10k" else 0)
         labels = np.arange(count) % 3
         (tmp_path / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
         (tmp_path / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(labels))
@@ -98,3 +99,11 @@ def test_fashion_mnist():
     assert images.shape == (60000, 28, 28)
     dataset = IdxImagesSpec().build(BuildContext(), "validation")
     assert (len(dataset), dataset.num_classes) == (10000, 10)
+
+
+def test_validation_images_that_are_training_images_are_refused(folder):
+    """The validation file as a link to the training file."""
+    (folder / "t10k-images-idx3-ubyte.gz").unlink()
+    (folder / "t10k-images-idx3-ubyte.gz").symlink_to(folder / "train-images-idx3-ubyte.gz")
+    with pytest.raises(DataError, match="4 of 4 validation examples are training examples"):
+        opened(folder)

@@ -115,8 +115,8 @@ def test_classes_are_asked_for_only_with_labels():
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        ("webdataset:a-{0..3}.tar", {"shards": ["a-{0..3}.tar"], "validation_shards": ["a-{0..3}.tar"]}),
-        ("huggingface:some/set", {"path": "some/set"}),
+        ("webdataset:a-{0..3}.tar", {"shards": ["a-{0..3}.tar"], "validation_share": 1.0}),
+        ("huggingface:some/set", {"path": "some/set", "validation_share": 1.0}),
         ("idx-images", {}),
     ],
 )
@@ -133,7 +133,7 @@ def test_folders_of_videos_give_enough_clips(tmp_path):
     assert scorecard_spec(named_autoencoders(["compact-video-kl"]), options)["data"] == {
         "kind": "video-folder",
         "path": str(tmp_path),
-        "validation_path": str(tmp_path),
+        "validation_share": 1.0,
         "resolution": 64,
         "frames": 9,
         "clips_per_video": 3,

@@ -112,7 +112,8 @@ def test_training_and_validation_part_the_examples_by_key(tmp_path):
     shard(tmp_path / "b.tar", range(30, 60))
     other = opened(str(tmp_path / "b.tar"), "validation", validation_share=0.3)
     assert {value_of(other[i]) for i in range(len(other))} == {v for v in values["validation"] if v >= 30}
-    own = opened(str(tmp_path / "a.tar"), "validation", validation_shards=str(tmp_path / "b.tar"))
+    shard(tmp_path / "c.tar", range(60, 90))
+    own = opened(str(tmp_path / "a.tar"), "validation", validation_shards=str(tmp_path / "c.tar"))
     assert len(own) == 30
 
 
@@ -261,3 +262,73 @@ def test_an_example_depends_on_index_and_generator_alone(tmp_path):
     assert torch.equal(dataset.load(0, make(1)).data, dataset.load(0, torch.Generator().manual_seed(1)).data)
     assert not torch.equal(dataset.load(0, torch.Generator().manual_seed(1)).data, dataset[0].data)
     assert torch.equal(dataset[0].data, dataset[0].data)
+
+
+def theirs_of(path):
+    """Keys, extensions and pictures as webdataset's own sequential reader gives them."""
+    return [
+        (sample["__key__"], sample.get("png"), sample.get("cls"))
+        for sample in webdataset.WebDataset(str(path), shardshuffle=False)
+    ]
+
+
+def tar_of(path, members):
+    with tarfile.open(path, "w") as opened_tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            opened_tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "order",
+    [
+        [*range(12), *range(12)],  # a shard written twice
+        [0, 1, 0, 1, 2],
+        [5, 4, 5],
+    ],
+)
+def test_a_key_that_comes_again_is_a_further_example(tmp_path, order):
+    """Pixels and labels in order against webdataset's reader; the members of an example stand together."""
+    members = [
+        (f"{key:04d}.{extension}", content)
+        for place, key in enumerate(order)
+        for extension, content in (("png", png(10 * place)), ("cls", b"%d" % (place % 3)))
+    ]
+    path = tar_of(tmp_path / "twice.tar", members)
+    dataset = opened(str(path))
+    expected = theirs_of(path)
+    assert len(dataset) == len(expected) == len(order)
+    for place, (_, image, label) in enumerate(expected):
+        value = np.asarray(Image.open(io.BytesIO(image)))[0, 0, 0]
+        assert (value_of(dataset[place]), dataset[place].label) == (value, int(label))
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_members_that_are_no_examples_are_left_out_as_in_webdataset(tmp_path):
+    """A member without an extension, metadata by name, and a folder."""
+    members = [("README", b"text"), ("__meta__/a.json", b"{}"), ("a/0.png", png(3)), ("a/0.cls", b"1")]
+    path = tar_of(tmp_path / "mixed.tar", members)
+    assert [key for key, _, _ in theirs_of(path)] == ["a/0"]
+    dataset = opened(str(path))
+    assert [value_of(dataset[i]) for i in range(len(dataset))] == [3]
+
+
+@pytest.mark.parametrize("how", ["same", "link", "copy", "part"])
+def test_validation_shards_that_hold_training_examples_are_refused(tmp_path, how):
+    """The shard itself, a link to it, a copy of it, and a shard that shares two of its examples."""
+    first, second = shard(tmp_path / "a.tar", range(12)), tmp_path / "b.tar"
+    if how == "same":
+        second = first
+    elif how == "link":
+        second.symlink_to(first)
+    elif how == "copy":
+        second.write_bytes(first.read_bytes())
+    else:
+        shard(second, range(10, 20))
+    message = f"{2 if how == 'part' else 12} of {10 if how == 'part' else 12} validation examples are training examples"
+    for split in ("train", "validation"):
+        with pytest.raises(DataError, match=message):
+            opened(str(first), split, validation_shards=str(second))

@@ -39,10 +39,10 @@ def finetune(autoencoder):
     return {**TRAIN, "objective": {"autoencoder": autoencoder, "perceptual": None}}
 
 
-def clips(folder):
+def clips(folder, seed=0):
     """Two classes of noisy clips, long enough for 17 frames."""
     av = pytest.importorskip("av")
-    noise = np.random.default_rng(0)
+    noise = np.random.default_rng(seed)
     for number in range(4):
         path = folder / f"class-{number % 2}" / f"{number}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,10 +104,10 @@ def test_video_autoencoders(tmp_path):
     """Metrics of each variant, with extractors that need no download in the place of Inception, DINOv2 and I3D."""
     cogvideox = published(tmp_path / "cogvideox", VIDEO_AUTOENCODER)
     wan = published(tmp_path / "wan", {**VIDEO_AUTOENCODER, "width": 32})
-    videos = str(clips(tmp_path / "videos"))
+    videos, others = str(clips(tmp_path / "videos")), str(clips(tmp_path / "others", seed=1))
     quality = [{"kind": kind, "num_samples": 4} for kind in ("psnr", "st-lpips", "kl-per-dim", "dct-spectrum")]
     changes = {
-        "data": {"path": videos, "validation_path": videos, "resolution": 32, "num_workers": 0},
+        "data": {"path": videos, "validation_path": others, "resolution": 32, "num_workers": 0},
         "engine": ENGINE,
         "stages": {
             "finetune": {
@@ -130,14 +130,14 @@ def test_video_autoencoders(tmp_path):
 
 def test_spectra(tmp_path):
     """An autoencoder of images and one of clips: curves of both, and of RGB."""
-    videos = str(clips(tmp_path / "videos"))
+    videos, others = str(clips(tmp_path / "videos")), str(clips(tmp_path / "others", seed=1))
     changes = {
         "data": PHOTOS,
         "engine": ENGINE,
         "stages.spectra.autoencoder": published(tmp_path / "flux", AUTOENCODER),
         "variants.wan": {
             "stages.spectra.autoencoder": published(tmp_path / "wan", VIDEO_AUTOENCODER),
-            "data": {"path": videos, "validation_path": videos, "resolution": 32, "num_workers": 0},
+            "data": {"path": videos, "validation_path": others, "resolution": 32, "num_workers": 0},
         },
     }
     for stages in small(tmp_path, "spectra", changes, ["flux", "wan"]).values():

@@ -38,7 +38,8 @@ def test_the_video_example_samples_clips(tmp_path):
     videos.mkdir()
     clips = Path(found.submodule_search_locations[0]) / "datasets" / "data"
     shutil.copy(clips / "carphone_pristine.mp4", videos)
-    overrides = SHRUNK | {"data.path": videos, "data.validation_path": videos}
+    shutil.copy(clips / "bikes.mp4", videos)
+    overrides = SHRUNK | {"data.path": videos}
     plan, folder = run_here(EXAMPLE, tmp_path / "runs", *(f"{key}={value}" for key, value in overrides.items()))
     stages = plan.stages["default"]
     samples = folder.stage(stages["samples"]) / "samples"

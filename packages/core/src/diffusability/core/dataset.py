@@ -35,12 +35,14 @@ class Dataset(ABC):
         class_names: their names, or None.
         normalizer: for latents, the normaliser that goes with them.
         max_unreadable_share: training stops when a larger share of the examples turns out to be unreadable.
+        notes: what a user should hear of when the set is opened, such as files that were left out; a sentence each.
     """
 
     num_classes: int | None = None
     class_names: Sequence[str] | None = None
     normalizer: LatentNormalizer | None = None
     max_unreadable_share: float = 0.1
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def __len__(self) -> int:

@@ -1,12 +1,12 @@
 """What a YAML file says of Frechet distances. Free of torch."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
 from diffusability.core.build import BuildContext
-from diffusability.core.specs.base import fail
+from diffusability.core.specs.base import Written, fail
 from diffusability.core.specs.components import AnyFeatures, EvaluatorSpec
 from diffusability.eval.features.inception_spec import InceptionSpec
 
@@ -30,7 +30,7 @@ class FrechetSettings(EvaluatorSpec):
     reference: Path | None = Field(
         None, description="npz with statistics of real images, ADM's or our own; default: the stage's real images"
     )
-    write_reference: Path | None = Field(
+    write_reference: Annotated[Path | None, Written()] = Field(
         None, description="npz to which the statistics of the real images are written, for `reference` of later runs"
     )
     jackknife_groups: int = Field(

@@ -9,7 +9,9 @@ from pydantic import Field, model_validator
 
 from diffusability.core.build import AutoencoderInfo, BuildContext
 from diffusability.core.errors import CheckpointError
+from diffusability.core.specs.base import files_at
 from diffusability.core.specs.components import AutoencoderSpec
+from diffusability.core.specs.contents import FileSet
 from diffusability.models.diffusers_layout import class_of, info_of, is_pipeline, read_config, weight_files
 
 if TYPE_CHECKING:
@@ -93,6 +95,10 @@ class DiffusersFamilySpec(AutoencoderSpec):
         except (CheckpointError, OSError):  # check_inputs says so
             return None
         return info_of(config, self.patchifies()) if config is not None else None
+
+    def files_read(self) -> dict[str, FileSet]:
+        folder = self.folder()
+        return {"path": files_at(folder)} if folder is not None and folder.is_dir() else {}
 
     def is_pretrained(self, context: BuildContext) -> bool:
         return self.path is not None

@@ -10,8 +10,9 @@ from rich.console import Console
 from diffusability.core.cli.cost_table import Assumptions, print_costs
 from diffusability.core.cli.plan_table import plan_table
 from diffusability.core.specs.check import check
-from diffusability.core.specs.plan import Plan, load_plan, select
+from diffusability.core.specs.plan import Plan, PlannedStage, load_plan, select
 from diffusability.core.specs.stages import TrainStage
+from diffusability.core.stages.changed_files import changes
 from diffusability.core.stages.run_folder import RunFolder
 
 
@@ -30,13 +31,20 @@ def check_spec(
     stages = select(plan, variants, until)
     check(plan, num_ranks, stages if files else ())
     folder = RunFolder(runs / plan.name)
+    console = Console()
+    changed = changes(stages, folder) if files else {}
+    for name, reason in changed.items():
+        console.print(f"{name} is to be done anew: {reason}", style="yellow", markup=False, soft_wrap=True)
+
+    def is_done(stage: PlannedStage) -> bool:
+        return folder.is_done(stage) and stage.directory_name not in changed
+
     names = plan.named(variants)
     title = f"{plan.name}: {len(stages)} stages for {_count(plan, names)} on {num_ranks} rank(s)"
-    console = Console()
     if assumed is not None:
-        print_costs(console, title, stages, names, assumed, [stage for stage in stages if folder.is_done(stage)])
+        print_costs(console, title, stages, names, assumed, [stage for stage in stages if is_done(stage)])
         return
-    console.print(plan_table(title, stages, names, num_ranks, folder.is_done))
+    console.print(plan_table(title, stages, names, num_ranks, is_done))
     for stage in stages:
         if isinstance(stage.spec, TrainStage) and stage.spec.ema is not None:
             for sentence in stage.spec.ema.warnings(stage.spec.steps):

@@ -84,11 +84,13 @@ def run_spec(
     console = Console(soft_wrap=True)
     if starts_jobs:
         from diffusability.core.cli.jobs import Crew
+        from diffusability.core.stages.changed_files import set_aside_changed
         from diffusability.core.stages.overview import Overview
 
         crew = Crew(Overview(plan=plan, folder=folder, command=command), num_jobs, num_ranks, console, keep_going)
         with folder.locked() as lock:
             keep_spec(spec, plan, folder)
+            set_aside_changed(stages, folder, console)
             crew.run(stages, lock)
         return
     keep_freed_memory()

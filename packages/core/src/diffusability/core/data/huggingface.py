@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from diffusability.core.data.huggingface_overlap import refuse_equal_rows
 from diffusability.core.data.huggingface_spec import HuggingFaceSpec
 from diffusability.core.data.image_files import read_rgb
 from diffusability.core.data.image_view import image_view
@@ -29,6 +30,11 @@ def _opened(spec: HuggingFaceSpec, split: str) -> Any:
                 if split not in opened:
                     raise DataError(f"{spec.path!r} has no split {split!r}; it has {', '.join(opened)}")
                 opened = opened[split]
+            elif split == spec.validation_split:
+                raise DataError(
+                    f"{spec.path!r} is one set without splits, so its validation_split {split!r} would be what is"
+                    f" trained on; leave 'validation_split' out (validation_share keeps a part), or save a DatasetDict"
+                )
         elif prepared:
             raise DataError(
                 f"{spec.path!r} was written by save_to_disk and is read from disk as it is; leave 'streaming' out"
@@ -83,8 +89,15 @@ class _HuggingFaceImages(Dataset):
         if split == "validation" and spec.validation_split is not None:
             self.source = spec.validation_split
         self.opened = _opened(spec, self.source)
+        if spec.validation_split is not None:
+            self.notes = refuse_equal_rows(spec, self._split_opened("train"), self._split_opened("validation"))
         if spec.label is not None:
             self.num_classes, self.class_names = _num_classes(self.opened, spec.label)
+
+    def _split_opened(self, split: Split) -> Any:
+        """What holds the rows of a split, whichever one this is."""
+        wanted = self.spec.split if split == "train" else self.spec.validation_split
+        return self.opened if split == self.split else _opened(self.spec, str(wanted))
 
     def _chosen(self, count: int) -> list[int]:
         """Rows of the source that belong to this split."""

@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import attrs
 from pydantic import Field
 
 from diffusability.core.build import BuildContext
 from diffusability.core.data.image_view_spec import ImageViewSpec
 from diffusability.core.data.missing_extra import require
+from diffusability.core.specs.base import files_at
 from diffusability.core.specs.components import Split
+from diffusability.core.specs.contents import FileSet
 
 if TYPE_CHECKING:
     from diffusability.core.dataset import Dataset
@@ -24,7 +27,10 @@ class HuggingFaceSpec(ImageViewSpec):
     split: str = Field("train", description="the dataset's split to train on")
     validation_split: str | None = Field(None, description="the dataset's split for validation")
     validation_share: float = Field(
-        0.05, gt=0, lt=1, description="without validation_split: the share of examples kept out of training"
+        0.05,
+        gt=0,
+        le=1,
+        description="without validation_split: the share of examples kept out of training; 1: all of them",
     )
     image: str = Field("image", description="column with the images")
     label: str | None = Field(None, description="column with the classes, as numbers or as a ClassLabel")
@@ -39,6 +45,10 @@ class HuggingFaceSpec(ImageViewSpec):
             raise ValueError(
                 f"path {self.path!r} does not exist; expected a folder, or a hub id such as 'user/dataset'"
             )
+
+    def files_read(self) -> dict[str, FileSet]:
+        folder = Path(self.path).expanduser()
+        return {"path": attrs.evolve(files_at(folder), whole=False)} if folder.is_dir() else {}
 
     def unlabelled(self) -> str | None:
         return "label null" if self.label is None else None

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from diffusability.core.data.idx_images_spec import IdxImagesSpec, idx_file
 from diffusability.core.data.image_files import mirrored
+from diffusability.core.data.overlap import Part, refuse_overlap
 from diffusability.core.dataset import Dataset, Example
 from diffusability.core.errors import DataError
 from diffusability.core.specs.components import Split
@@ -36,6 +38,26 @@ def read_idx(path: Path) -> np.ndarray:
     return values.reshape(shape)
 
 
+def _refuse_overlap(spec: IdxImagesSpec) -> list[str]:
+    """Compares the images of both splits. Raises DataError when they overlap; see ``overlap.refuse_overlap``."""
+    try:
+        files = [idx_file(spec.path, split, "images") for split in ("train", "validation")]
+    except ValueError:  # one split alone
+        return []
+    parts = []
+    for file in files:
+        images = read_idx(file)
+        size = math.prod(images.shape[1:])
+        sizes = np.full(len(images), size, dtype=np.int64)
+        parts.append(Part(names=None, sizes=sizes, read=partial(_image_bytes, images), identities=()))
+    train, validation = parts
+    return refuse_overlap(train, validation, f"images of {str(spec.path)!r}")
+
+
+def _image_bytes(images: np.ndarray, place: int) -> bytes:
+    return bytes(images[place].tobytes())
+
+
 class IdxImages(Dataset):
     """Grey images in [-1, 1], put into the middle of a dark square or, if too large for it, reduced.
 
@@ -49,6 +71,7 @@ class IdxImages(Dataset):
         self.images = read_idx(idx_file(spec.path, split, "images"))
         if self.images.ndim != 3:
             raise DataError(f"images of {str(spec.path)!r} have shape {self.images.shape}; expected n, height, width")
+        self.notes = _refuse_overlap(spec)
         self.labels: np.ndarray | None = None
         if spec.labels:
             self.labels = read_idx(idx_file(spec.path, split, "labels"))

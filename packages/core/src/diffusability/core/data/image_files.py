@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
+from diffusability.core.data.pixel_range import is_deep, refuse_signed, to_8_bits
 from diffusability.core.dataset import UnreadableExample
 
 Box = tuple[float, float, float, float]
@@ -18,24 +19,34 @@ Box = tuple[float, float, float, float]
 def read_rgb(source: Path | bytes, name: str | None = None) -> Image.Image:
     """An image file, or its content, as 8-bit RGB, turned upright by its EXIF tag.
 
-    Greys are repeated over the channels, transparency is laid on white, 16-bit values are scaled to 8 bits. ``name`` is
-    what an error calls it; default: the path.
+    Greys are repeated over the channels, transparency is laid on white; 16-bit values, and floats from 0 to 1, are
+    scaled to 8 bits. ``name`` is what an error calls it; default: the path.
 
     Raises:
-        UnreadableExample: the file is missing, truncated, or no image.
+        UnreadableExample: the file is missing, truncated, no image, or of values in a range that it does not declare.
     """
     path = name or ("an image" if isinstance(source, bytes) else str(source))
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as opened:
+            file_format, tags = opened.format, dict(getattr(opened, "tag_v2", None) or {})
             image = ImageOps.exif_transpose(opened)
             image.load()
+        refuse_signed(image, tags)
+        return _rgb(to_8_bits(image, file_format, tags) if is_deep(image) else image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UnreadableExample(f"{path}: {type(error).__name__}: {error}") from error
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB of an image of at most 8 bits."""
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    if image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+        assert converted is not None
+        return converted
     return image.convert("RGB")
 
 

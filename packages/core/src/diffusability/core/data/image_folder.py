@@ -4,18 +4,31 @@ from pathlib import Path
 
 import torch
 
-from diffusability.core.data.file_tree import class_names_of, file_paths, is_validation, label_of
+from diffusability.core.data.file_tree import file_paths, label_of
+from diffusability.core.data.folder_splits import FolderSplits
 from diffusability.core.data.image_files import read_rgb
+from diffusability.core.data.image_suffixes import OTHER_IMAGE_SUFFIXES, image_suffixes
 from diffusability.core.data.image_view import image_view
-from diffusability.core.data.specs import IMAGE_SUFFIXES, ImageFolderSpec
+from diffusability.core.data.specs import ImageFolderSpec
 from diffusability.core.dataset import Dataset, Example
-from diffusability.core.errors import DataError
 from diffusability.core.specs.components import Split
 
 
 def image_paths(root: Path) -> list[str]:
     """Image files below a folder, relative to it, sorted; hidden ones are left out."""
-    return file_paths(root, IMAGE_SUFFIXES)
+    return file_paths(root, image_suffixes())
+
+
+def splits_of(spec: ImageFolderSpec) -> FolderSplits:
+    """The image files of both splits."""
+    return FolderSplits(
+        path=spec.path,
+        validation_path=spec.validation_path,
+        validation_share=spec.validation_share,
+        suffixes=image_suffixes(),
+        known=OTHER_IMAGE_SUFFIXES - image_suffixes(),
+        noun="images",
+    )
 
 
 class ImageFolder(Dataset):
@@ -25,19 +38,12 @@ class ImageFolder(Dataset):
         self.spec = spec
         self.split = split
         self.max_unreadable_share = spec.max_unreadable_share
-        self.root = spec.path if split == "train" else spec.validation_path or spec.path
-        paths = image_paths(self.root)
+        splits = splits_of(spec)
+        self.root, self.paths = splits.files(split)
         if spec.labels == "folder":
-            self.class_names = class_names_of(image_paths(spec.path), spec.path)
+            self.class_names = splits.class_names(self.root, self.paths)
             self.num_classes = len(self.class_names)
-        if spec.validation_path is None:
-            paths = [path for path in paths if is_validation(path, spec.validation_share) == (split == "validation")]
-        if not paths:
-            raise DataError(
-                f"no {split} images in {str(self.root)!r}"
-                + (f"; validation_share is {spec.validation_share}" if spec.validation_path is None else "")
-            )
-        self.paths = paths
+        self.notes = splits.notes(self.class_names)
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -13,17 +13,20 @@ from torch import Tensor, nn
 from diffusability.core.errors import DataError
 from diffusability.core.normalizer import LatentNormalizer
 from diffusability.core.specs.components import DatasetSpec
+from diffusability.core.specs.contents import contents
 
 
 @attrs.frozen(kw_only=True)
 class Origin:
-    """One thing that latents depend on: its digest, and words for people."""
+    """One thing that latents depend on: its digest, words for people, and a digest of the files, where it has some."""
 
     digest: str
     words: str
+    contents: str = ""
 
     def __str__(self) -> str:
-        return f"{self.words} (digest {self.digest[:12]})"
+        files = f", files {self.contents[:12]}" if self.contents else ""
+        return f"{self.words} (digest {self.digest[:12]}{files})"
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -44,13 +47,15 @@ def autoencoder_origin(autoencoder: nn.Module, kind: str) -> Origin:
 
 
 def data_origin(data: DatasetSpec, split: str) -> Origin:
-    """The images and their transform, by everything in their spec that can change a pixel."""
+    """The images and their transform, by everything in their spec that can change a pixel, and by their files."""
     fields = data.identity()
     identity = json.dumps({"data": fields, "split": split}, sort_keys=True, default=str)
     digest = hashlib.sha256(identity.encode()).hexdigest()
     shown = {name: value for name, value in fields.items() if name in ("path", "shards", "resolution")}
     words = ", ".join([f"data {data.kind!r}", *(f"{name} {value}" for name, value in shown.items()), f"split {split}"])
-    return Origin(digest=digest, words=words)
+    files = [f"{name} {contents(found).digest}" for name, found in sorted(data.files_read().items())]
+    held = hashlib.sha256("\n".join(files).encode()).hexdigest() if files else ""
+    return Origin(digest=digest, words=words, contents=held)
 
 
 def normalizer_origin(normalizer: LatentNormalizer, how: str = "") -> Origin:
@@ -71,6 +76,9 @@ def refuse_other(where: str, found: Mapping[str, Any] | None, wanted: Origin, ad
     Raises:
         DataError: it is something else; names both, with their digests.
     """
-    if not found or found["digest"] == wanted.digest:
+    if not found:
+        return
+    held = found.get("contents", "")  # caches of earlier versions do not say it
+    if found["digest"] == wanted.digest and (not held or not wanted.contents or held == wanted.contents):
         return
     raise DataError(f"{where} was made with {Origin(**found)}, not with {wanted}; {advice}")

@@ -15,15 +15,27 @@ from diffusability.core.data.latent_origin import autoencoder_origin, data_origi
 from diffusability.core.data.latents_spec import LatentsSpec
 from diffusability.core.data.shard_reader import ShardReader
 from diffusability.core.dataset import Dataset, Example
+from diffusability.core.errors import DataError
 from diffusability.core.saved_models import build_autoencoder
+from diffusability.core.specs.components import Split
 
 
 class Latents(Dataset):
-    """Raw latents, drawn from the cached posterior anew each time, of the image or of its mirror image."""
+    """Raw latents, drawn from the cached posterior anew each time, of the image or of its mirror image.
 
-    def __init__(self, directory: Path) -> None:
+    Raises:
+        DataError: there is no cache, or validation is asked of one that was encoded from training images.
+    """
+
+    def __init__(self, directory: Path, split: Split = "train") -> None:
         self.directory = directory
         self.index = read_index(directory)
+        encoded = self.index.provenance.get("split", "train")
+        if split == "validation" and encoded != "validation":
+            raise DataError(
+                f"latent cache {str(directory)!r} was encoded from split {encoded!r}, so it holds no validation;"
+                " expected an encode stage with 'split: validation'"
+            )
         self.num_classes = self.index.num_classes
         self.normalizer = self.index.normalizer()
         self._ends = list(accumulate(self.index.shard_sizes))

@@ -65,7 +65,7 @@ class LatentsSpec(DatasetSpec):
 
         if self.path is None:
             assert self.stage is not None
-            return Latents(context.stage_directory(self.stage) / "latents")
-        dataset = Latents(self.path)
+            return Latents(context.stage_directory(self.stage) / "latents", split)
+        dataset = Latents(self.path, split)
         check_origin(self, dataset, context)
         return dataset

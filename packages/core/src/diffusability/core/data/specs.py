@@ -1,29 +1,29 @@
 """Specs of the datasets of the core. Free of torch."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveInt
 
 from diffusability.core.build import BuildContext
+from diffusability.core.data.file_tree import folder_files, holds_any
+from diffusability.core.data.image_suffixes import IMAGE_SUFFIXES, image_suffixes
 from diffusability.core.data.image_view_spec import ImageViewSpec
+from diffusability.core.errors import DataError
 from diffusability.core.specs.components import DatasetSpec, Split
+from diffusability.core.specs.contents import FileSet
 
 if TYPE_CHECKING:
     from diffusability.core.dataset import Dataset
 
-#: File names that are taken for images.
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-
 
 def has_images(folder: Path) -> bool:
-    """True when there is an image file anywhere below the folder; stops at the first."""
-    return any(
-        Path(name).suffix.lower() in IMAGE_SUFFIXES
-        for _, _, names in os.walk(folder, followlinks=True)
-        for name in names
-    )
+    """True when there is an image file anywhere below the folder; stops at the first.
+
+    Raises:
+        DataError: a folder in it cannot be listed.
+    """
+    return holds_any(folder, IMAGE_SUFFIXES) or holds_any(folder, image_suffixes())
 
 
 class SamplePhotosSpec(DatasetSpec):
@@ -58,7 +58,10 @@ class ImageFolderSpec(ImageViewSpec):
     labels: Literal["none", "folder"] = Field("none", description="folder: the first folder below `path` is the class")
     validation_path: Path | None = Field(None, description="a folder of its own for validation")
     validation_share: float = Field(
-        0.05, gt=0, lt=1, description="without validation_path: the share of files kept out of training, by name"
+        0.05,
+        gt=0,
+        le=1,
+        description="without validation_path: the share of files kept out of training, by name; 1: all are validation",
     )
 
     def check_inputs(self) -> None:
@@ -68,9 +71,17 @@ class ImageFolderSpec(ImageViewSpec):
             if not folder.is_dir():
                 what = "is a file" if folder.is_file() else "does not exist"
                 raise ValueError(f"{name} {str(folder)!r} {what}; expected a folder with images")
-            if not has_images(folder):
-                suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+            try:
+                found = has_images(folder)
+            except DataError as error:
+                raise ValueError(f"{name}: {error}") from None
+            if not found:
+                suffixes = ", ".join(sorted(image_suffixes()))
                 raise ValueError(f"{name} {str(folder)!r} holds no images; expected files ending in {suffixes}")
+
+    def files_read(self) -> dict[str, FileSet]:
+        folders = {"path": self.path, "validation_path": self.validation_path}
+        return folder_files(folders, image_suffixes(), self.labels == "folder")
 
     def unlabelled(self) -> str | None:
         return "labels 'none'" if self.labels == "none" else None

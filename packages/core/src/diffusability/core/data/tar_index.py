@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,9 @@ from diffusability.core.errors import DataError
 from diffusability.core.seeds import derived_seed
 
 _BLOCK = 512
-_VERSION = 1
+_VERSION = 2
+#: Members that webdataset skips, too (its ``skip_meta``).
+_METADATA = re.compile(r"__[^/]*__($|/)")
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -33,6 +36,17 @@ class TarIndex:
     label: np.ndarray
     place: np.ndarray
     problem: str
+
+
+@attrs.define
+class _Row:
+    """An example under way. Its members need not follow each other; one of a kind that it has begins the next."""
+
+    place: float
+    offset: int = -1
+    size: int = 0
+    label: int = -1
+    extensions: set[str] = attrs.field(factory=set)
 
 
 def split_key(name: str) -> tuple[str, str]:
@@ -68,22 +82,32 @@ def _members(path: Path) -> Iterator[tarfile.TarInfo | str]:
 def build_index(path: Path, images: Sequence[str], label: str | None) -> TarIndex:
     """Reads all headers (and labels) of an uncompressed tar file.
 
+    A key may come again: what then stands under it is a further example, as in webdataset. What webdataset skips is
+    no example: members without an extension, and names such as ``__meta__``.
+
     Raises:
         DataError: it is no tar file, or its labels are no numbers.
     """
-    rows: dict[str, list[float]] = {}
+    rows: list[_Row] = []
+    latest: dict[str, _Row] = {}
     problem = ""
     with path.open("rb") as file:
         for member in _members(path):
             if isinstance(member, str):
                 problem = member
                 break
-            if not member.isfile() or member.name.rpartition("/")[2].startswith("."):
-                continue
             key, extension = split_key(member.name)
-            row = rows.setdefault(key, [-1, 0, -1, derived_seed("validation", key) / 2**63])
+            if not member.isfile() or not extension or _METADATA.match(member.name):
+                continue
+            if member.name.rpartition("/")[2].startswith("."):
+                continue
+            row = latest.get(key)
+            if row is None or extension in row.extensions:
+                row = latest[key] = _Row(derived_seed("validation", key) / 2**63)
+                rows.append(row)
+            row.extensions.add(extension)
             if extension in images:
-                row[:2] = [member.offset_data, member.size]
+                row.offset, row.size = member.offset_data, member.size
             elif label is not None and extension == label:
                 file.seek(member.offset_data)
                 text = file.read(member.size).decode(errors="replace").strip()
@@ -91,17 +115,16 @@ def build_index(path: Path, images: Sequence[str], label: str | None) -> TarInde
                     raise DataError(
                         f"{str(path)!r}: member {member.name!r} holds {text[:40]!r}; expected a class number"
                     )
-                row[2] = int(text)
-    if problem and rows and next(reversed(rows.values()))[0] < 0:
-        rows.popitem()  # the example in which the damage lies: `problem` stands for it
+                row.label = int(text)
+    if problem and rows and rows[-1].offset < 0:
+        rows.pop()  # the example in which the damage lies: `problem` stands for it
     if not rows and problem:
         raise DataError(f"shard {str(path)!r} is no readable tar file: {problem}")
-    columns = np.array(list(rows.values()), dtype=np.float64).reshape(-1, 4).T
     return TarIndex(
-        offset=columns[0].astype(np.int64),
-        size=columns[1].astype(np.int64),
-        label=columns[2].astype(np.int64),
-        place=columns[3],
+        offset=np.array([row.offset for row in rows], dtype=np.int64),
+        size=np.array([row.size for row in rows], dtype=np.int64),
+        label=np.array([row.label for row in rows], dtype=np.int64),
+        place=np.array([row.place for row in rows], dtype=np.float64),
         problem=problem,
     )
 

@@ -6,14 +6,26 @@ import torch
 from PIL import Image
 
 from diffusability.core.data.clip_times import frames_by_time, room_by_number
-from diffusability.core.data.file_tree import class_names_of, file_paths, is_validation, label_of
+from diffusability.core.data.file_tree import label_of
+from diffusability.core.data.folder_splits import FolderSplits
 from diffusability.core.data.image_files import Box, crop_box, cropped, uniform
 from diffusability.core.data.image_view import refuse_by_size
 from diffusability.core.data.video_files import VideoIndex, read_frames, video_index
-from diffusability.core.data.video_folder_spec import VIDEO_SUFFIXES, VideoFolderSpec
+from diffusability.core.data.video_folder_spec import OTHER_VIDEO_SUFFIXES, VIDEO_SUFFIXES, VideoFolderSpec
 from diffusability.core.dataset import Dataset, Example, UnreadableExample
-from diffusability.core.errors import DataError
 from diffusability.core.specs.components import Split
+
+
+def splits_of(spec: VideoFolderSpec) -> FolderSplits:
+    """The video files of both splits."""
+    return FolderSplits(
+        path=spec.path,
+        validation_path=spec.validation_path,
+        validation_share=spec.validation_share,
+        suffixes=VIDEO_SUFFIXES,
+        known=OTHER_VIDEO_SUFFIXES,
+        noun="videos",
+    )
 
 
 class VideoFolder(Dataset):
@@ -26,19 +38,12 @@ class VideoFolder(Dataset):
         self.spec = spec
         self.split = split
         self.max_unreadable_share = spec.max_unreadable_share
-        self.root = spec.path if split == "train" else spec.validation_path or spec.path
-        paths = file_paths(self.root, VIDEO_SUFFIXES)
+        splits = splits_of(spec)
+        self.root, self.paths = splits.files(split)
         if spec.labels == "folder":
-            self.class_names = class_names_of(file_paths(spec.path, VIDEO_SUFFIXES), spec.path)
+            self.class_names = splits.class_names(self.root, self.paths)
             self.num_classes = len(self.class_names)
-        if spec.validation_path is None:
-            paths = [path for path in paths if is_validation(path, spec.validation_share) == (split == "validation")]
-        if not paths:
-            raise DataError(
-                f"no {split} videos in {str(self.root)!r}"
-                + (f"; validation_share is {spec.validation_share}" if spec.validation_path is None else "")
-            )
-        self.paths = paths
+        self.notes = splits.notes(self.class_names)
 
     def __len__(self) -> int:
         return len(self.paths) * self.spec.clips_per_video

@@ -1,15 +1,17 @@
 """The spec of clips from video files. Free of torch."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from diffusability.core.build import BuildContext
+from diffusability.core.data.file_tree import folder_files, holds_any
 from diffusability.core.data.missing_extra import require
+from diffusability.core.errors import DataError
 from diffusability.core.specs.base import Incidental
 from diffusability.core.specs.components import DatasetSpec, Split
+from diffusability.core.specs.contents import FileSet
 
 if TYPE_CHECKING:
     from diffusability.core.dataset import Dataset
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm"}
     | {".wmv"}
+)
+
+#: Further suffixes of videos; files that end in them are not read but counted.
+OTHER_VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".asf", ".divx", ".f4v", ".flv", ".m2ts", ".m2v", ".mpe", ".mts", ".mxf", ".ogv", ".vob", ".wmv"}
 )
 
 
@@ -44,7 +51,10 @@ class VideoFolderSpec(DatasetSpec):
     labels: Literal["none", "folder"] = Field("none", description="folder: the first folder below `path` is the class")
     validation_path: Path | None = Field(None, description="a folder of its own for validation")
     validation_share: float = Field(
-        0.05, gt=0, lt=1, description="without validation_path: the share of files kept out of training, by name"
+        0.05,
+        gt=0,
+        le=1,
+        description="without validation_path: the share of files kept out of training, by name; 1: all are validation",
     )
     min_size: PositiveInt | None = Field(None, description="leave out videos whose shorter side has fewer pixels")
     max_aspect: PositiveFloat | None = Field(
@@ -78,10 +88,17 @@ class VideoFolderSpec(DatasetSpec):
             if not folder.is_dir():
                 what = "is a file" if folder.is_file() else "does not exist"
                 raise ValueError(f"{name} {str(folder)!r} {what}; expected a folder with videos")
-            names = (name for _, _, names in os.walk(folder, followlinks=True) for name in names)
-            if not any(Path(name).suffix.lower() in VIDEO_SUFFIXES for name in names):
+            try:
+                found = holds_any(folder, VIDEO_SUFFIXES)
+            except DataError as error:
+                raise ValueError(f"{name}: {error}") from None
+            if not found:
                 suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
                 raise ValueError(f"{name} {str(folder)!r} holds no videos; expected files ending in {suffixes}")
+
+    def files_read(self) -> dict[str, FileSet]:
+        folders = {"path": self.path, "validation_path": self.validation_path}
+        return folder_files(folders, VIDEO_SUFFIXES, self.labels == "folder")
 
     def unlabelled(self) -> str | None:
         return "labels 'none'" if self.labels == "none" else None

@@ -2,14 +2,17 @@
 
 import os
 from collections import OrderedDict
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from diffusability.core.data.file_tree import real_file
 from diffusability.core.data.image_files import read_rgb
 from diffusability.core.data.image_view import image_view
+from diffusability.core.data.overlap import Part, refuse_overlap
 from diffusability.core.data.shard_download import local_shards
 from diffusability.core.data.tar_index import TarIndex, tar_index
 from diffusability.core.data.webdataset_spec import WebDatasetSpec
@@ -19,6 +22,26 @@ from diffusability.core.specs.components import Split
 
 _OPEN_FILES = 64
 _HEADER_BYTES = 512
+
+
+def _part(shards: Sequence[tuple[Path, TarIndex]]) -> Part:
+    """The examples of some shards, for comparison."""
+    names, identities, places = list[str](), list[Hashable | None](), list[tuple[Path, int, int]]()
+    for path, index in shards:
+        file = real_file(path)
+        for offset, size in zip(index.offset.tolist(), index.size.tolist(), strict=True):
+            identities.append(None if offset < 0 or file is None else (file, offset))
+            names.append(f"example {len(names)} ({str(path)!r})")
+            places.append((path, offset, size))
+
+    def read(place: int) -> bytes:
+        path, offset, size = places[place]
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    sizes = np.array([size if offset >= 0 else 0 for _, offset, size in places], dtype=np.int64)
+    return Part(names=names, sizes=sizes, read=read, identities=identities)
 
 
 class WebDataset(Dataset):
@@ -37,6 +60,10 @@ class WebDataset(Dataset):
         own = split == "validation" and bool(spec.validation_shards)
         train = self._indexed(spec.shards)
         chosen = self._indexed(spec.validation_shards) if own else train
+        if spec.validation_shards:
+            where = f"shards {list(spec.shards)} and validation_shards {list(spec.validation_shards)}"
+            validation = chosen if own else self._indexed(spec.validation_shards)
+            self.notes = refuse_overlap(_part(train), _part(validation), where)
         self.paths = [path for path, _ in chosen]
         parts = [self._rows(number, index) for number, (_, index) in enumerate(chosen)]
         rows = np.concatenate(parts)

@@ -2,14 +2,17 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
 from diffusability.core.build import BuildContext
 from diffusability.core.data.image_view_spec import ImageViewSpec
 from diffusability.core.data.missing_extra import require
+from diffusability.core.errors import DataError
+from diffusability.core.specs.base import Written
 from diffusability.core.specs.components import Split
+from diffusability.core.specs.contents import FileSet
 
 if TYPE_CHECKING:
     from diffusability.core.dataset import Dataset
@@ -29,12 +32,15 @@ class WebDatasetSpec(ImageViewSpec):
     )
     validation_shards: tuple[str, ...] = Field((), description="shards of their own for validation")
     validation_share: float = Field(
-        0.05, gt=0, lt=1, description="without validation_shards: the share of examples kept out of training, by key"
+        0.05,
+        gt=0,
+        le=1,
+        description="without validation_shards: the share of examples kept out of training, by key; 1: all of them",
     )
     images: tuple[str, ...] = Field(("jpg", "jpeg", "png", "webp"), description="extensions of the image members")
     label: str | None = Field(None, description="extension of the member that holds the class as a number, such as cls")
     num_classes: PositiveInt | None = Field(None, description="default: the largest label plus one")
-    download_to: Path | None = Field(None, description="folder for shards that are given as URLs")
+    download_to: Annotated[Path | None, Written()] = Field(None, description="folder for shards that are given as URLs")
 
     @field_validator("shards", "validation_shards", mode="before")
     @classmethod
@@ -49,6 +55,20 @@ class WebDatasetSpec(ImageViewSpec):
                     raise ValueError(f"shard {shard!r} is a URL; give 'download_to', a folder with room for the shards")
             elif "{" not in shard and not Path(shard.removeprefix("file:")).is_file():
                 raise ValueError(f"shard {shard!r} does not exist; expected a tar file")
+
+    def files_read(self) -> dict[str, FileSet]:
+        from diffusability.core.data.shard_download import local_shards
+
+        found = {}
+        for name, patterns in (("shards", self.shards), ("validation_shards", self.validation_shards)):
+            here = [pattern for pattern in patterns if not is_url(pattern)]
+            try:
+                paths = local_shards(here, None)
+            except DataError:  # check_inputs says so
+                continue
+            if paths:
+                found[name] = FileSet(root=Path(), names=[str(path) for path in paths])
+        return found
 
     def unlabelled(self) -> str | None:
         return "label null" if self.label is None else None

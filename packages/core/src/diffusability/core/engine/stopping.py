@@ -12,11 +12,16 @@ from diffusability.core.errors import StoppedOnRequest
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
+class _InterruptedAtOnce(BaseException):
+    """Raised by a signal's handler inside ``at_once``; no ``except Exception`` of a library catches it."""
+
+
 class StopRequest:
     """Remembers that SIGTERM, SIGINT or SIGUSR1 has come. A second SIGINT interrupts at once."""
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
+        self._at_once = False
 
     def __bool__(self) -> bool:
         return self.signal_name is not None
@@ -34,10 +39,26 @@ class StopRequest:
             for number, handler in previous.items():
                 signal.signal(number, signal.SIG_IGN if self and number != signal.SIGINT else handler)
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Lets a signal end what stands in a ``with`` block where it is, such as a long walk over folders.
+
+        For work that leaves nothing behind. The block ends without an error; ask afterwards whether a stop was wanted.
+        """
+        self._at_once = True
+        try:
+            yield
+        except _InterruptedAtOnce:
+            pass
+        finally:
+            self._at_once = False
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.signal_name is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal_name = signal.Signals(number).name
+        if self._at_once:
+            raise _InterruptedAtOnce
 
     def raise_if_requested(self, saved: str) -> None:
         """Raises StoppedOnRequest once a signal has come; ``saved`` says what was kept."""

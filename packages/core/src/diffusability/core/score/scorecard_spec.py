@@ -141,7 +141,7 @@ def _dataset(kind: str, place: str, options: ScoreOptions) -> dict[str, Any]:
     known = plugins.load("datasets", kind, DatasetSpec).model_fields
     wanted: dict[str, Any] = {"resolution": options.resolution, "frames": options.frames}
     if place:
-        wanted |= {"path": place, "validation_path": place, "shards": [place], "validation_shards": [place]}
+        wanted |= {"path": place, "shards": [place], "validation_share": 1.0}
     if options.labels and kind in ("image-folder", "video-folder"):
         wanted["labels"] = "folder"
     return {"kind": kind, **{name: value for name, value in wanted.items() if name in known}}

@@ -1,6 +1,7 @@
 """The base of everything that is read from YAML."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
@@ -8,13 +9,20 @@ from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, Validatio
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from diffusability.core import plugins
+from diffusability.core.data.file_tree import read_tree
 from diffusability.core.errors import PluginError, nearest
 from diffusability.core.plugin_contracts import checked_build
+from diffusability.core.specs.contents import FileSet
 
 
 @attrs.frozen
 class Incidental:
     """Marks a field that cannot change a result (logging, workers), so that it is not part of a stage's identity."""
+
+
+@attrs.frozen
+class Written:
+    """Marks a field with a path to which something is written, so that what is there decides nothing."""
 
 
 @attrs.frozen
@@ -144,6 +152,12 @@ class KindedSpec(Spec):
         return made
 
 
+def files_at(path: Path) -> FileSet:
+    """A file, or all files below a folder, read whole. Raises DataError when a folder cannot be listed."""
+    names = () if path.is_file() else tuple(read_tree(path, None).paths)
+    return FileSet(root=path, names=names, whole=True)
+
+
 class PluginSpec(KindedSpec):
     """Base of the spec classes that entry points name. Third parties subclass the ones in ``specs.components``."""
 
@@ -172,3 +186,20 @@ class PluginSpec(KindedSpec):
         Raises:
             ValueError: with a sentence that says what is missing and what was expected.
         """
+
+    def files_read(self) -> dict[str, FileSet]:
+        """Files that decide what is built, by the field that names them. Must not import torch.
+
+        By default whatever is found at a path in a field: a file, or all files of a folder. What is not there, and
+        fields marked ``Written`` or ``Incidental``, do not count.
+
+        Raises:
+            DataError: a folder cannot be listed.
+        """
+        found = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            marked = any(isinstance(marker, Written | Incidental) for marker in field.metadata)
+            if isinstance(value, Path) and not marked and value.exists():
+                found[name] = files_at(value)
+        return found

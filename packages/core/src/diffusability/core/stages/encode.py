@@ -38,7 +38,7 @@ def run_encode(stage: PlannedStage, around: Surroundings, directory: Path) -> No
     spec = stage.spec
     assert isinstance(spec, EncodeStage)
     context = around.context(stage)
-    dataset = stage.data.build(context, spec.split)
+    dataset = around.opened(stage, spec.split)
     autoencoder = around.frozen(build_autoencoder(spec.autoencoder, context))
     published = _published(spec, autoencoder)
     cache = directory / "latents"

@@ -43,7 +43,7 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
     spec = stage.spec
     assert isinstance(spec, EvaluateStage)
     context = around.context(stage)
-    dataset = stage.data.build(context, spec.resolved_split())
+    dataset = around.opened(stage, spec.resolved_split())
     unreadable = UnreadableFiles(directory, dataset, around.console, writes=around.ranks.is_main)
     if spec.autoencoder is not None:
         autoencoder_spec = spec.autoencoder

@@ -13,6 +13,7 @@ from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import StoppedOnRequest
 from diffusability.core.precision import multiplies_bf16, resolve_precision
 from diffusability.core.specs.plan import Plan, PlannedStage
+from diffusability.core.stages.changed_files import record_contents, set_aside_changed
 from diffusability.core.stages.encode import run_encode
 from diffusability.core.stages.evaluate import run_evaluate
 from diffusability.core.stages.overview import Overview
@@ -69,6 +70,8 @@ def run(
     stopped: StoppedOnRequest | None = None
     with stop.listening(), distributed.naming_lost_ranks(ranks), naming_dead_workers():
         try:
+            if job is None:
+                _set_aside_changed(stages, around)
             for stage in mine:
                 _run_stage(stage, around, overview, f"[{stages.index(stage) + 1}/{len(stages)}]")
         except StoppedOnRequest as request:
@@ -103,6 +106,14 @@ def _warn_of_emulation(stages: Sequence[PlannedStage], around: Surroundings) -> 
         )
 
 
+def _set_aside_changed(stages: Sequence[PlannedStage], around: Surroundings) -> None:
+    """Looks on the first rank whether files have changed since the stages used them; a signal ends that at once."""
+    if around.ranks.is_main:
+        with around.stop.at_once():
+            set_aside_changed(stages, around.folder, around.console)
+    around.stop.raise_together(around.ranks, "the files of the stages were being compared")
+
+
 def _run_stage(stage: PlannedStage, around: Surroundings, overview: Overview, number: str) -> None:
     label = f"{number} {stage.name} ({', '.join(stage.variants)})"
     done = around.folder.is_done(stage)
@@ -112,6 +123,8 @@ def _run_stage(stage: PlannedStage, around: Surroundings, overview: Overview, nu
         return
     around.console.print(label, markup=False, highlight=False, style="bold")
     directory = around.folder.begin(stage) if around.ranks.is_main else around.folder.stage(stage)
+    if around.ranks.is_main:
+        record_contents(stage, around.folder)
     around.ranks.barrier()
     overview.begin(stage)
     started = time.monotonic()

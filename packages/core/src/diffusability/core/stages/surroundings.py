@@ -10,13 +10,14 @@ from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.build import BuildContext
 from diffusability.core.data.latent_cache import read_index
 from diffusability.core.data.latent_origin import autoencoder_origin, refuse_other
+from diffusability.core.dataset import Dataset
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import SpecError
 from diffusability.core.sampler import Sampler
 from diffusability.core.saved_models import build_autoencoder
 from diffusability.core.shapes import Images, Latents
-from diffusability.core.specs.components import AutoencoderSpec, SamplerSpec
+from diffusability.core.specs.components import AutoencoderSpec, SamplerSpec, Split
 from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.stage_context import context_of
 from diffusability.core.specs.stages import EncodeStage
@@ -48,6 +49,22 @@ class Surroundings:
             return self.folder.stage(stage.inputs[name])
 
         return attrs.evolve(context_of(stage), stage_directory=directory, cache_directory=self.folder.cache)
+
+    def opened(self, stage: PlannedStage, split: Split) -> Dataset:
+        """A split of a stage's data; says what its notes say. A signal ends even a long walk over folders.
+
+        Raises:
+            DataError: it cannot be opened.
+            StoppedOnRequest: on all ranks, when a signal asked one of them for it.
+        """
+        dataset: Dataset | None = None
+        with self.stop.at_once():
+            dataset = stage.data.build(self.context(stage), split)
+        self.stop.raise_together(self.ranks, "the data was being opened")
+        assert dataset is not None
+        for note in dataset.notes:
+            self.console.print(f"  {stage.name}: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        return dataset
 
     def decoder(self, stage: PlannedStage) -> Callable[[Latents], Images]:
         """Decodes the raw latents that a stage's data, or its denoiser's data, was encoded to."""

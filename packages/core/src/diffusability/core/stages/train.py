@@ -36,7 +36,7 @@ from diffusability.core.stages.unreadable import UnreadableFiles
 def data_context(stage: PlannedStage, around: Surroundings) -> tuple[Dataset, BuildContext]:
     """The training data, and a build context that knows its shape and classes."""
     context = around.context(stage)
-    dataset = stage.data.build(context, "train")
+    dataset = around.opened(stage, "train")
     shape = tuple(dataset[0].data.shape) if stage.data.holds == "latents" else context.latent_shape
     return dataset, attrs.evolve(context, latent_shape=shape, num_classes=dataset.num_classes)
 
