@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from diffusability.core.dataset import UnreadableExample
+from diffusability.core.reading import LFS_POINTER, LFS_REASON, lfs_problem
 
 Box = tuple[float, float, float, float]
 
@@ -30,7 +31,9 @@ def read_rgb(source: Path | bytes, name: str | None = None) -> Image.Image:
             image = ImageOps.exif_transpose(opened)
             image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnreadableExample(f"{path}: {type(error).__name__}: {error}") from error
+        pointer = source.startswith(LFS_POINTER) if isinstance(source, bytes) else lfs_problem(source) is not None
+        reason = LFS_REASON if pointer else f"{type(error).__name__}: {error}"
+        raise UnreadableExample(f"{path}: {reason}") from error
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
