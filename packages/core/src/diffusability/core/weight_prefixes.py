@@ -27,9 +27,9 @@ def prefix_of(names: Collection[str], expected: Collection[str], where: Path | s
     whole = [prefix for prefix in sorted(found) if all(prefix + name in present for name in expected)]
     averages = [prefix for prefix in whole if "ema" in prefix.lower()]
     if len(whole) > 1 and len(averages) != 1:
+        under = ", ".join(map(repr, whole))
         raise CheckpointError(
-            f"{str(where)!r} holds these weights several times, under {', '.join(map(repr, whole))}; write the ones that"
-            " are meant into a file of their own"
+            f"{str(where)!r} holds these weights several times, under {under}; keep one of them in a file of its own"
         )
     return (averages or whole or [""])[0]
 

@@ -47,20 +47,23 @@ def read_reference(path: Path, names: tuple[str, str] = POOLED) -> ReferenceStat
     Raises:
         DataError: the file cannot be read, lacks one of the names, or holds something else under them.
     """
-    with reading("reference statistics", path):
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            found = sorted(content.files)
-            if not set(names) <= set(found):
-                raise DataError(
-                    f"{str(path)!r} holds {', '.join(map(repr, found))}; expected statistics under {names[0]!r} and"
-                    f" {names[1]!r}, as in ADM's reference files"
-                )
-            mean, covariance = (torch.from_numpy(np.asarray(content[name], dtype=np.float64)) for name in names)
-            provenance = json.loads(str(content["provenance"])) if "provenance" in found else {}
-            if not isinstance(provenance, dict):
-                raise DataError(f"the provenance in {str(path)!r} is no JSON object")
-            size = provenance.get("image_size")
-            image_size = None if size is None else (int(size[0]), int(size[1]))
+    with (
+        reading("reference statistics", path),
+        path.open("rb") as file,
+        np.load(file, allow_pickle=False) as content,
+    ):
+        found = sorted(content.files)
+        if not set(names) <= set(found):
+            raise DataError(
+                f"{str(path)!r} holds {', '.join(map(repr, found))}; expected statistics under {names[0]!r} and"
+                f" {names[1]!r}, as in ADM's reference files"
+            )
+        mean, covariance = (torch.from_numpy(np.asarray(content[name], dtype=np.float64)) for name in names)
+        provenance = json.loads(str(content["provenance"])) if "provenance" in found else {}
+        if not isinstance(provenance, dict):
+            raise DataError(f"the provenance in {str(path)!r} is no JSON object")
+        size = provenance.get("image_size")
+        image_size = None if size is None else (int(size[0]), int(size[1]))
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise DataError(
             f"{str(path)!r} holds a mean of shape {tuple(mean.shape)!r} and a covariance of shape"

@@ -151,9 +151,9 @@ _MARKS = ("x_embedder.proj.weight", "pos_embed.proj.weight", "patch_embedding.we
 
 def _unwrapped(weights: Weights, path: Path) -> Weights:
     """The weights without a prefix that a wrapper put before all names. Raises CheckpointError for an autoencoder."""
-    if any(name.startswith(("encoder.", "quant_conv.", "first_stage_model.encoder.")) for name in weights):
-        if not any(name.endswith(_MARKS) for name in weights):
-            raise CheckpointError(f"{str(path)!r} holds the weights of an autoencoder; expected those of a DiT")
+    parts = ("encoder.", "quant_conv.", "first_stage_model.encoder.")
+    if any(name.startswith(parts) for name in weights) and not any(name.endswith(_MARKS) for name in weights):
+        raise CheckpointError(f"{str(path)!r} holds the weights of an autoencoder; expected those of a DiT")
     for mark in _MARKS:
         unwrapped = without_prefix(weights, (mark,), path)
         if mark in unwrapped:
