@@ -38,6 +38,9 @@ class WebDataset(Dataset):
         train = self._indexed(spec.shards)
         chosen = self._indexed(spec.validation_shards) if own else train
         self.paths = [path for path, _ in chosen]
+        images = [index.offset for _, index in chosen if len(index.offset)]
+        if images and max(int(offset.max()) for offset in images) < 0:
+            raise DataError(self._without_images([index for _, index in chosen]))
         parts = [self._rows(number, index) for number, (_, index) in enumerate(chosen)]
         rows = np.concatenate(parts)
         if not spec.validation_shards:
@@ -48,9 +51,6 @@ class WebDataset(Dataset):
         self.strangers = [index.strangers for _, index in chosen]
         if not len(self.rows):
             raise DataError(f"no {split} examples in {len(self.paths)} shards such as {str(self.paths[0])!r}")
-        images = [index.offset for _, index in chosen if len(index.offset)]
-        if images and max(int(offset.max()) for offset in images) < 0:
-            raise DataError(self._without_images([index for _, index in chosen]))
         if spec.label is not None:
             self.num_classes = spec.num_classes or 1 + max(int(index.label.max(initial=-1)) for _, index in train)
         self._files: OrderedDict[int, int] = OrderedDict()

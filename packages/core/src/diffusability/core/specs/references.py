@@ -7,7 +7,8 @@ from pydantic import Field
 
 from diffusability.core.build import AutoencoderInfo, BuildContext
 from diffusability.core.errors import CheckpointError, SpecError, nearest
-from diffusability.core.saved_format import AUTOENCODER_FORMAT, DENOISER_FORMAT, check_saved, read_saved_config
+from diffusability.core.reading import reading
+from diffusability.core.saved_format import AUTOENCODER_FORMAT, CONFIG, DENOISER_FORMAT, check_saved, read_saved_config
 from diffusability.core.specs.base import StageReference
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
 
@@ -48,7 +49,8 @@ class SavedAutoencoderSpec(AutoencoderSpec):
 
     def _inner(self) -> AutoencoderSpec:
         check_saved(self.path, AUTOENCODER_FORMAT)
-        return AutoencoderSpec.model_validate(read_saved_config(self.path)["autoencoder"])
+        with reading("saved autoencoder", self.path / CONFIG, CheckpointError):
+            return AutoencoderSpec.model_validate(read_saved_config(self.path)["autoencoder"])
 
     def check_inputs(self) -> None:
         self._inner()
@@ -104,7 +106,8 @@ class SavedDenoiserSpec(DenoiserSpec):
 
     def check_inputs(self) -> None:
         check_saved(self.path, DENOISER_FORMAT)
-        DenoiserSpec.model_validate(read_saved_config(self.path)["denoiser"])
+        with reading("saved denoiser", self.path / CONFIG, CheckpointError):
+            DenoiserSpec.model_validate(read_saved_config(self.path)["denoiser"])
 
     def is_unconditional(self) -> bool:
         """Whether the folder says that it has no classes; False where it says nothing."""
