@@ -40,7 +40,7 @@ def problem_of_format(config: Mapping[str, Any], wanted: str) -> str | None:
     if found == wanted:
         key = noun
         return None if isinstance(config.get(key), Mapping) else f"is damaged: {key!r} is missing"
-    if found in _NOUNS:
+    if isinstance(found, str) and found in _NOUNS:
         return f"is of {_with_article(_NOUNS[found])} that diffusability saved; expected {_with_article(noun)}"
     name = config.get("_class_name")
     theirs = noun_of_class(name)

@@ -83,7 +83,7 @@ def class_of(config: Config, where: str) -> str:
     if config.get("format") == DENOISER_FORMAT or noun_of_class(name) == "denoiser":
         whose = "that diffusability saved" if name is None else f"of diffusers ({name})"
         raise CheckpointError(f"{where} is of a denoiser {whose}; expected an autoencoder")
-    if name not in LAYOUTS:
+    if not isinstance(name, str) or name not in LAYOUTS:
         known = list(LAYOUTS)
         raise CheckpointError(
             f"{where} is for class {name!r}, which is no autoencoder that can be used; {nearest(name, known)}expected"

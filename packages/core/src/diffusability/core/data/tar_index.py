@@ -148,7 +148,7 @@ def tar_index(path: Path, images: Sequence[str], label: str | None) -> TarIndex:
 def _read_kept(path: Path) -> TarIndex | None:
     """An index from the cache folder; None when there is none, or it is damaged: it is then built again."""
     try:
-        with np.load(path) as content:
+        with path.open("rb") as file, np.load(file) as content:
             columns = {name: content[name] for name in ("offset", "size", "label", "place")}
             problem, strangers = str(content["problem"]), str(content["strangers"])
     except Exception:  # noqa: BLE001 - a damaged npz raises errors of zipfile, zlib, struct and numpy
