@@ -68,7 +68,7 @@ def test_a_run_folder_that_cannot_be_written_is_named(tmp_path):
 def test_the_boundary_names_file_and_reason(tmp_path):
     """What libraries raise becomes ours; ours and warnings pass."""
     with (
-        pytest.raises(DataError, match="table '/a' cannot be read: ZeroDivisionError: division by zero"),
+        pytest.raises(DataError, match="table '/a' cannot be read: ZeroDivisionError"),
         reading("table", "/a"),
     ):
         1 / 0
