@@ -174,4 +174,5 @@ def _list_of(value: Any, *types: type) -> bool:
     """Whether it is a list of finite numbers of these types; a bool is none."""
     if not isinstance(value, list):
         return False
-    return all(isinstance(entry, types) and not isinstance(entry, bool) and math.isfinite(entry) for entry in value)
+    entries: list[Any] = value
+    return all(isinstance(one, types) and not isinstance(one, bool) and math.isfinite(one) for one in entries)
