@@ -174,5 +174,7 @@ def _list_of(value: Any, *types: type) -> bool:
     """Whether it is a list of finite numbers of these types; a bool is none."""
     if not isinstance(value, list):
         return False
-    entries: list[Any] = value
-    return all(isinstance(one, types) and not isinstance(one, bool) and math.isfinite(one) for one in entries)
+    return all(
+        isinstance(one, int | float) and not isinstance(one, bool) and isinstance(one, types) and math.isfinite(one)
+        for one in value
+    )
