@@ -1,10 +1,14 @@
 """Sessions for development. ``nox -s tests`` is what a change must pass."""
 
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
 import nox
+
+sys.path.insert(0, str(Path(__file__).parent))
+from minimums import pins
 
 PACKAGES = ("core", "models", "regularizers", "eval")
 #: The tested torch and torchvision; the packages declare ranges.
@@ -40,6 +44,16 @@ def slow(session: nox.Session) -> None:
     """The slow tests: long series of interrupted runs and whole recipes; arguments go to pytest."""
     session.install(*CONSTRAINTS, *TESTED, *TEST_TOOLS, *TEST_CLIPS)
     arguments = session.posargs or ["-m", "slow"]
+    session.run("python", "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def minimums(session: nox.Session) -> None:
+    """The tests on the lowest version of every dependency that the packages allow; arguments go to pytest."""
+    session.install(*pins(Path(f"packages/{package}/pyproject.toml") for package in PACKAGES), *TEST_TOOLS)
+    session.install("--no-deps", *ALL)
+    session.run("pip", "check")
+    arguments = session.posargs or ["-n", "auto", "--dist", "loadgroup", "-m", "not slow"]
     session.run("python", "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
 
 

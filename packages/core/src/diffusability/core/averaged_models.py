@@ -12,7 +12,7 @@ from torch import Tensor
 from diffusability.core.engine.average_snapshots import FOLDER, Synthesis, synthesis
 from diffusability.core.errors import CheckpointError
 from diffusability.core.sampling import AUTOENCODER
-from diffusability.core.saved_models import CONFIG, WEIGHTS
+from diffusability.core.saved_format import CONFIG, WEIGHTS
 
 
 def synthesize_model(stage_folder: Path, sigma_rel: float, to: Path, step: int | None = None) -> Synthesis:

@@ -19,9 +19,8 @@ from diffusability.core.errors import CheckpointError, SpecError
 from diffusability.core.exporting.selection import select_model
 from diffusability.core.generation import ImageGenerator
 from diffusability.core.precision import autocast_dtype
+from diffusability.core.saved_format import CONFIG, DENOISER_FORMAT, problem_of_format, read_saved_config
 from diffusability.core.saved_models import (
-    CONFIG,
-    DENOISER_FORMAT,
     DiffusionModel,
     build_autoencoder,
     load_autoencoder,
@@ -47,6 +46,9 @@ def find_denoiser(path: Path, stage: str | None = None, variant: str | None = No
         return select_model(path, stage, variant, DENOISER_FORMAT).model
     for folder in (path, path / "model"):
         if (folder / CONFIG).is_file():
+            problem = problem_of_format(read_saved_config(folder), DENOISER_FORMAT)
+            if problem is not None:
+                raise SpecError(f"{str(folder / CONFIG)!r} {problem}")
             return folder
     raise SpecError(
         f"{str(path)!r} holds no trained denoiser: neither run.json nor {CONFIG} is there; expected the folder of a"

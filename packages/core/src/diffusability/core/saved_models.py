@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -15,11 +14,18 @@ from diffusability.core.denoiser import Denoiser
 from diffusability.core.errors import CheckpointError, SpecError
 from diffusability.core.normalizer import LatentNormalizer
 from diffusability.core.parametrisation import VELOCITIES, Parametrisation
+from diffusability.core.reading import reading
+from diffusability.core.saved_format import (
+    AUTOENCODER_FORMAT,
+    CONFIG,
+    DENOISER_FORMAT,
+    WEIGHTS,
+    problem_of_format,
+    read_saved_config,
+)
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
 from diffusability.core.velocity_model import VelocityModel
-
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
+from diffusability.core.weight_prefixes import without_prefix
 
 
 def build_autoencoder(spec: AutoencoderSpec, context: BuildContext | None = None) -> Autoencoder:
@@ -43,41 +49,29 @@ def read_config(directory: Path, format_name: str) -> dict[str, Any]:
     Raises:
         CheckpointError: there is none, it is not JSON, or it is of another format.
     """
-    path = Path(directory) / CONFIG
-    try:
-        config = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise CheckpointError(f"no saved model in {str(directory)!r}: {CONFIG} is missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{str(path)!r} is not valid JSON: {error}") from None
-    if not isinstance(config, dict) or config.get("format") != format_name:
-        found = config.get("format") if isinstance(config, dict) else type(config).__name__
-        raise CheckpointError(f"{str(path)!r} has format {found!r}; expected {format_name!r}")
+    config = read_saved_config(directory)
+    problem = problem_of_format(config, format_name)
+    if problem is not None:
+        raise CheckpointError(f"{str(Path(directory) / CONFIG)!r} {problem}")
     return config
 
 
 def read_weights(directory: Path) -> dict[str, Tensor]:
     """The tensors of a saved model. Raises CheckpointError when the file is missing or cut short."""
     path = Path(directory) / WEIGHTS
-    try:
+    if not path.exists():
+        raise CheckpointError(f"no weights in {str(directory)!r}: {WEIGHTS} is missing")
+    with reading("weights, cut short or damaged:", path, CheckpointError):
         return load_file(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"no weights in {str(directory)!r}: {WEIGHTS} is missing") from None
-    except SafetensorError as error:
-        raise CheckpointError(f"{str(path)!r} cannot be read, it may be cut short: {error}") from None
 
 
 def _fill(module: nn.Module, weights: dict[str, Tensor], directory: Path) -> None:
     try:
-        module.load_state_dict(weights)
+        module.load_state_dict(without_prefix(weights, module.state_dict(), directory / WEIGHTS))
     except RuntimeError as error:
         raise CheckpointError(
             f"the weights in {str(directory)!r} do not fit their own configuration: {error}"
         ) from None
-
-
-AUTOENCODER_FORMAT = "diffusability-autoencoder"
-DENOISER_FORMAT = "diffusability-denoiser"
 
 
 def save_autoencoder(autoencoder: Autoencoder, directory: Path) -> None:
@@ -90,7 +84,8 @@ def save_autoencoder(autoencoder: Autoencoder, directory: Path) -> None:
 def load_autoencoder(directory: Path) -> Autoencoder:
     """Reads what ``save_autoencoder`` wrote. Raises CheckpointError when it is missing, cut short or does not fit."""
     config = read_config(directory, AUTOENCODER_FORMAT)
-    autoencoder = build_autoencoder(AutoencoderSpec.model_validate(config["autoencoder"]))
+    with reading("saved autoencoder", Path(directory) / CONFIG, CheckpointError):
+        autoencoder = build_autoencoder(AutoencoderSpec.model_validate(config["autoencoder"]))
     _fill(autoencoder, read_weights(directory), directory)
     return autoencoder
 
@@ -136,10 +131,15 @@ def save_diffusion_model(model: DiffusionModel, directory: Path) -> None:
 def load_diffusion_model(directory: Path) -> DiffusionModel:
     """Reads what ``save_diffusion_model`` wrote."""
     config = read_config(directory, DENOISER_FORMAT)
-    shape = tuple(config["latent_shape"])
-    spec = DenoiserSpec.model_validate(config["denoiser"])
-    denoiser = spec.build(BuildContext(latent_shape=shape, num_classes=config["num_classes"]))
+    with reading("saved denoiser", Path(directory) / CONFIG, CheckpointError):
+        shape = tuple(config["latent_shape"])
+        spec = DenoiserSpec.model_validate(config["denoiser"])
+        denoiser = spec.build(BuildContext(latent_shape=shape, num_classes=config["num_classes"]))
+        # folders of version 0.1.0 have none: their denoisers predict velocities
+        parametrisation = Parametrisation.from_config(config.get("parametrisation", {"prediction": "velocity"}))
     weights = read_weights(directory)
+    expected = [*(f"denoiser.{name}" for name in denoiser.state_dict()), "normalizer.mean", "normalizer.std"]
+    weights = without_prefix(weights, expected, Path(directory) / WEIGHTS)
     try:
         normalizer = LatentNormalizer(weights["normalizer.mean"], weights["normalizer.std"])
     except KeyError as error:
@@ -151,8 +151,7 @@ def load_diffusion_model(directory: Path) -> DiffusionModel:
         latent_shape=shape,
         num_classes=config["num_classes"],
         spec=spec,
-        # folders of version 0.1.0 have none: their denoisers predict velocities
-        parametrisation=Parametrisation.from_config(config.get("parametrisation", {"prediction": "velocity"})),
+        parametrisation=parametrisation,
     )
 
 

@@ -1,7 +1,6 @@
 """Means and covariances of real images in npz files: ADM's, and our own with provenance."""
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from diffusability.core.errors import DataError
 from diffusability.core.perceptual.published_weights import file_digest
+from diffusability.core.reading import reading
 
 #: Names of mean and covariance in ADM's files: of pooled features, and of spatial ones (sFID).
 POOLED = ("mu", "sigma")
@@ -47,18 +47,23 @@ def read_reference(path: Path, names: tuple[str, str] = POOLED) -> ReferenceStat
     Raises:
         DataError: the file cannot be read, lacks one of the names, or holds something else under them.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            found = sorted(content.files)
-            if not set(names) <= set(found):
-                raise DataError(
-                    f"{str(path)!r} holds {', '.join(map(repr, found))}; expected statistics under {names[0]!r} and"
-                    f" {names[1]!r}, as in ADM's reference files"
-                )
-            mean, covariance = (torch.from_numpy(np.asarray(content[name], dtype=np.float64)) for name in names)
-            provenance = json.loads(str(content["provenance"])) if "provenance" in found else {}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"reference statistics {str(path)!r} cannot be read: {error}") from None
+    with (
+        reading("reference statistics", path),
+        path.open("rb") as file,
+        np.load(file, allow_pickle=False) as content,
+    ):
+        found = sorted(content.files)
+        if not set(names) <= set(found):
+            raise DataError(
+                f"{str(path)!r} holds {', '.join(map(repr, found))}; expected statistics under {names[0]!r} and"
+                f" {names[1]!r}, as in ADM's reference files"
+            )
+        mean, covariance = (torch.from_numpy(np.asarray(content[name], dtype=np.float64)) for name in names)
+        provenance = json.loads(str(content["provenance"])) if "provenance" in found else {}
+        if not isinstance(provenance, dict):
+            raise DataError(f"the provenance in {str(path)!r} is no JSON object")
+        size = provenance.get("image_size")
+        image_size = None if size is None else (int(size[0]), int(size[1]))
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise DataError(
             f"{str(path)!r} holds a mean of shape {tuple(mean.shape)!r} and a covariance of shape"
@@ -66,13 +71,12 @@ def read_reference(path: Path, names: tuple[str, str] = POOLED) -> ReferenceStat
         )
     if not bool(mean.isfinite().all() and covariance.isfinite().all()):
         raise DataError(f"the statistics in {str(path)!r} are not finite")
-    size = provenance.get("image_size")
     return ReferenceStatistics(
         mean=mean,
         covariance=covariance,
         count=provenance.get("num_samples"),
         settings=provenance.get("features"),
-        image_size=None if size is None else (size[0], size[1]),
+        image_size=image_size,
         source=f"{path.name} {file_digest(path)}",
     )
 

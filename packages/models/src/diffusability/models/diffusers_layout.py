@@ -1,6 +1,5 @@
 """What a diffusers configuration says about an autoencoder, and whether a folder holds one. Free of torch."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ import attrs
 
 from diffusability.core.build import AutoencoderInfo
 from diffusability.core.errors import CheckpointError, nearest
+from diffusability.core.reading import read_json_object, reading
+from diffusability.core.saved_format import AUTOENCODER_FORMAT, DENOISER_FORMAT, noun_of_class
 from diffusability.models.weight_files import read_header
 
 CONFIG = "config.json"
@@ -77,7 +78,12 @@ LAYOUTS: Mapping[str, Layout] = {
 def class_of(config: Config, where: str) -> str:
     """The class that a configuration is for. Raises CheckpointError when that is no autoencoder known here."""
     name = config.get(_CLASS)
-    if name not in LAYOUTS:
+    if config.get("format") == AUTOENCODER_FORMAT:
+        raise CheckpointError(f"{where} is of an autoencoder that diffusability saved; use kind 'saved'")
+    if config.get("format") == DENOISER_FORMAT or noun_of_class(name) == "denoiser":
+        whose = "that diffusability saved" if name is None else f"of diffusers ({name})"
+        raise CheckpointError(f"{where} is of a denoiser {whose}; expected an autoencoder")
+    if not isinstance(name, str) or name not in LAYOUTS:
         known = list(LAYOUTS)
         raise CheckpointError(
             f"{where} is for class {name!r}, which is no autoencoder that can be used; {nearest(name, known)}expected"
@@ -87,15 +93,31 @@ def class_of(config: Config, where: str) -> str:
 
 
 def info_of(config: Config, patchify: bool = False) -> AutoencoderInfo:
-    """The shape facts of a configuration of a known class; ``patchify`` puts 2 by 2 latent pixels into channels."""
+    """The shape facts of a configuration of a known class; ``patchify`` puts 2 by 2 latent pixels into channels.
+
+    Raises:
+        CheckpointError: an entry that tells them is missing or of a wrong type.
+    """
     layout = LAYOUTS[config[_CLASS]]
-    spatial, temporal = layout.factors(config)
     side = 2 if patchify else 1
+    try:
+        spatial, temporal = layout.factors(config)
+        latent, image = config[layout.latent_channels], config.get(layout.image_channels, 3)
+    except KeyError as error:
+        raise CheckpointError(f"the configuration of an {config[_CLASS]} lacks {error}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"the configuration of an {config[_CLASS]} has values of a wrong type: {error}") from None
+    facts = {"channels of latents": latent, "channels of images": image, "factor": spatial, "frames to one": temporal}
+    for what, value in facts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise CheckpointError(
+                f"the configuration of an {config[_CLASS]} makes the {what} {value!r}; expected 1 or more"
+            )
     return AutoencoderInfo(
-        latent_channels=config[layout.latent_channels] * side**2,
+        latent_channels=latent * side**2,
         spatial_factor=spatial * side,
         temporal_factor=temporal,
-        image_channels=config.get(layout.image_channels, 3),
+        image_channels=image,
         takes_clips=layout.clips,
     )
 
@@ -113,13 +135,12 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{str(folder)!r} holds no autoencoder: {CONFIG} is missing; {hint}expected what diffusers' save_pretrained"
             f" writes: {CONFIG} and {_WEIGHTS}.safetensors"
         )
-    try:
-        config = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{str(path)!r} is not valid JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{str(path)!r} holds a {type(config).__name__}; expected a configuration of diffusers")
+    config = read_json_object(path, "the configuration of an autoencoder", CheckpointError)
     class_of(config, repr(str(path)))
+    try:
+        info_of(config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{str(path)!r}: {error}") from None
     return config
 
 
@@ -138,7 +159,9 @@ def weight_files(folder: Path) -> list[Path]:
     """
     index = folder / f"{_WEIGHTS}.safetensors.index.json"
     if index.is_file():
-        files = [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+        content = read_json_object(index, "the index of weights", CheckpointError)
+        with reading("the index of weights", index, CheckpointError):
+            files = [folder / name for name in sorted(set(content["weight_map"].values()))]
     else:
         files = [folder / f"{_WEIGHTS}.safetensors"]
         if not files[0].is_file() and (folder / f"{_WEIGHTS}.bin").is_file():

@@ -8,6 +8,7 @@ import torch
 
 from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.errors import CheckpointError, SpecError
+from diffusability.core.weight_prefixes import without_prefix
 from diffusability.models.cached_causal_autoencoder import CACHED_CLASSES, CachedCausalAutoencoder
 from diffusability.models.diffusers_autoencoder import DiffusersAutoencoder
 from diffusability.models.diffusers_layout import class_of, read_config, weight_files
@@ -71,8 +72,10 @@ def _load(spec: DiffusersFamilySpec) -> Any:
             local_files_only=True,
             output_loading_info=True,
         )
-    except (RuntimeError, OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - diffusers raises what its constructors do
         raise CheckpointError(f"the weights in {str(folder)!r} do not fit its config.json: {_first(error)}") from None
+    if loaded["missing_keys"] and _filled_behind_prefix(model, files):
+        return model
     wrong = {name: loaded[name] for name in ("missing_keys", "mismatched_keys") if loaded[name]}
     if wrong:
         raise CheckpointError(
@@ -80,6 +83,17 @@ def _load(spec: DiffusersFamilySpec) -> Any:
             + "; ".join(f"{name.replace('_', ' ')}: {sorted(map(str, keys))[:3]}" for name, keys in wrong.items())
         )
     return model
+
+
+def _filled_behind_prefix(model: Any, files: list[Path]) -> bool:
+    """Fills a model with weights whose names a wrapper has put a prefix before; False where there is none."""
+    weights = {name: tensor for file in files for name, tensor in read_weight_file(file).items()}
+    expected = model.state_dict()
+    found = without_prefix(weights, expected, files[0])
+    if not set(expected) <= set(found) or any(found[name].shape != expected[name].shape for name in expected):
+        return False
+    model.load_state_dict({name: found[name] for name in expected})
+    return True
 
 
 def _first(error: Exception) -> str:

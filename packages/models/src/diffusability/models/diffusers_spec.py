@@ -3,13 +3,13 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from diffusability.core.build import AutoencoderInfo, BuildContext
 from diffusability.core.errors import CheckpointError
-from diffusability.core.specs.base import files_at
+from diffusability.core.specs.base import LocalPath, files_at
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.specs.contents import FileSet
 from diffusability.models.diffusers_layout import class_of, info_of, is_pipeline, read_config, weight_files
@@ -23,7 +23,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 class DiffusersFamilySpec(AutoencoderSpec):
     """What all autoencoders of diffusers have in common."""
 
-    path: str | None = Field(
+    path: Annotated[str | None, LocalPath()] = Field(
         None, description="a folder, or an id on the Hugging Face hub such as stabilityai/sdxl-vae"
     )
     subfolder: str | None = Field(
@@ -142,6 +142,10 @@ class DiffusersSpec(DiffusersFamilySpec):
                 name = class_of(self.config, "config")
             except CheckpointError as error:
                 raise ValueError(str(error)) from None
+            try:
+                info_of(self.config)
+            except CheckpointError as error:
+                raise ValueError(f"config: {error}") from None
             if self.patchify and name != "AutoencoderKLFlux2":
                 raise ValueError(f"patchify is for AutoencoderKLFlux2, and the config is for {name}")
         return self

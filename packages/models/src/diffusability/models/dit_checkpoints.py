@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diffusability.core.errors import CheckpointError
+from diffusability.core.weight_prefixes import without_prefix
 from diffusability.models.dit import DiT, split_modulation
 from diffusability.models.dit_architecture import DiTArchitecture
 from diffusability.models.weight_files import read_weight_file
@@ -127,8 +128,8 @@ def load_pretrained(model: DiT, path: Path) -> None:
     Raises:
         CheckpointError: it cannot be read, or is of another size, of which both are named.
     """
-    weights = read_weight_file(path)
     architecture = model.architecture
+    weights = _unwrapped(read_weight_file(path), path)
     layout = layout_of(weights)
     if layout is None:
         ours = {name.removeprefix("denoiser."): value for name, value in weights.items() if "normalizer." not in name}
@@ -142,6 +143,22 @@ def load_pretrained(model: DiT, path: Path) -> None:
             )
         ours = imported(weights, architecture, layout)
     _fill(model, ours, path)
+
+
+#: Tensors by which each layout is known.
+_MARKS = ("x_embedder.proj.weight", "pos_embed.proj.weight", "patch_embedding.weight")
+
+
+def _unwrapped(weights: Weights, path: Path) -> Weights:
+    """The weights without a prefix that a wrapper put before all names. Raises CheckpointError for an autoencoder."""
+    parts = ("encoder.", "quant_conv.", "first_stage_model.encoder.")
+    if any(name.startswith(parts) for name in weights) and not any(name.endswith(_MARKS) for name in weights):
+        raise CheckpointError(f"{str(path)!r} holds the weights of an autoencoder; expected those of a DiT")
+    for mark in _MARKS:
+        unwrapped = without_prefix(weights, (mark,), path)
+        if mark in unwrapped:
+            return unwrapped
+    return weights
 
 
 _WORDS = {"original": "the published DiTs", "diffusers": "diffusers' DiTTransformer2DModel"}

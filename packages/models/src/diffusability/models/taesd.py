@@ -14,6 +14,7 @@ from diffusability.core.errors import CheckpointError
 from diffusability.core.normalizer import LatentNormalizer
 from diffusability.core.posterior import Posterior
 from diffusability.core.shapes import Images, Latents
+from diffusability.core.weight_prefixes import without_prefix
 from diffusability.models.weight_files import read_weight_file
 
 _NUM_LEVELS = 3
@@ -157,7 +158,7 @@ def load_half(half: nn.Sequential, path: Path, latent_channels: int) -> None:
         CheckpointError: the file cannot be read, or is not one of this layout.
     """
     try:
-        half.load_state_dict(read_weight_file(path))
+        half.load_state_dict(without_prefix(read_weight_file(path), half.state_dict(), path))
     except RuntimeError as error:
         details = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
         raise CheckpointError(

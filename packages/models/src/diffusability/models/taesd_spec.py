@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from diffusability.core.build import AutoencoderInfo, BuildContext
 from diffusability.core.errors import CheckpointError
-from diffusability.core.specs.base import fail
+from diffusability.core.specs.base import at_home, fail
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.models.weight_files import check_weight_file, read_header
 
@@ -28,6 +28,10 @@ def layout_of(encoder: Path) -> dict[str, int | bool]:
         CheckpointError: the file is no whole safetensors file, or not of a Tiny AutoEncoder.
     """
     header = read_header(encoder)
+    wrapped = {name[: -len("0.weight")] for name in header if name.endswith(".0.weight") and name.count(".") == 2}
+    if "0.weight" not in header and len(wrapped) == 1:
+        (prefix,) = wrapped
+        header = {name.removeprefix(prefix): entry for name, entry in header.items() if name.startswith(prefix)}
     convolutions = [name for name in header if re.fullmatch(r"\d+\.weight", name)]
     if "0.weight" not in convolutions:
         raise CheckpointError(f"{str(encoder)!r} is not the encoder of a Tiny AutoEncoder: it has no '0.weight'")
@@ -63,7 +67,7 @@ class TaesdSpec(AutoencoderSpec):
         """
         if not isinstance(value, Mapping) or value.get("path") is None:
             return value
-        folder = Path(value["path"])
+        folder = Path(at_home(value["path"]))
         files = {half: folder / f"{half}.safetensors" for half in ("encoder", "decoder")}
         missing = [path.name for path in files.values() if not path.is_file()]
         if missing:

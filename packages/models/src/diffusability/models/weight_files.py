@@ -3,11 +3,12 @@
 import json
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffusability.core.errors import CheckpointError
+from diffusability.core.reading import lfs_problem, reading, reason_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,8 +23,9 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is no safetensors file, or shorter than its header says: a download that was cut off.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    refuse_pointer(path)
+    with reading("safetensors file", path, CheckpointError), path.open("rb") as file:
+        size = path.stat().st_size
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8:
             raise CheckpointError(
@@ -33,13 +35,20 @@ def read_header(path: Path) -> dict[str, Any]:
             header: dict[str, Any] = json.loads(file.read(length))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{str(path)!r} is not a safetensors file: {error}") from None
-    header.pop("__metadata__", None)
-    expected = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        header.pop("__metadata__", None)
+        expected = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     if size != expected:
         raise CheckpointError(
             f"{str(path)!r} is cut short or damaged: it has {size:,} of {expected:,} bytes; download it again"
         )
     return header
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raises CheckpointError for a pointer of Git LFS in place of a file."""
+    problem = lfs_problem(path)
+    if problem is not None:
+        raise CheckpointError(f"{str(path)!r} holds no weights: {problem}")
 
 
 def check_weight_file(path: Path) -> None:
@@ -53,6 +62,7 @@ def check_weight_file(path: Path) -> None:
         raise ValueError(f"{str(path)!r} is of no known format; expected one of {', '.join(_SUFFIXES)}")
     if not path.is_file():
         raise ValueError(f"there is no file {str(path)!r}; expected weights in one of {', '.join(_SUFFIXES)}")
+    refuse_pointer(path)
     if path.suffix == ".safetensors":
         read_header(path)
 
@@ -69,7 +79,8 @@ def read_weight_file(path: Path) -> "dict[str, Tensor]":
         from safetensors.torch import load_file
 
         read_header(path)
-        tensors: Mapping[str, Tensor] = load_file(path)
+        with reading("safetensors file", path, CheckpointError):
+            tensors: Mapping[str, Tensor] = load_file(path)
     elif path.suffix in TORCH_SUFFIXES:
         tensors = _read_torch_file(path)
     else:
@@ -80,6 +91,7 @@ def read_weight_file(path: Path) -> "dict[str, Tensor]":
 def _read_torch_file(path: Path) -> "Mapping[str, Tensor]":
     import torch
 
+    refuse_pointer(path)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
@@ -90,8 +102,22 @@ def _read_torch_file(path: Path) -> "Mapping[str, Tensor]":
             f"{str(path)!r} is refused: a pickle may run code when loaded, and this one holds more than weights"
             f" ({reason}); expected a state dict, best as .safetensors"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(f"{str(path)!r} cannot be read, it may be cut short: {error}") from None
-    if not isinstance(content, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
+    except Exception as error:  # noqa: BLE001 - torch raises many kinds for files that are cut short or no weights
+        raise CheckpointError(f"{str(path)!r} cannot be read, it may be cut short: {reason_of(error)}") from None
+    found = dict(_tensors_in(content, ""))
+    if not found:
         raise CheckpointError(f"{str(path)!r} holds a {type(content).__name__}; expected a state dict of tensors")
-    return content
+    return found
+
+
+def _tensors_in(content: object, prefix: str) -> "Iterator[tuple[str, Tensor]]":
+    """The tensors of a state dict, also of one within a checkpoint: ``ema.x`` for what stands under ``ema``."""
+    import torch
+
+    if not isinstance(content, Mapping):
+        return
+    for name, value in content.items():
+        if isinstance(value, torch.Tensor):
+            yield f"{prefix}{name}", value
+        else:
+            yield from _tensors_in(value, f"{prefix}{name}.")

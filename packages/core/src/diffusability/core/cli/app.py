@@ -295,7 +295,14 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if debug:  # accepted before and after the command's name
         sys.argv = [sys.argv[0], *(word for word in sys.argv[1:] if word != "--debug")]
+    sys.argv[1:] = [_with_home(word) for word in sys.argv[1:]]
     _leave(_exit_code_of_command(debug))
+
+
+def _with_home(word: str) -> str:
+    """Expands ``--runs=~/x``, which most shells leave as it is."""
+    name, equals, value = word.partition("=")
+    return name + equals + os.path.expanduser(value) if name.startswith("--") and value.startswith("~") else word
 
 
 def _exit_code_of_command(debug: bool) -> int:
@@ -308,17 +315,32 @@ def _exit_code_of_command(debug: bool) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            show_bug(error)
-        else:
-            full = DiffusabilityError(f"the disk is full: {error}; what is finished is kept")
-            show_error(full.with_traceback(error.__traceback__), debug)
-        return 1
-    except Exception as error:  # noqa: BLE001 - shown with its traceback, as Python would, but on one rank only
-        show_bug(error)
-        return 1
+    except Exception as error:  # noqa: BLE001 - the last place where an error can be told from a bug
+        known = _fault_of_surroundings(error)
+        if known is None:
+            show_bug(error, debug)
+            return 1
+        show_error(known.with_traceback(error.__traceback__), debug)
+        return known.exit_code
     return 0
+
+
+#: What the operating system says of a path that was handed in, or of the disk.
+_FAULTS_OF_PATHS = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP,
+    errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EFBIG,
+)  # fmt: skip
+
+
+def _fault_of_surroundings(error: Exception) -> DiffusabilityError | None:
+    """What the disk, a file's rights or its place are to blame for, as an error for users; None for a bug."""
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiffusabilityError(f"the disk is full: {error}; what is finished is kept")
+    if error.errno in _FAULTS_OF_PATHS and error.filename is not None:
+        return DiffusabilityError(f"{os.strerror(error.errno)}: {os.fspath(error.filename)!r}")
+    return None
 
 
 def _leave(code: int) -> NoReturn:

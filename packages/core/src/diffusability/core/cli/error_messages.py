@@ -2,10 +2,10 @@
 
 import sys
 import traceback
-from types import TracebackType
 
 from rich.console import Console
 
+from diffusability.core.cli.bug_report import culprit, without_callers, write_report
 from diffusability.core.engine.launched import launched_rank
 from diffusability.core.errors import DiffusabilityError, RankLostError, StoppedOnRequest
 
@@ -19,28 +19,34 @@ def show_error(error: DiffusabilityError, debug: bool) -> None:
     console = Console(stderr=True, soft_wrap=True)
     for line in str(error).splitlines():
         console.print(_label(error), end=" ")
-        console.print(line, markup=False, highlight=False)
+        console.print(printable(line), markup=False, highlight=False)
 
 
-def show_bug(error: Exception) -> None:
-    """Prints the traceback of an error that is nobody's mistake; of one that all ranks have, a single time."""
-    if _is_to_speak(error):
-        traceback.print_exception(type(error), error, _without_typer(error.__traceback__))
-        for note in getattr(error, "__notes__", ()):
-            if note.startswith("in "):  # the traceback ends with its notes; a plugin's name is what a user looks for
-                print(f"error: {type(error).__name__} {note}", file=sys.stderr)
-    else:
+def show_bug(error: Exception, debug: bool) -> None:
+    """Says that an error is nobody's mistake, and where a report of it lies; one that all ranks have, a single time."""
+    if not _is_to_speak(error):
         print(f"another rank failed too: {type(error).__name__}", file=sys.stderr)
+        return
+    package, place = culprit(error)
+    report = write_report(error)
+    if debug or report is None:
+        traceback.print_exception(error.with_traceback(without_callers(error.__traceback__)))
+    whose = "diffusability" if package == "diffusability" else f"the plugin package {package!r}"
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    lines = [f"this is a bug in {whose}, not your mistake: {reason} (at {place})"]
+    # a plugin's name is what a user looks for
+    lines += [note for note in getattr(error, "__notes__", ()) if note.startswith("in ")]
+    if report is not None:
+        lines.append(f"everything needed to report it, with the traceback, is in {str(report)!r}; --debug shows it")
+    console = Console(stderr=True, soft_wrap=True)
+    for line in lines:
+        console.print("[bold red]error:[/bold red]", end=" ")
+        console.print(printable(line), markup=False, highlight=False)
 
 
-def _without_typer(frames: TracebackType | None) -> TracebackType | None:
-    """The frames from the command's own function on: typer and click call it, and say nothing about an error."""
-    first = frames
-    while frames is not None:
-        if frames.tb_frame.f_globals.get("__name__", "").partition(".")[0] in ("typer", "click"):
-            first = frames.tb_next
-        frames = frames.tb_next
-    return first
+def printable(text: str) -> str:
+    """A line that any terminal takes: what is not UTF-8 in names of files as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _label(error: DiffusabilityError) -> str:

@@ -1,5 +1,6 @@
 """Images of the Hugging Face library ``datasets``: prepared on disk, or streamed shard by shard."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from diffusability.core.data.image_view import image_view
 from diffusability.core.data.streamed_shards import StreamedShards
 from diffusability.core.dataset import Dataset, Example, UnreadableExample
 from diffusability.core.errors import DataError
+from diffusability.core.reading import lfs_problem, reading, reason_of
 from diffusability.core.seeds import derived_seed
 from diffusability.core.specs.components import Split
 
@@ -47,8 +49,11 @@ def _opened(spec: HuggingFaceSpec, split: str) -> Any:
                 revision=spec.revision,
                 streaming=spec.streaming,
             )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"dataset {spec.path!r}, split {split!r}, cannot be opened: {error}") from None
+    except DataError:
+        raise
+    except Exception as error:
+        reason = next(filter(None, (lfs_problem(file) for file, _, _ in _files_of(spec))), None) or reason_of(error)
+        raise DataError(f"dataset {spec.path!r}, split {split!r}, cannot be opened: {reason}") from error
     columns = list(opened.column_names or opened.features or ())
     for column in filter(None, (spec.image, spec.label)):
         if column not in columns:
@@ -93,6 +98,7 @@ class _HuggingFaceImages(Dataset):
             self.notes = refuse_equal_rows(spec, self._split_opened("train"), self._split_opened("validation"))
         if spec.label is not None:
             self.num_classes, self.class_names = _num_classes(self.opened, spec.label)
+        self._number_of: dict[str, int] = {}
 
     def _split_opened(self, split: Split) -> Any:
         """What holds the rows of a split, whichever one this is."""
@@ -116,6 +122,7 @@ class _HuggingFaceImages(Dataset):
         if self.spec.label is None:
             return Example(data=data)
         label = row[self.spec.label]
+        label = self._number_of.get(label, label) if isinstance(label, str) else label
         if not isinstance(label, int) or not 0 <= label < (self.num_classes or 0):
             raise UnreadableExample(f"{name}: label {label!r}; expected a number below {self.num_classes}")
         return Example(data=data, label=label)
@@ -128,14 +135,36 @@ class HuggingFaceTable(_HuggingFaceImages):
         super().__init__(spec, split)
         self.rows = self._chosen(len(self.opened))
         if spec.label is not None and self.num_classes is None:
-            self.num_classes = 1 + max(self.opened[spec.label])
+            self._count_classes(list(self.opened[spec.label]), spec.label)
+
+    def _count_classes(self, labels: list[Any], column: str) -> None:
+        """The classes of a column without a ClassLabel: numbers as they are, words by their place in sorted order."""
+        words = sorted({label for label in labels if isinstance(label, str)})
+        numbers = [label for label in labels if isinstance(label, int) and not isinstance(label, bool)]
+        if words and not numbers:
+            self.class_names, self.num_classes = words, len(words)
+            self._number_of = {word: number for number, word in enumerate(words)}
+            if self.split == "train":
+                some = ", ".join(f"{word!r} is {number}" for word, number in list(self._number_of.items())[:3])
+                print(
+                    f"note: column {column!r} of {self.spec.path!r} holds words; they are numbered in sorted order:"
+                    f" {some}{', ...' if len(words) > 3 else ''}",
+                    file=sys.stderr,
+                )
+        elif numbers and not words:
+            self.num_classes = 1 + max(numbers)
+        else:
+            kinds = ", ".join(sorted({type(label).__name__ for label in labels})) or "nothing"
+            raise DataError(f"column {column!r} of {self.spec.path!r} holds {kinds}; expected numbers or words")
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def load(self, index: int, generator: torch.Generator | None) -> Example:
         number = self.rows[index]
-        return self._example(self.opened[number], number, generator)
+        with reading(f"row {number} of dataset", self.spec.path, UnreadableExample):
+            row = self.opened[number]
+        return self._example(row, number, generator)
 
 
 class HuggingFaceStream(_HuggingFaceImages):

@@ -1,7 +1,7 @@
 """The spec of image sets of the Hugging Face library ``datasets``. Free of torch."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import attrs
 from pydantic import Field
@@ -9,7 +9,7 @@ from pydantic import Field
 from diffusability.core.build import BuildContext
 from diffusability.core.data.image_view_spec import ImageViewSpec
 from diffusability.core.data.missing_extra import require
-from diffusability.core.specs.base import files_at
+from diffusability.core.specs.base import LocalPath, files_at
 from diffusability.core.specs.components import Split
 from diffusability.core.specs.contents import FileSet
 
@@ -21,7 +21,7 @@ class HuggingFaceSpec(ImageViewSpec):
     """Images of a Hugging Face dataset: a hub id, a folder of files, or one that save_to_disk wrote."""
 
     kind: Literal["huggingface"] = "huggingface"
-    path: str = Field(description="hub id, or a folder")
+    path: Annotated[str, LocalPath()] = Field(description="hub id, or a folder")
     name: str | None = Field(None, description="configuration of the dataset")
     revision: str | None = Field(None, description="commit or tag on the hub")
     split: str = Field("train", description="the dataset's split to train on")

@@ -14,6 +14,7 @@ from diffusability.core.data.image_files import mirrored
 from diffusability.core.data.overlap import Part, refuse_overlap
 from diffusability.core.dataset import Dataset, Example
 from diffusability.core.errors import DataError
+from diffusability.core.reading import lfs_problem, reading
 from diffusability.core.specs.components import Split
 
 
@@ -23,17 +24,18 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
         DataError: it is cut short, not compressed rightly, or of another format.
     """
-    try:
+    with reading("idx file", path):
+        if lfs_problem(path) is not None:
+            raise DataError(f"idx file {str(path)!r} cannot be read: {lfs_problem(path)}")
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise DataError(f"{str(path)!r} cannot be read: {type(error).__name__}: {error}") from None
     if len(content) < 4 or content[:3] != b"\0\0\x08":
         raise DataError(f"{str(path)!r} is no idx file of bytes: it begins with {content[:4]!r}")
     num_axes = content[3]
     header = content[4 : 4 + 4 * num_axes]
     shape = tuple(int.from_bytes(header[first : first + 4], "big") for first in range(0, len(header), 4))
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
-    if len(shape) != num_axes or len(values) != math.prod(shape):
+    complete = len(header) == 4 * num_axes
+    values = np.frombuffer(content[4 + 4 * num_axes :], np.uint8)
+    if not complete or len(values) != math.prod(shape):
         raise DataError(f"{str(path)!r} is cut short: shape {shape}, and {len(values)} values follow")
     return values.reshape(shape)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffusability.core.data.pixel_range import is_deep, refuse_signed, to_8_bits
 from diffusability.core.dataset import UnreadableExample
+from diffusability.core.reading import LFS_POINTER, LFS_REASON, lfs_problem
 
 Box = tuple[float, float, float, float]
 
@@ -34,7 +35,9 @@ def read_rgb(source: Path | bytes, name: str | None = None) -> Image.Image:
         refuse_signed(image, tags)
         return _rgb(to_8_bits(image, file_format, tags) if is_deep(image) else image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnreadableExample(f"{path}: {type(error).__name__}: {error}") from error
+        pointer = source.startswith(LFS_POINTER) if isinstance(source, bytes) else lfs_problem(source) is not None
+        reason = LFS_REASON if pointer else f"{type(error).__name__}: {error}"
+        raise UnreadableExample(f"{path}: {reason}") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:

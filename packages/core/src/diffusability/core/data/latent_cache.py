@@ -1,8 +1,9 @@
 """The files of cached latents: shards of posterior means and log variances, and what they were made from."""
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from diffusability.core.data.latent_origin import Origin, refuse_other
 from diffusability.core.data.shard_reader import ShardReader
 from diffusability.core.errors import DataError
 from diffusability.core.normalizer import ChannelStatistics, LatentNormalizer
+from diffusability.core.reading import read_json_object, reading
 
 INDEX = "cache.json"
 FORMAT = "diffusability-latents"
@@ -100,7 +102,8 @@ def holds(directory: Path, shard: int, origin: ShardOrigin) -> bool:
     if not path.is_file():
         return False
     try:
-        found = json.loads(ShardReader(path).metadata.get("facts", "{}")).get("origin", {})
+        with reading("latent shard", path):
+            found = dict(json.loads(ShardReader(path).metadata.get("facts", "{}")).get("origin", {}))
     except DataError:
         return False
     advice = f"remove {str(directory)!r} to encode anew"
@@ -125,15 +128,53 @@ def write_index(directory: Path, index: CacheIndex) -> None:
 
 
 def read_index(directory: Path) -> CacheIndex:
-    """Reads ``cache.json``. Raises DataError when it is missing or not of this format."""
+    """Reads ``cache.json``. Raises DataError when it is missing, damaged or not of this format."""
     path = directory / INDEX
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise DataError(f"no latent cache in {str(directory)!r}: {INDEX} is missing") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{str(path)!r} is not valid JSON: {error}") from None
+    if not path.is_file():
+        raise DataError(f"no latent cache in {str(directory)!r}: {INDEX} is missing")
+    content = read_json_object(path, "latent cache")
     if content.pop("format", None) != FORMAT:
         raise DataError(f"{str(path)!r} does not describe a latent cache")
+    return _index_of(content, path)
+
+
+def _index_of(content: dict[str, Any], path: Path) -> CacheIndex:
+    """The index that a file's content makes. Raises DataError when an entry is missing, unknown or of another type."""
+    types: dict[str, Callable[[Any], bool]] = {
+        "shard_sizes": lambda value: _list_of(value, int) and all(size > 0 for size in value),
+        "shape": lambda value: _list_of(value, int) and all(size > 0 for size in value) and bool(value),
+        "deterministic": lambda value: isinstance(value, bool),
+        "flips": lambda value: isinstance(value, bool),
+        "num_classes": lambda value: value is None or (_list_of([value], int) and value > 0),
+        "mean": lambda value: _list_of(value, int, float),
+        "std": lambda value: _list_of(value, int, float) and all(entry > 0 for entry in value),
+        "provenance": lambda value: isinstance(value, dict),
+    }
+    missing = [name for name in types if name not in content]
+    unknown = [name for name in content if name not in types]
+    wrong = [name for name, fits in types.items() if name in content and not fits(content[name])]
+    if missing or unknown or wrong:
+        what = [
+            f"{say} {', '.join(map(repr, names))}"
+            for say, names in (("lacks", missing), ("has unknown", unknown), ("has unusable values of", wrong))
+            if names
+        ]
+        raise DataError(f"latent cache {str(path)!r} is damaged: it {'; it '.join(what)}; encode anew")
+    channels = content["shape"][0]
+    if not len(content["mean"]) == len(content["std"]) == channels:
+        raise DataError(
+            f"latent cache {str(path)!r} is damaged: {channels} channels, but {len(content['mean'])} means and"
+            f" {len(content['std'])} standard deviations; encode anew"
+        )
     tuples = {name: tuple(content[name]) for name in ("shard_sizes", "shape", "mean", "std")}
     return CacheIndex(**{**content, **tuples})
+
+
+def _list_of(value: Any, *types: type) -> bool:
+    """Whether it is a list of finite numbers of these types; a bool is none."""
+    if not isinstance(value, list):
+        return False
+    return all(
+        isinstance(one, int | float) and not isinstance(one, bool) and isinstance(one, types) and math.isfinite(one)
+        for one in value
+    )

@@ -1,12 +1,13 @@
 """The spec of cached latents. Free of torch."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from diffusability.core.build import BuildContext
+from diffusability.core.errors import DataError
+from diffusability.core.reading import read_json_object
 from diffusability.core.specs.base import StageReference
 from diffusability.core.specs.components import AnyAutoencoder, AnyDataset, DatasetSpec, Split
 
@@ -44,6 +45,10 @@ class LatentsSpec(DatasetSpec):
     def check_inputs(self) -> None:
         if self.path is not None and not (self.path / "cache.json").is_file():
             raise ValueError(f"path {str(self.path)!r} holds no latent cache: cache.json is missing")
+        try:
+            self._index()
+        except DataError as error:
+            raise ValueError(str(error)) from None
 
     def latent_shape(self) -> tuple[int, ...] | None:
         index = self._index()
@@ -57,7 +62,15 @@ class LatentsSpec(DatasetSpec):
         """What the cache at ``path`` says of itself; None without one."""
         if self.path is None or not (self.path / "cache.json").is_file():
             return None
-        content: dict[str, Any] = json.loads((self.path / "cache.json").read_text())
+        path = self.path / "cache.json"
+        content = read_json_object(path, "latent cache")
+        shape = content.get("shape")
+        if (
+            not isinstance(shape, list)
+            or not all(isinstance(size, int) for size in shape)
+            or "num_classes" not in content
+        ):
+            raise DataError(f"latent cache {str(path)!r} is damaged: 'shape' or 'num_classes' is missing; encode anew")
         return content
 
     def build(self, context: BuildContext, split: Split) -> "Dataset":

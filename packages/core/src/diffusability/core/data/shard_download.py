@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffusability.core.data.webdataset_spec import is_url
+from diffusability.core.data.webdataset_spec import globbed, is_url
 from diffusability.core.errors import DataError
 
 
@@ -19,12 +19,19 @@ def local_shards(patterns: Sequence[str], download_to: Path | None) -> list[Path
     """
     from webdataset.shardlists import expand_urls
 
-    shards = [shard for pattern in patterns for shard in expand_urls(pattern)]
+    shards = [shard for pattern in patterns for expanded in expand_urls(pattern) for shard in _matches(expanded)]
     missing = [shard for shard in shards if not is_url(shard) and not Path(shard.removeprefix("file:")).is_file()]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(f"shard {missing[0]!r}{more} of {list(patterns)} does not exist")
     return [_fetched(shard, download_to) if is_url(shard) else Path(shard.removeprefix("file:")) for shard in shards]
+
+
+def _matches(shard: str) -> list[str]:
+    """The files that a pattern with ``*`` stands for; what is a file, a URL or no pattern stands for itself."""
+    if is_url(shard) or "*" not in shard or Path(shard.removeprefix("file:")).is_file():
+        return [shard]
+    return [str(path) for path in globbed(shard)] or [shard]
 
 
 def _fetched(url: str, folder: Path | None) -> Path:

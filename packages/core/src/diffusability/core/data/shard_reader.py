@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from diffusability.core.errors import DataError
+from diffusability.core.reading import reading
 
 _DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "I64": torch.int64}
 
@@ -27,16 +28,22 @@ class ShardReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._file = os.open(path, os.O_RDONLY)
-            size = os.fstat(self._file).st_size
-            (length,) = struct.unpack("<Q", os.pread(self._file, 8, 0))
-            header = json.loads(os.pread(self._file, min(length, size), 8))
-        except (OSError, struct.error, ValueError) as error:
-            raise DataError(f"latent shard {str(path)!r} cannot be read: {error}") from None
-        self.metadata: dict[str, str] = header.pop("__metadata__", {})
+        with reading("latent shard", path):
+            self._open()
+
+    def _open(self) -> None:
+        path = self.path
+        self._file = os.open(path, os.O_RDONLY)
+        size = os.fstat(self._file).st_size
+        (length,) = struct.unpack("<Q", os.pread(self._file, 8, 0))
+        header = json.loads(os.pread(self._file, min(length, size), 8))
+        self.metadata: dict[str, str] = dict(header.pop("__metadata__", {}))
         self.tensors: dict[str, Any] = header
         self._start = 8 + length
+        for entry in header.values():
+            begin, end = entry["data_offsets"]
+            if math.prod(entry["shape"]) * _DTYPES[entry["dtype"]].itemsize != end - begin or begin < 0:
+                raise DataError(f"latent shard {str(path)!r} is damaged: a tensor's size does not fit its shape")
         end = self._start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
         if end > size:
             raise DataError(f"latent shard {str(path)!r} cannot be read: it has {size} bytes of {end}")
@@ -56,6 +63,8 @@ class ShardReader:
 
     def row(self, name: str, index: int) -> Tensor:
         """A copy of one row."""
+        if name not in self.tensors:
+            raise DataError(f"latent shard {str(self.path)!r} holds no {name!r}; it has {', '.join(self.tensors)}")
         entry = self.tensors[name]
         dtype = _DTYPES[entry["dtype"]]
         shape: Sequence[int] = entry["shape"][1:]

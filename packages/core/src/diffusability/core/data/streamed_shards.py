@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from diffusability.core.reading import user_cache
+
 _SHARDS_IN_MEMORY = 2
 
 
@@ -39,15 +41,16 @@ class StreamedShards:
     def _counted(self, column: str, identity: Sequence[Hashable]) -> list[int]:
         """Rows of each shard, counted by reading one column; remembered in the user's cache folder."""
         name = hashlib.sha256(repr((*identity, self.num_shards, self._fingerprint())).encode()).hexdigest()[:32]
-        cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "diffusability" / "stream-index"
-        path = cache / f"{name}.json"
-        try:
-            sizes: list[int] = json.loads(path.read_text())
-        except (OSError, json.JSONDecodeError):
+        cache = user_cache("stream-index")
+        path = None if cache is None else cache / f"{name}.json"
+        sizes = _read_sizes(path, self.num_shards)
+        if sizes is None:
             light = self.stream.select_columns([column])
             sizes = [sum(1 for _ in light.shard(self.num_shards, number)) for number in range(self.num_shards)]
+            if path is None:
+                return sizes
             try:
-                cache.mkdir(parents=True, exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 partial = path.with_suffix(f".{os.getpid()}")
                 partial.write_text(json.dumps(sizes, allow_nan=False))
                 os.replace(partial, path)
@@ -79,3 +82,17 @@ class StreamedShards:
         rank_of_shard = torch.randperm(self.num_shards, generator=generator)
         shuffled = torch.randperm(len(rows), generator=generator)
         return shuffled[torch.argsort(rank_of_shard[shard_of[shuffled]], stable=True)]
+
+
+def _read_sizes(path: Path | None, num_shards: int) -> list[int] | None:
+    """Counts that were kept; None when there are none, or they are damaged: they are then counted again."""
+    if path is None:
+        return None
+    try:
+        sizes = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    whole = (
+        isinstance(sizes, list) and len(sizes) == num_shards and all(type(size) is int and size >= 0 for size in sizes)
+    )
+    return sizes if whole else None

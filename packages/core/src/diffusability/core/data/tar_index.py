@@ -10,13 +10,16 @@ from pathlib import Path
 import attrs
 import numpy as np
 
+from diffusability.core.data.webdataset_spec import shard_problem
 from diffusability.core.errors import DataError
+from diffusability.core.reading import user_cache
 from diffusability.core.seeds import derived_seed
 
 _BLOCK = 512
 _VERSION = 2
 #: Members that webdataset skips, too (its ``skip_meta``).
 _METADATA = re.compile(r"__[^/]*__($|/)")
+_MOST_STRANGERS = 5
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -29,6 +32,7 @@ class TarIndex:
         label: the class, or -1.
         place: a number in [0, 1) from the example's key, to split by.
         problem: what is wrong with the file from some place on; empty for a whole one.
+        strangers: some names of members that are neither image nor label.
     """
 
     offset: np.ndarray
@@ -36,6 +40,7 @@ class TarIndex:
     label: np.ndarray
     place: np.ndarray
     problem: str
+    strangers: str = ""
 
 
 @attrs.define
@@ -68,7 +73,7 @@ def _members(path: Path) -> Iterator[tarfile.TarInfo | str]:
                 yield member
                 opened.members = []  # type: ignore[attr-defined] # tarfile keeps every header, for a million files too
             end = opened.offset
-    except (tarfile.TarError, OSError) as error:
+    except (tarfile.TarError, OSError, ValueError, EOFError, OverflowError) as error:
         yield f"{type(error).__name__}: {error}"
         return
     # tarfile takes a damaged header for the end of the archive; the real end is a block of zeros.
@@ -88,8 +93,12 @@ def build_index(path: Path, images: Sequence[str], label: str | None) -> TarInde
     Raises:
         DataError: it is no tar file, or its labels are no numbers.
     """
+    unusable = shard_problem(path)
+    if unusable is not None:
+        raise DataError(f"shard {str(path)!r} cannot be used: {unusable}")
     rows: list[_Row] = []
     latest: dict[str, _Row] = {}
+    strangers: dict[str, str] = {}
     problem = ""
     with path.open("rb") as file:
         for member in _members(path):
@@ -116,6 +125,8 @@ def build_index(path: Path, images: Sequence[str], label: str | None) -> TarInde
                         f"{str(path)!r}: member {member.name!r} holds {text[:40]!r}; expected a class number"
                     )
                 row.label = int(text)
+            elif len(strangers) < _MOST_STRANGERS:
+                strangers.setdefault(extension, member.name)
     if problem and rows and rows[-1].offset < 0:
         rows.pop()  # the example in which the damage lies: `problem` stands for it
     if not rows and problem:
@@ -126,26 +137,27 @@ def build_index(path: Path, images: Sequence[str], label: str | None) -> TarInde
         label=np.array([row.label for row in rows], dtype=np.int64),
         place=np.array([row.place for row in rows], dtype=np.float64),
         problem=problem,
+        strangers=", ".join(map(repr, strangers.values())),
     )
 
 
-def _cache_path(path: Path, images: Sequence[str], label: str | None) -> Path:
+def _cache_path(path: Path, images: Sequence[str], label: str | None) -> Path | None:
     state = path.stat()
     identity = (_VERSION, str(path.resolve()), state.st_size, state.st_mtime_ns, *images, label)
     name = hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    return cache / "diffusability" / "tar-index" / f"{name}.npz"
+    cache = user_cache("tar-index")
+    return None if cache is None else cache / f"{name}.npz"
 
 
 def tar_index(path: Path, images: Sequence[str], label: str | None) -> TarIndex:
     """The index of a shard: from the user's cache folder, or built and put there. A changed file gets a new one."""
     cached = _cache_path(path, images, label)
-    try:
-        with np.load(cached) as content:
-            columns = {name: content[name] for name in ("offset", "size", "label", "place")}
-            return TarIndex(**columns, problem=str(content["problem"]))
-    except (OSError, ValueError, KeyError):
-        index = build_index(path, images, label)
+    if cached is None:
+        return build_index(path, images, label)
+    kept = _read_kept(cached)
+    if kept is not None:
+        return kept
+    index = build_index(path, images, label)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         partial = cached.with_suffix(f".{os.getpid()}.npz")
@@ -154,3 +166,16 @@ def tar_index(path: Path, images: Sequence[str], label: str | None) -> TarIndex:
     except OSError:
         pass  # the cache only saves time
     return index
+
+
+def _read_kept(path: Path) -> TarIndex | None:
+    """An index from the cache folder; None when there is none, or it is damaged: it is then built again."""
+    try:
+        with path.open("rb") as file, np.load(file) as content:
+            columns = {name: content[name] for name in ("offset", "size", "label", "place")}
+            problem, strangers = str(content["problem"]), str(content["strangers"])
+    except Exception:  # noqa: BLE001 - a damaged npz raises errors of zipfile, zlib, struct and numpy
+        return None
+    whole = all(column.ndim == 1 and len(column) == len(columns["offset"]) for column in columns.values())
+    types = {name: column.dtype == (np.float64 if name == "place" else np.int64) for name, column in columns.items()}
+    return TarIndex(**columns, problem=problem, strangers=strangers) if whole and all(types.values()) else None

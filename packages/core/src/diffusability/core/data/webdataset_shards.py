@@ -14,7 +14,7 @@ from diffusability.core.data.image_files import read_rgb
 from diffusability.core.data.image_view import image_view
 from diffusability.core.data.overlap import Part, refuse_overlap
 from diffusability.core.data.shard_download import local_shards
-from diffusability.core.data.tar_index import TarIndex, tar_index
+from diffusability.core.data.tar_index import TarIndex, split_key, tar_index
 from diffusability.core.data.webdataset_spec import WebDatasetSpec
 from diffusability.core.dataset import Dataset, Example, UnreadableExample
 from diffusability.core.errors import DataError
@@ -65,6 +65,9 @@ class WebDataset(Dataset):
             validation = chosen if own else self._indexed(spec.validation_shards)
             self.notes = refuse_overlap(_part(train), _part(validation), where)
         self.paths = [path for path, _ in chosen]
+        images = [index.offset for _, index in chosen if len(index.offset)]
+        if images and max(int(offset.max()) for offset in images) < 0:
+            raise DataError(self._without_images([index for _, index in chosen]))
         parts = [self._rows(number, index) for number, (_, index) in enumerate(chosen)]
         rows = np.concatenate(parts)
         if not spec.validation_shards:
@@ -72,6 +75,7 @@ class WebDataset(Dataset):
             rows = rows[is_validation == (split == "validation")]
         self.rows = rows[:, :4]  # shard, offset, size, label
         self.problems = [index.problem for _, index in chosen]
+        self.strangers = [index.strangers for _, index in chosen]
         if not len(self.rows):
             raise DataError(f"no {split} examples in {len(self.paths)} shards such as {str(self.paths[0])!r}")
         if spec.label is not None:
@@ -82,6 +86,20 @@ class WebDataset(Dataset):
         images = tuple(extension.lower() for extension in self.spec.images)
         paths = local_shards(shards, self.spec.download_to)
         return [(path, tar_index(path, images, self.spec.label)) for path in paths]
+
+    def _without_images(self, indices: list[TarIndex]) -> str:
+        """Says how members are named when none is an image, and how those names are split."""
+        wanted = ", ".join(self.spec.images)
+        names = next((index.strangers for index in indices if index.strangers), "nothing else")
+        text = f"no member of {str(self.paths[0])!r} is an image; expected extensions {wanted}, found {names}"
+        first = names.split("', '")[0].strip("'")
+        key, extension = split_key(first)
+        if "." in extension:
+            text += (
+                f"; a member is split at the first dot of its name, so {first!r} has the key {key!r} and the extension"
+                f" {extension!r}: rename the members, or list that extension under 'images'"
+            )
+        return text
 
     @staticmethod
     def _rows(number: int, index: TarIndex) -> np.ndarray:
@@ -111,7 +129,11 @@ class WebDataset(Dataset):
             raise UnreadableExample(f"{name}: {self.problems[shard]}")
         if offset == -1:
             wanted = ", ".join(self.spec.images)
-            raise UnreadableExample(f"{name}: example {index} has no image; expected a member ending in {wanted}")
+            seen = self.strangers[shard]
+            found = f"; other members are {seen}" if seen else ""
+            raise UnreadableExample(
+                f"{name}: example {index} has no image; expected a member ending in {wanted}{found}"
+            )
         if self.spec.label is not None and not 0 <= label < (self.num_classes or 0):
             found = "no label" if label < 0 else f"label {label}"
             member = self._member_name(shard, offset)

@@ -7,7 +7,8 @@ from diffusability.core.exporting.denoiser_card import denoiser_card
 from diffusability.core.exporting.evidence import evidence_of
 from diffusability.core.exporting.selection import TrainedModel
 from diffusability.core.sampling import AUTOENCODER, load_decoder
-from diffusability.core.saved_models import CONFIG, load_diffusion_model, save_autoencoder, save_diffusion_model
+from diffusability.core.saved_format import CONFIG
+from diffusability.core.saved_models import load_diffusion_model, save_autoencoder, save_diffusion_model
 
 
 def export_denoiser(model: TrainedModel, directory: Path) -> None:

@@ -9,6 +9,7 @@ import attrs
 import yaml
 
 from diffusability.core.exporting.selection import TrainedModel
+from diffusability.core.reading import reading
 
 
 @attrs.frozen(kw_only=True)
@@ -39,21 +40,22 @@ class Evidence:
 
 def evidence_of(model: TrainedModel) -> Evidence:
     """Reads it from the folders of the run."""
-    recipe = yaml.safe_load((model.directory / "resolved.yaml").read_text())
-    results: dict[str, Any] = {}
-    scaling = None
-    for directory, resolved in _stages_on(model, recipe["digest"]):
-        path = directory / "results.json"
-        if resolved["stage"]["kind"] == "evaluate" and path.is_file():
-            results[resolved["name"]] = json.loads(path.read_text())
-        index = directory / "latents" / "cache.json"
-        if resolved["stage"]["kind"] == "encode" and index.is_file():
-            content = json.loads(index.read_text())
-            how = resolved["stage"].get("normalization", "measured")
-            source = f"{how} (stage {resolved['name']})"
-            scaling = Scaling(mean=content["mean"], std=content["std"], source=source)
-    done = json.loads((model.directory / "done.json").read_text())
-    return Evidence(recipe=recipe, done=done, results=results, scaling=scaling)
+    with reading("the run folder", model.run):
+        recipe = yaml.safe_load((model.directory / "resolved.yaml").read_text())
+        results: dict[str, Any] = {}
+        scaling = None
+        for directory, resolved in _stages_on(model, recipe["digest"]):
+            path = directory / "results.json"
+            if resolved["stage"]["kind"] == "evaluate" and path.is_file():
+                results[resolved["name"]] = json.loads(path.read_text())
+            index = directory / "latents" / "cache.json"
+            if resolved["stage"]["kind"] == "encode" and index.is_file():
+                content = json.loads(index.read_text())
+                how = resolved["stage"].get("normalization", "measured")
+                source = f"{how} (stage {resolved['name']})"
+                scaling = Scaling(mean=content["mean"], std=content["std"], source=source)
+        done = json.loads((model.directory / "done.json").read_text())
+        return Evidence(recipe=recipe, done=done, results=results, scaling=scaling)
 
 
 def _stages_on(model: TrainedModel, digest: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:

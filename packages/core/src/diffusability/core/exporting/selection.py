@@ -1,13 +1,12 @@
 """Which model of a run is meant. Free of torch."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 
-from diffusability.core.errors import CheckpointError, SpecError, nearest
+from diffusability.core.errors import SpecError, nearest
+from diffusability.core.reading import read_json_object, reading
+from diffusability.core.saved_format import CONFIG, read_saved_config
 
 
 @attrs.frozen(kw_only=True)
@@ -41,24 +40,20 @@ def trained_models(run: Path) -> list[TrainedModel]:
         SpecError: the folder is no run.
         CheckpointError: the configuration of a model cannot be read.
     """
-    try:
-        record: Mapping[str, Any] = json.loads((run / "run.json").read_text())
-    except (OSError, json.JSONDecodeError):
-        raise SpecError(
-            f"{str(run)!r} is no run: run.json is missing or damaged; expected a folder below runs/"
-        ) from None
+    if not (run / "run.json").is_file():
+        raise SpecError(f"{str(run)!r} is no run: run.json is missing; expected a folder below runs/")
+    record = read_json_object(run / "run.json", "the record of a run", SpecError)
+    stages_of: list[tuple[str, str, Path]] = []
+    with reading("the record of a run", run / "run.json", SpecError):
+        for variant, stages in record["variants"].items():
+            done = {name: run / stage["directory"] for name, stage in stages.items() if stage["status"] == "done"}
+            stages_of += [(variant, name, directory) for name, directory in done.items()]
     found = []
-    for variant, stages in record["variants"].items():
-        for name, stage in stages.items():
-            directory = run / stage["directory"]
-            path = directory / "model" / "config.json"
-            if stage["status"] != "done" or not path.is_file():
-                continue
-            try:
-                what = json.loads(path.read_text())["format"]
-            except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-                raise CheckpointError(f"{str(path)!r} cannot be read: {type(error).__name__}: {error}") from None
-            found.append(TrainedModel(run=run, variant=variant, stage=name, directory=directory, format=what))
+    for variant, name, directory in stages_of:
+        if not (directory / "model" / CONFIG).is_file():
+            continue
+        what = str(read_saved_config(directory / "model").get("format"))
+        found.append(TrainedModel(run=run, variant=variant, stage=name, directory=directory, format=what))
     return found
 
 

@@ -12,13 +12,14 @@ from diffusability.core.errors import CheckpointError
 from diffusability.core.perceptual.distance import PerceptualDistance
 from diffusability.core.perceptual.sources import lpips_files, smallest_side, st_lpips_file
 from diffusability.core.perceptual.trunks import CHANNELS, PerceptualNetwork, trunk
+from diffusability.core.reading import reason_of
 
 
 def _weights_of(path: Path) -> dict[str, Tensor]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch raises many kinds for files that are cut short or no weights
-        raise CheckpointError(f"weight file {str(path)!r} cannot be read: {type(error).__name__}: {error}") from None
+        raise CheckpointError(f"weight file {str(path)!r} cannot be read: {reason_of(error, path)}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"weight file {str(path)!r} holds a {type(content).__name__}; expected named tensors")
     return content

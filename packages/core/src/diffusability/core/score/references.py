@@ -1,16 +1,18 @@
 """Autoencoders as they are named on a command line."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
-import yaml
 
 from diffusability.core import plugins
-from diffusability.core.errors import SpecError, nearest
+from diffusability.core.errors import DataError, SpecError, nearest
+from diffusability.core.reading import read_json_object
+from diffusability.core.report.run_folder import read_run
+from diffusability.core.specs.base import at_home
 from diffusability.core.specs.components import AutoencoderSpec
+from diffusability.core.specs.source import parse_source
 
 _FORMS = (
     "expected KIND:PATH (such as flux:weights/flux-vae), KIND:option=value, a folder with a saved autoencoder, or the"
@@ -53,6 +55,7 @@ def _resolve(reference: str) -> list[Named]:
     if Path(reference).is_dir():
         return _from_folder(Path(reference), None, reference)
     prefix, separator, rest = reference.partition(":")
+    rest = at_home(rest)
     if not separator and prefix in plugins.kinds("autoencoders"):
         return [Named(label=_clean(prefix), spec={"kind": prefix})]
     if prefix in plugins.kinds("autoencoders"):
@@ -80,7 +83,7 @@ def _of_kind(kind: str, rest: str, reference: str) -> Named:
         name, separator, value = option.partition("=")
         if not separator:
             raise SpecError(f"{option!r} in {reference!r} is no option; expected name=value")
-        fields[name.strip()] = yaml.safe_load(value)
+        fields[name.strip()] = parse_source(value, option).data
     label = _clean("-".join([kind, Path(path).name] if path else [kind, *options]))
     return Named(label=label, spec=fields)
 
@@ -96,20 +99,22 @@ def _from_folder(folder: Path, label: str | None, reference: str) -> list[Named]
 
 def _spec_of(folder: Path) -> dict[str, Any]:
     """A folder that we wrote, or one of diffusers."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise SpecError(f"{str(folder / 'config.json')!r} cannot be read: {error}") from None
-    if isinstance(config, dict) and "_class_name" in config:
+    config = read_json_object(folder / "config.json", "the configuration", SpecError)
+    if config.get("format") == "diffusability-denoiser":
+        raise SpecError(f"{str(folder)!r} holds a denoiser that diffusability trained; expected an autoencoder")
+    if "_class_name" in config:
         return {"kind": "diffusers", "path": str(folder)}
     return {"kind": "saved", "path": str(folder)}
 
 
 def _from_run(folder: Path, label: str | None) -> list[Named]:
-    record = json.loads((folder / "run.json").read_text())
     found: dict[str, list[str]] = {}
-    for variant, stages in record.get("variants", {}).items():
-        models = [folder / stage["directory"] / "model" for stage in stages.values() if stage.get("kind") == "train"]
+    for variant, stages in read_run(folder).variants.items():
+        models = [
+            stage.directory / "model"
+            for stage in stages.values()
+            if stage.kind == "train" and stage.directory is not None
+        ]
         trained = [model for model in models if _is_autoencoder(model)]
         if trained:
             found.setdefault(str(trained[-1]), []).append(variant)
@@ -127,8 +132,8 @@ def _from_run(folder: Path, label: str | None) -> list[Named]:
 
 def _is_autoencoder(model: Path) -> bool:
     try:
-        return "autoencoder" in json.loads((model / "config.json").read_text())
-    except (OSError, ValueError):
+        return "autoencoder" in read_json_object(model / "config.json", "saved model")
+    except DataError:
         return False
 
 

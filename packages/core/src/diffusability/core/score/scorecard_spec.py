@@ -12,6 +12,7 @@ from diffusability.core import plugins
 from diffusability.core.data.specs import has_images
 from diffusability.core.errors import DiffusabilityError, SpecError
 from diffusability.core.score.references import Named
+from diffusability.core.specs.base import at_home
 from diffusability.core.specs.components import DatasetSpec, EvaluatorSpec
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm"})
@@ -88,7 +89,7 @@ def scorecard_spec(autoencoders: Sequence[Named], options: ScoreOptions) -> dict
         "stages": {STAGE: stage},
         "variants": {named.label: {f"stages.{STAGE}.autoencoder": named.spec} for named in autoencoders},
     }
-    state = [spec, [_files(named.spec.get("path")) for named in autoencoders]]
+    state = [spec, [_files(at_home(named.spec.get("path"))) for named in autoencoders]]
     digest = hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return {"name": f"score-{digest}", **spec}
 
@@ -118,7 +119,7 @@ def _has_inputs(evaluator: dict[str, Any]) -> bool:
 
 
 def _data(options: ScoreOptions) -> dict[str, Any]:
-    path = Path(options.data)
+    path = Path(at_home(options.data))
     if path.is_dir():
         if has_images(path):
             return _dataset("image-folder", options.data, options) | {"crop": "center"}

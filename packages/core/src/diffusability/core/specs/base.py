@@ -1,8 +1,10 @@
 """The base of everything that is read from YAML."""
 
+import os
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import attrs
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
@@ -30,6 +32,11 @@ class StageReference:
     """Marks a string field that names an earlier stage of one of these kinds."""
 
     kinds: tuple[str, ...]
+
+
+@attrs.frozen
+class LocalPath:
+    """Marks a string field, or one of a list of strings, that may be a path on this machine: ``~`` is expanded."""
 
 
 SpecPath = tuple[str | int, ...]
@@ -70,6 +77,14 @@ class Spec(BaseModel):
                 raise ValidationError.from_exception_data(cls.__name__, details)
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_home(cls, value: Any) -> Any:
+        """Writes out ``~`` and ``~user`` at the beginning of every path, whatever class the field belongs to."""
+        if not isinstance(value, Mapping) or cls._is_open():
+            return value
+        return {name: at_home(item) if name in _paths_of(cls) else item for name, item in value.items()}
+
     @classmethod
     def _is_open(cls) -> bool:
         """True for a class that only delegates to the class of a ``kind``."""
@@ -103,6 +118,31 @@ class Spec(BaseModel):
             for name, field in fields.items()
             if not any(isinstance(marker, Incidental) for marker in field.metadata)
         }
+
+
+@cache
+def _paths_of(spec_class: type[BaseModel]) -> frozenset[str]:
+    """Names of the fields that hold paths: by their type, or by the mark ``LocalPath``."""
+    return frozenset(
+        name
+        for name, field in spec_class.model_fields.items()
+        if _mentions_path(field.annotation) or any(isinstance(marker, LocalPath) for marker in field.metadata)
+    )
+
+
+def _mentions_path(annotation: Any) -> bool:
+    return annotation is Path or any(_mentions_path(part) for part in get_args(annotation))
+
+
+def at_home(value: Any) -> Any:
+    """A path, or each of several, with ``~`` and ``~user`` at its beginning written out; other values as they are."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(at_home, value))
+    if isinstance(value, str) and value.removeprefix("file:").startswith("~"):
+        return os.path.expanduser(value.removeprefix("file:"))
+    if isinstance(value, Path) and str(value).startswith("~"):
+        return Path(os.path.expanduser(value))
+    return value
 
 
 def _identity_of(value: object) -> Any:

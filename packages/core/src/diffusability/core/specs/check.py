@@ -10,7 +10,7 @@ import attrs
 
 from diffusability.core.build import BuildContext
 from diffusability.core.data.latents_spec import LatentsSpec
-from diffusability.core.errors import Problem, SpecError
+from diffusability.core.errors import CheckpointError, DataError, Problem, SpecError
 from diffusability.core.plugin_contracts import build_fault, plugin_named
 from diffusability.core.specs.base import PluginSpec, SpecPath
 from diffusability.core.specs.components import SPEC_BASES, EvaluatorSpec, RegularizerSpec
@@ -90,7 +90,7 @@ def _findings(stage: PlannedStage, num_ranks: int, files: bool) -> Iterator[Find
 def _caught(path: SpecPath, call: Callable[[], Any]) -> Iterator[Finding]:
     try:
         call()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, DataError, CheckpointError) as error:
         yield path, str(error)
 
 

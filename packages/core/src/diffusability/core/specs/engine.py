@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from diffusability.core.specs.base import Incidental, Spec
+from diffusability.core.specs.base import Incidental, LocalPath, Spec
 
 #: DeepSpeed settings that a spec states in its own words, and where.
 _SET_ELSEWHERE = {
@@ -48,7 +48,9 @@ class OffloadSpec(Spec):
         None, description="AdamW's state and the update: cpu at zero_stage 1 to 3, nvme at 3"
     )
     parameters: OffloadTarget | None = Field(None, description="the weights between their uses, at zero_stage 3")
-    nvme_path: str | None = Field(None, description="an existing folder on the disk that 'nvme' stands for")
+    nvme_path: Annotated[str | None, LocalPath()] = Field(
+        None, description="an existing folder on the disk that 'nvme' stands for"
+    )
 
     @model_validator(mode="after")
     def _has_a_path_for_nvme(self) -> "OffloadSpec":

@@ -1,13 +1,14 @@
 """Kinds that refer to models made elsewhere: by an earlier stage, or saved in a folder."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from diffusability.core.build import AutoencoderInfo, BuildContext
-from diffusability.core.errors import SpecError, nearest
+from diffusability.core.errors import CheckpointError, SpecError, nearest
+from diffusability.core.reading import reading
+from diffusability.core.saved_format import AUTOENCODER_FORMAT, CONFIG, DENOISER_FORMAT, check_saved, read_saved_config
 from diffusability.core.specs.base import StageReference
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
 
@@ -47,13 +48,12 @@ class SavedAutoencoderSpec(AutoencoderSpec):
     path: Path
 
     def _inner(self) -> AutoencoderSpec:
-        config = json.loads((self.path / "config.json").read_text())
-        return AutoencoderSpec.model_validate(config["autoencoder"])
+        check_saved(self.path, AUTOENCODER_FORMAT)
+        with reading("saved autoencoder", self.path / CONFIG, CheckpointError):
+            return AutoencoderSpec.model_validate(read_saved_config(self.path)["autoencoder"])
 
     def check_inputs(self) -> None:
-        for name in ("config.json", "model.safetensors"):
-            if not (self.path / name).is_file():
-                raise ValueError(f"{str(self.path)!r} holds no saved autoencoder: {name} is missing")
+        self._inner()
 
     def info(self, context: BuildContext) -> AutoencoderInfo | None:
         return self._inner().info(context)
@@ -105,14 +105,16 @@ class SavedDenoiserSpec(DenoiserSpec):
     path: Path
 
     def check_inputs(self) -> None:
-        for name in ("config.json", "model.safetensors"):
-            if not (self.path / name).is_file():
-                raise ValueError(f"{str(self.path)!r} holds no saved denoiser: {name} is missing")
+        check_saved(self.path, DENOISER_FORMAT)
+        with reading("saved denoiser", self.path / CONFIG, CheckpointError):
+            DenoiserSpec.model_validate(read_saved_config(self.path)["denoiser"])
 
     def is_unconditional(self) -> bool:
         """Whether the folder says that it has no classes; False where it says nothing."""
-        config = self.path / "config.json"
-        return config.is_file() and json.loads(config.read_text()).get("num_classes", 0) is None
+        try:
+            return read_saved_config(self.path).get("num_classes", 0) is None
+        except CheckpointError:  # check_inputs says so
+            return False
 
     def trained_in(self, context: BuildContext) -> Path:
         return self.path

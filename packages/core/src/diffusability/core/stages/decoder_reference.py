@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from diffusability.core.sampling import AUTOENCODER
-from diffusability.core.saved_models import CONFIG, DENOISER_FORMAT
+from diffusability.core.saved_format import CONFIG, DENOISER_FORMAT
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.references import SavedAutoencoderSpec, StageAutoencoderSpec

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import yaml
 
-from diffusability.core.errors import NotFiniteError, RunLockedError
+from diffusability.core.errors import DiffusabilityError, NotFiniteError, RunLockedError
 from diffusability.core.specs.plan import Plan, PlannedStage
 
 _VERSIONED = (
@@ -87,9 +87,17 @@ class RunFolder:
 
         Raises:
             RunLockedError: another process works in this folder.
+            DiffusabilityError: it cannot be made or written.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("a+") as file:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = (self.root / ".lock").open("a+")
+        except OSError as error:
+            raise DiffusabilityError(
+                f"run folder {str(self.root)!r} cannot be written: {error.strerror}; expected a folder that may be"
+                " written (--runs DIR names another)"
+            ) from error
+        with lock as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

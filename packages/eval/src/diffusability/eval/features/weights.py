@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from diffusability.core.errors import CheckpointError
+from diffusability.core.reading import reason_of
+from diffusability.core.weight_prefixes import without_prefix
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -23,7 +25,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch raises many kinds for files that are cut short or no weights
-        raise CheckpointError(f"weight file {str(path)!r} cannot be read: {type(error).__name__}: {error}") from None
+        raise CheckpointError(f"weight file {str(path)!r} cannot be read: {reason_of(error, path)}") from None
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"weight file {str(path)!r} does not hold named tensors")
     return content
@@ -36,7 +38,7 @@ def fill(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
         CheckpointError: they are of another network.
     """
     try:
-        module.load_state_dict(weights)
+        module.load_state_dict(without_prefix(weights, module.state_dict(), path))
     except RuntimeError as error:
         first = str(error).strip().splitlines()
         raise CheckpointError(
