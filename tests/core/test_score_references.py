@@ -5,6 +5,7 @@ import pytest
 from diffusability.core.errors import SpecError
 from diffusability.core.score.references import named_autoencoders
 from diffusability.core.score.scorecard_spec import STAGE, ScoreOptions, scorecard_spec
+from diffusability.core.specs.components import AutoencoderSpec
 
 
 def specs(*references):
@@ -44,11 +45,16 @@ def test_a_folder_is_ours_or_diffusers(tmp_path):
 
 
 def test_a_run_stands_for_the_last_autoencoder_of_each_variant(tmp_path):
-    """Two variants with a stage of their own, a shared earlier one, and a denoiser that does not count."""
+    """Two variants with a stage of their own, a shared earlier one, and a denoiser that does not count.
+
+    The denoiser's configuration is the one that a run writes: it names the autoencoder that decodes its samples.
+    """
     run = tmp_path / "study"
     for name in ("pretrain-0", "finetune-1", "finetune-2"):
         saved(run / "stages" / name / "model")
-    saved(run / "stages" / "dit-3" / "model", {"format": "diffusability-denoiser", "denoiser": {}})
+    decoder = {"kind": "saved", "path": "../../finetune-1/model"}
+    denoiser = {"format": "diffusability-denoiser", "denoiser": {"kind": "dit"}, "autoencoder": decoder}
+    saved(run / "stages" / "dit-3" / "model", denoiser)
 
     def stages(*names):
         return {name.split("-")[0]: {"directory": f"stages/{name}", "kind": "train"} for name in names}
@@ -62,6 +68,20 @@ def test_a_run_stands_for_the_last_autoencoder_of_each_variant(tmp_path):
         "study-se": {"kind": "saved", "path": str(run / "stages/finetune-1/model")},
         "study-control": {"kind": "saved", "path": str(run / "stages/finetune-2/model")},
     }
+
+
+@pytest.mark.parametrize("content", [{"format": "diffusability-denoiser", "autoencoder": {}}, {}, []])
+def test_the_folder_of_another_model_is_refused(content, tmp_path):
+    """A denoiser, named as its stage or as its model; a configuration of nothing known."""
+    folder = saved(tmp_path / "dit-3" / "model", {"replaced": True})
+    (folder / "config.json").write_text(json.dumps(content))
+    for reference in (folder, folder.parent, f"mine:{folder}"):
+        with pytest.raises(SpecError, match="not an autoencoder; expected KIND:PATH"):
+            specs(str(reference))
+    (folder / "model.safetensors").touch()
+    spec = AutoencoderSpec.model_validate({"kind": "saved", "path": str(folder)})
+    with pytest.raises(ValueError, match="expected 'diffusability-autoencoder'"):
+        spec.check_inputs()
 
 
 def test_equal_labels_are_numbered(tmp_path):

@@ -21,7 +21,6 @@ from diffusability.core.generation import ImageGenerator
 from diffusability.core.precision import autocast_dtype
 from diffusability.core.saved_models import (
     CONFIG,
-    DENOISER_FORMAT,
     DiffusionModel,
     build_autoencoder,
     load_autoencoder,
@@ -31,6 +30,7 @@ from diffusability.core.saved_models import (
 from diffusability.core.specs.components import AutoencoderSpec, SamplerSpec
 from diffusability.core.specs.engine import InferencePrecision
 from diffusability.core.specs.problems import problems_of
+from diffusability.core.specs.references import DENOISER_FORMAT
 from diffusability.core.specs.source import Source
 
 #: The key of a denoiser's configuration that says what decodes its latents.

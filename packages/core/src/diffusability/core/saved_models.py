@@ -16,6 +16,7 @@ from diffusability.core.errors import CheckpointError, SpecError
 from diffusability.core.normalizer import LatentNormalizer
 from diffusability.core.parametrisation import VELOCITIES, Parametrisation
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
+from diffusability.core.specs.references import AUTOENCODER_FORMAT, DENOISER_FORMAT
 from diffusability.core.velocity_model import VelocityModel
 
 CONFIG = "config.json"
@@ -74,10 +75,6 @@ def _fill(module: nn.Module, weights: dict[str, Tensor], directory: Path) -> Non
         raise CheckpointError(
             f"the weights in {str(directory)!r} do not fit their own configuration: {error}"
         ) from None
-
-
-AUTOENCODER_FORMAT = "diffusability-autoencoder"
-DENOISER_FORMAT = "diffusability-denoiser"
 
 
 def save_autoencoder(autoencoder: Autoencoder, directory: Path) -> None:

@@ -9,7 +9,7 @@ from diffusability.core.errors import CheckpointError, SpecError
 from diffusability.core.exporting.autoencoders import export_autoencoder
 from diffusability.core.exporting.denoisers import export_denoiser
 from diffusability.core.exporting.selection import TrainedModel
-from diffusability.core.saved_models import AUTOENCODER_FORMAT, DENOISER_FORMAT
+from diffusability.core.specs.references import AUTOENCODER_FORMAT, DENOISER_FORMAT
 
 #: What exports a model, by the format that its ``config.json`` names.
 EXPORTERS: Mapping[str, Callable[[TrainedModel, Path], None]] = {

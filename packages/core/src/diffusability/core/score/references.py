@@ -11,6 +11,7 @@ import yaml
 from diffusability.core import plugins
 from diffusability.core.errors import SpecError, nearest
 from diffusability.core.specs.components import AutoencoderSpec
+from diffusability.core.specs.references import AUTOENCODER_FORMAT
 
 _FORMS = (
     "expected KIND:PATH (such as flux:weights/flux-vae), KIND:option=value, a folder with a saved autoencoder, or the"
@@ -90,11 +91,11 @@ def _from_folder(folder: Path, label: str | None, reference: str) -> list[Named]
         return _from_run(folder, label)
     for inner in (folder, folder / "model"):
         if (inner / "config.json").is_file():
-            return [Named(label=_clean(label or folder.name), spec=_spec_of(inner))]
+            return [Named(label=_clean(label or folder.name), spec=_spec_of(inner, reference))]
     raise SpecError(f"folder {reference!r} holds neither a saved autoencoder nor a run; {_FORMS}")
 
 
-def _spec_of(folder: Path) -> dict[str, Any]:
+def _spec_of(folder: Path, reference: str) -> dict[str, Any]:
     """A folder that we wrote, or one of diffusers."""
     try:
         config = json.loads((folder / "config.json").read_text())
@@ -102,6 +103,10 @@ def _spec_of(folder: Path) -> dict[str, Any]:
         raise SpecError(f"{str(folder / 'config.json')!r} cannot be read: {error}") from None
     if isinstance(config, dict) and "_class_name" in config:
         return {"kind": "diffusers", "path": str(folder)}
+    made = config.get("format") if isinstance(config, dict) else None
+    if made != AUTOENCODER_FORMAT:
+        what = f"a model of format {made!r}" if made else "a config.json that names neither format nor class"
+        raise SpecError(f"folder {reference!r} holds {what}, not an autoencoder; {_FORMS}")
     return {"kind": "saved", "path": str(folder)}
 
 
@@ -126,10 +131,12 @@ def _from_run(folder: Path, label: str | None) -> list[Named]:
 
 
 def _is_autoencoder(model: Path) -> bool:
+    """By its format: the configuration of a denoiser names an autoencoder, too, the one that decodes its samples."""
     try:
-        return "autoencoder" in json.loads((model / "config.json").read_text())
+        config = json.loads((model / "config.json").read_text())
     except (OSError, ValueError):
         return False
+    return isinstance(config, dict) and config.get("format") == AUTOENCODER_FORMAT
 
 
 def _clean(label: str) -> str:

@@ -16,6 +16,22 @@ if TYPE_CHECKING:
     from diffusability.core.denoiser import Denoiser
 
 
+#: What ``config.json`` of a saved model says that it is.
+AUTOENCODER_FORMAT = "diffusability-autoencoder"
+DENOISER_FORMAT = "diffusability-denoiser"
+
+
+def _check_format(folder: Path, expected: str) -> None:
+    """Raises ValueError when a saved model is not of the expected format."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{str(folder / 'config.json')!r} cannot be read: {error}") from None
+    found = config.get("format") if isinstance(config, dict) else None
+    if found != expected:
+        raise ValueError(f"{str(folder)!r} holds a model of format {found!r}; expected {expected!r}")
+
+
 class StageAutoencoderSpec(AutoencoderSpec):
     """The autoencoder that an earlier training stage of this spec made."""
 
@@ -54,6 +70,7 @@ class SavedAutoencoderSpec(AutoencoderSpec):
         for name in ("config.json", "model.safetensors"):
             if not (self.path / name).is_file():
                 raise ValueError(f"{str(self.path)!r} holds no saved autoencoder: {name} is missing")
+        _check_format(self.path, AUTOENCODER_FORMAT)
 
     def info(self, context: BuildContext) -> AutoencoderInfo | None:
         return self._inner().info(context)
@@ -108,6 +125,7 @@ class SavedDenoiserSpec(DenoiserSpec):
         for name in ("config.json", "model.safetensors"):
             if not (self.path / name).is_file():
                 raise ValueError(f"{str(self.path)!r} holds no saved denoiser: {name} is missing")
+        _check_format(self.path, DENOISER_FORMAT)
 
     def is_unconditional(self) -> bool:
         """Whether the folder says that it has no classes; False where it says nothing."""

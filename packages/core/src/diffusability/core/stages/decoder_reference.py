@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 from diffusability.core.sampling import AUTOENCODER
-from diffusability.core.saved_models import CONFIG, DENOISER_FORMAT
+from diffusability.core.saved_models import CONFIG
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.specs.plan import PlannedStage
-from diffusability.core.specs.references import SavedAutoencoderSpec, StageAutoencoderSpec
+from diffusability.core.specs.references import DENOISER_FORMAT, SavedAutoencoderSpec, StageAutoencoderSpec
 from diffusability.core.specs.stages import EncodeStage
 from diffusability.core.stages.surroundings import Surroundings
 
