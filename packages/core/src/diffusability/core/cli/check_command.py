@@ -10,7 +10,9 @@ from rich.console import Console
 from diffusability.core.cli.cost_table import Assumptions, print_costs
 from diffusability.core.cli.plan_table import plan_table
 from diffusability.core.specs.check import check
-from diffusability.core.specs.plan import Plan, load_plan, select
+from diffusability.core.specs.components import AutoencoderSpec
+from diffusability.core.specs.plan import Plan, PlannedStage, load_plan, select
+from diffusability.core.specs.sample_counts import shortfalls
 from diffusability.core.stages.run_folder import RunFolder
 
 
@@ -36,11 +38,21 @@ def check_spec(
         print_costs(console, title, stages, names, assumed, [stage for stage in stages if folder.is_done(stage)])
         return
     console.print(plan_table(title, stages, names, num_ranks, folder.is_done))
+    for sentence in dict.fromkeys(f"{stage.name}: {words}" for stage in stages for words in remarks_on(stage)):
+        console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
     console.print(
         "Size: of training, weights, gradients, optimizer and moving averages per rank, without activations; of"
         " encoding, the latents on disk at most. --cost estimates GPU-hours and memory.",
         style="dim",
     )
+
+
+def remarks_on(stage: PlannedStage) -> list[str]:
+    """What a reader of a stage's numbers will have to know, as far as it is known before."""
+    spec: AutoencoderSpec | None = getattr(stage.spec, "autoencoder", None)
+    random = spec.random_weights() if spec is not None else ""
+    untrained = [] if spec is None or not random else [f"autoencoder {spec.kind!r} is untrained: {random} are random"]
+    return untrained + shortfalls(stage)
 
 
 def print_resolved(spec: Path, variants: Sequence[str], overrides: Sequence[str], files: bool = True) -> None:

@@ -73,4 +73,6 @@ def refuse_other(where: str, found: Mapping[str, Any] | None, wanted: Origin, ad
     """
     if not found or found["digest"] == wanted.digest:
         return
-    raise DataError(f"{where} was made with {Origin(**found)}, not with {wanted}; {advice}")
+    before = Origin(**found)
+    same = ": the name is the same, the content is not" if before.words == wanted.words else ""
+    raise DataError(f"{where} was made with {before}, not with {wanted}{same}; {advice}")

@@ -44,6 +44,12 @@ class LatentsSpec(DatasetSpec):
     def check_inputs(self) -> None:
         if self.path is not None and not (self.path / "cache.json").is_file():
             raise ValueError(f"path {str(self.path)!r} holds no latent cache: cache.json is missing")
+        random = self.autoencoder.random_weights() if self.autoencoder is not None else ""
+        if self.autoencoder is not None and random:
+            raise ValueError(
+                f"autoencoder {self.autoencoder.kind!r} cannot have made these latents: {random} are drawn at random"
+                " here; expected the one that made them, such as kind 'saved' with its path"
+            )
 
     def latent_shape(self) -> tuple[int, ...] | None:
         index = self._index()

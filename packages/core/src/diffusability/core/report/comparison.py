@@ -90,6 +90,15 @@ class Comparison:
         """How many seeds the variant with the most has."""
         return max((len(group.members) for group in self.groups), default=0)
 
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader must know before the numbers, each with its stage and variants."""
+        found: dict[str, list[str]] = {}
+        for folder in self.all_folders():
+            for sentence in folder.stage.remarks:
+                found.setdefault(f"{folder.stage.name}: {sentence}", []).append(folder.label)
+        return [f"{sentence} ({', '.join(labels)})" for sentence, labels in found.items()]
+
     def folders(self, stage_name: str) -> list[StageFolder]:
         """The distinct folders of a stage, in order of variants. Variants without that stage are left out."""
         sharing: dict[object, list[ComparedVariant]] = {}

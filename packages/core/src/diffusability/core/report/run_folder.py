@@ -1,7 +1,7 @@
 """What a run leaves behind, read for the report. Only a folder that is no run is an error; the rest is noted."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from diffusability.core.errors import SpecError
 from diffusability.core.report.results import Metric, finite, parse_metrics
 from diffusability.core.report.training_log import Series, read_training_log
 from diffusability.core.specs.table import TableSpec
+from diffusability.core.stages.remarks import read_remarks
 
 STATUSES = ("done", "running", "failed", "pending")
 
@@ -30,6 +31,7 @@ class Stage:
         metrics: its results, by stable name.
         log: its training curves, by key.
         num_steps: optimizer steps that it is to take, or None.
+        remarks: what a reader must know before its numbers, in sentences.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Stage:
     metrics: Mapping[str, Metric] = attrs.field(factory=dict)
     log: Mapping[str, Series] = attrs.field(factory=dict)
     num_steps: int | None = None
+    remarks: Sequence[str] = ()
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -163,6 +166,7 @@ def _read_stage(
         metrics=metrics,
         log=read_training_log(directory / "metrics.jsonl", notes) if directory else {},
         num_steps=_planned_steps(directory / "resolved.yaml") if directory else None,
+        remarks=read_remarks(directory) if directory else (),
     )
 
 

@@ -36,6 +36,7 @@ class PlannedStage:
         data: its data.
         engine: its engine settings.
         seed: what it draws from, derived from its name and from its seed in the spec or else the run's.
+        spec_seed: its seed in the spec or else the run's: of what stages with other names draw alike.
         digest: identity of its resolved spec and of the stages it uses (hexadecimal SHA-256).
         inputs: the stages it uses, by name.
     """
@@ -46,6 +47,7 @@ class PlannedStage:
     data: AnyDataset
     engine: EngineSpec
     seed: int
+    spec_seed: int
     digest: str
     inputs: Mapping[str, "PlannedStage"]
 
@@ -291,6 +293,7 @@ def _planned(name: str, spec: RunSpec, earlier: Mapping[str, PlannedStage], vari
         data=data,
         engine=engine,
         seed=derived_seed(seed, name),
+        spec_seed=seed,
         digest=digest,
         inputs=inputs,
     )

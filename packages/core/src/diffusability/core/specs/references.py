@@ -50,6 +50,9 @@ class StageAutoencoderSpec(AutoencoderSpec):
         spec = context.stage_autoencoder(self.stage)
         return spec is not None and spec.is_pretrained(context)
 
+    def random_weights(self) -> str:
+        return ""
+
     def build(self, context: BuildContext) -> "Autoencoder":
         from diffusability.core.saved_models import load_autoencoder
 

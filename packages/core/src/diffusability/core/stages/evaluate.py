@@ -12,7 +12,7 @@ from diffusability.core.progress import StageProgress
 from diffusability.core.sampled_latents import SampledLatents
 from diffusability.core.sampler import Sampler
 from diffusability.core.sampling import load_decoder
-from diffusability.core.saved_models import DiffusionModel, build_autoencoder, trained_model
+from diffusability.core.saved_models import DiffusionModel, trained_model
 from diffusability.core.shapes import Images, Latents
 from diffusability.core.specs.components import SamplerSpec
 from diffusability.core.specs.plan import PlannedStage
@@ -47,10 +47,14 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
     unreadable = UnreadableFiles(directory, dataset, around.console, writes=around.ranks.is_main)
     if spec.autoencoder is not None:
         autoencoder_spec = spec.autoencoder
+        random = autoencoder_spec.random_weights()
+        if random:
+            kind = autoencoder_spec.kind
+            around.remark(stage, f"autoencoder {kind!r} is untrained: {random} are random (seed {stage.spec_seed})")
         dtype = autocast_dtype(spec.precision, around.ranks.device.type)
 
         def make_autoencoder() -> Autoencoder:
-            autoencoder = around.frozen(build_autoencoder(autoencoder_spec, context))
+            autoencoder = around.autoencoder(autoencoder_spec, stage)
             return autoencoder if dtype is None else LowPrecision(autoencoder, dtype).eval()
 
         source = EvaluationSource(
@@ -87,6 +91,7 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
             settings=_settings(stage, spec, around.ranks.device.type),
             others=[(grid, spec.num_preview_images)],
             on_round=on_round,
+            on_fewer=lambda short, there: around.remark_fewer(stage, short, there, spec.resolved_split()),
         )
     if around.ranks.is_main:
         kept.remove()
@@ -99,7 +104,11 @@ def _settings(stage: PlannedStage, spec: EvaluateStage, device_type: str) -> Set
     if spec.denoiser is not None:
         return sampling_settings(spec.sampler, resolve_precision(stage.engine.precision, device_type))
     precision = resolve_precision(spec.precision, device_type)
-    return settings_of_autoencoders({} if precision == "fp32" else {"precision": precision})
+    settings = {} if precision == "fp32" else {"precision": precision}
+    random = spec.autoencoder.random_weights() if spec.autoencoder is not None else ""
+    if random:
+        settings["random_weights"] = f"{random} (seed {stage.spec_seed})"
+    return settings_of_autoencoders(settings)
 
 
 def _decoding_autoencoder(stage: PlannedStage, spec: EvaluateStage, around: Surroundings) -> Autoencoder:

@@ -108,6 +108,7 @@ class Previews:
 
     def _evaluate(self, objective: Objective, spec: InTrainingEvaluationSpec, done: int) -> None:
         context = self.around.context(self.stage)
+        split = "validation" if self._decoder is None else "train"
         source = EvaluationSource(
             dataset=self._images(),
             device=self.around.ranks.device,
@@ -120,6 +121,7 @@ class Previews:
             source,
             self.around.ranks,
             batch_size=_EVALUATION_BATCH,
+            on_fewer=lambda short, there: self.around.remark_fewer(self.stage, short, there, split),
         )
         if self.around.ranks.is_main:
             metrics = {f"eval/{metric}": value for metric, value in scalar_values(evaluation.results).items()}

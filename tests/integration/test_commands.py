@@ -1,0 +1,148 @@
+"""Commands on one finished run that is shaped like the quickstart: two variants from a shared start, a DiT of each."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tiny_runs import run_here, tiny_spec, write_spec
+from typer.testing import CliRunner
+
+from diffusability.core import load_generator
+from diffusability.core.cli.app import app
+from diffusability.core.cli.score_command import score_autoencoders
+from diffusability.core.data.latent_cache import read_index
+from diffusability.core.score.references import named_autoencoders
+from diffusability.core.score.scorecard_spec import ScoreOptions
+
+pytestmark = pytest.mark.integration
+
+
+def shaped_like_the_quickstart():
+    """One step of everything; the encode stage asks for more than the data has."""
+    content = tiny_spec() | {"name": "study"}
+    stages = content["stages"]
+    stages["pretrain"] |= {"steps": 1, "preview": None, "ema": None}
+    finetune = {
+        "kind": "train",
+        "objective": {"kind": "reconstruction", "autoencoder": {"kind": "stage", "stage": "pretrain"}},
+        "regularizers": [{"kind": "scale-equivariance", "factors": [2]}],
+        "batch_size": 2,
+        "steps": 1,
+        "preview": None,
+    }
+    of_finetune = {"kind": "stage", "stage": "finetune"}
+    stages["measure"] |= {
+        "autoencoder": of_finetune,
+        "evaluators": [{"kind": "psnr", "num_samples": 40}, {"kind": "dct-spectrum", "num_samples": 8}],
+    }
+    stages["encode"] |= {"autoencoder": of_finetune, "num_samples": 5000, "batch_size": 512}
+    stages["dit"] |= {"steps": 1, "preview": None, "evaluate": None, "ema": None}
+    stages["generate"] |= {"sampler": {"kind": "euler", "steps": 1}}
+    content["data"] |= {"size": 24, "validation_size": 16}
+    content["stages"] = {"pretrain": stages.pop("pretrain"), "finetune": finetune, **stages}
+    content["variants"] = {"control": {"stages.finetune.regularizers": []}, "se": {}}
+    return content
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of the run; not to be changed."""
+    folder = tmp_path_factory.mktemp("commands")
+    _, run = run_here(write_spec(folder, shaped_like_the_quickstart()), folder / "runs")
+    shutil.copyfile(folder / "spec.yaml", run.root / "spec.yaml")
+    return run.root
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of it, to be changed."""
+    return Path(shutil.copytree(finished, tmp_path / "runs" / "study"))
+
+
+def dfz(*words, code=0):
+    """Runs the command in this process; errors are raised, as ``main`` catches them."""
+    result = CliRunner().invoke(app, list(map(str, words)))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_a_run_with_denoisers_is_scored_by_its_autoencoders(finished):
+    """The fine-tuned autoencoder of each variant, not the DiT that was trained after it."""
+    record = json.loads((finished / "run.json").read_text())["variants"]
+    found = {named.label: named.spec["path"] for named in named_autoencoders([str(finished)])}
+    assert found == {
+        f"study-{variant}": str(finished / record[variant]["finetune"]["directory"] / "model")
+        for variant in ("control", "se")
+    }
+
+
+def test_numbers_that_the_data_cannot_give_are_said(finished):
+    """Of encoding and evaluating: in the folder of the stage and in the report; numbers that it can give are not."""
+    (encode, _) = sorted(finished.glob("stages/encode-*"))
+    assert read_index(encode / "latents").num_samples == 24
+    said = "num_samples is 5000, and the train data has 24; all 24 are used"
+    assert (encode / "remarks.txt").read_text() == said + "\n"
+    (measure, _) = sorted(finished.glob("stages/measure-*"))
+    assert (measure / "remarks.txt").read_text() == (
+        "psnr: num_samples is 40, and the validation data has 16; all 16 are used\n"
+    )
+    for page in ("report.html", "report.md"):
+        text = (finished / page).read_text()
+        assert said in text.replace("\\", "")
+        assert "Before you read the numbers" in text
+    assert "5000, and the train data has 24" in dfz("check", finished / "spec.yaml")
+
+
+def test_fewer_samples_later_leave_no_picture_of_earlier_settings(run):
+    """Three, then two of another seed into the same folder: two pictures, a sheet, and the record of these two."""
+    to = run / "pictures"
+    words = ("sample", run, "--variant", "se", "--steps", 1, "--to", to)
+    dfz(*words, "--num", 3)
+    (to / "notes.txt").write_text("mine")
+    dfz(*words, "--num", 2, "--seed", 1)
+    assert sorted(path.name for path in to.iterdir()) == [
+        "00000.png",
+        "00001.png",
+        "notes.txt",
+        "samples.json",
+        "sheet.png",
+    ]
+    about = json.loads((to / "samples.json").read_text())
+    assert (about["seed"], [entry["file"] for entry in about["samples"]]) == (1, ["00000.png", "00001.png"])
+
+
+def test_untrained_autoencoders_are_encoded_decoded_and_said(tmp_path):
+    """A denoiser on latents of random weights: it trains, its samples are decoded by these very weights, all say so."""
+    compact = {"kind": "compact-kl", "latent_channels": 4, "spatial_factor": 4, "width": 16, "blocks": 1}
+    content = tiny_spec() | {"name": "untrained"}
+    content["data"] |= {"size": 8, "validation_size": 8}
+    stages = content["stages"]
+    stages["measure"] |= {"autoencoder": compact, "evaluators": [{"kind": "psnr", "num_samples": 8}]}
+    stages["encode"] |= {"autoencoder": compact, "num_samples": 8}
+    stages["dit"] |= {"steps": 1, "evaluate": None, "ema": None, "preview": {"every": 1, "num_images": 1}}
+    stages["generate"] |= {"sampler": {"kind": "euler", "steps": 1}}
+    content["stages"] = {name: stages[name] for name in ("measure", "encode", "dit", "generate")}
+    torch.manual_seed(1)
+    _, folder = run_here(write_spec(tmp_path, content), tmp_path / "runs")
+    said = "autoencoder 'compact-kl' is untrained: all weights are random"
+    for stage in ("measure", "encode"):
+        (remarks,) = folder.root.glob(f"stages/{stage}-*/remarks.txt")
+        assert said in remarks.read_text()
+    entry = json.loads((folder.root / "results.json").read_text())["variants"]["default"]["measure"]["psnr"]
+    assert entry["spec"]["random_weights"] == "all weights (seed 0)"
+    assert said in (folder.root / "report.html").read_text().replace("&#39;", "'")
+    torch.manual_seed(2)
+    first = load_generator(folder.root, sampler={"steps": 1}).at([0]).images
+    torch.manual_seed(3)
+    torch.testing.assert_close(load_generator(folder.root, sampler={"steps": 1}).at([0]).images, first, rtol=0, atol=0)
+    for again in folder.root.glob("stages/measure-*/done.json"):
+        again.unlink()
+    torch.manual_seed(4)
+    run_here(tmp_path / "spec.yaml", tmp_path / "runs", until="measure")
+    results = json.loads((folder.root / "results.json").read_text())["variants"]["default"]["measure"]
+    assert results["psnr"]["value"] == entry["value"]
