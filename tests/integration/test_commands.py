@@ -6,16 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from tiny_runs import run_here, tiny_spec, write_spec
 from typer.testing import CliRunner
 
 from diffusability.core import load_generator
 from diffusability.core.cli.app import app
-from diffusability.core.cli.score_command import score_autoencoders
 from diffusability.core.data.latent_cache import read_index
 from diffusability.core.score.references import named_autoencoders
-from diffusability.core.score.scorecard_spec import ScoreOptions
 
 pytestmark = pytest.mark.integration
 

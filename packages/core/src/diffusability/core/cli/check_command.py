@@ -27,7 +27,7 @@ def check_spec(
     assumed: Assumptions | None = None,
 ) -> None:
     """Validates a spec and prints its plan; with assumptions about the device, what it costs."""
-    plan = load_plan(spec, overrides)
+    plan = load_plan(spec, overrides, variants)
     stages = select(plan, variants, until)
     check(plan, num_ranks, stages if files else ())
     folder = RunFolder(runs / plan.name)
@@ -57,7 +57,7 @@ def remarks_on(stage: PlannedStage) -> list[str]:
 
 def print_resolved(spec: Path, variants: Sequence[str], overrides: Sequence[str], files: bool = True) -> None:
     """Validates a spec and prints each variant whole: what it extends, its changes and all defaults filled in."""
-    plan = load_plan(spec, overrides)
+    plan = load_plan(spec, overrides, variants)
     check(plan, files=select(plan, variants) if files else ())
     documents = []
     for variant in plan.named(variants):

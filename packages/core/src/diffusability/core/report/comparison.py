@@ -94,6 +94,12 @@ class Comparison:
     def remarks(self) -> list[str]:
         """What a reader must know before the numbers, each with its stage and variants."""
         found: dict[str, list[str]] = {}
+        for run in self.runs:
+            for variant, changes in run.overrides.items():
+                for change in changes:
+                    found.setdefault(f"changed on the command line: {change}", []).append(
+                        variant if len(self.runs) == 1 else f"{run.name}/{variant}"
+                    )
         for folder in self.all_folders():
             for sentence in folder.stage.remarks:
                 found.setdefault(f"{folder.stage.name}: {sentence}", []).append(folder.label)

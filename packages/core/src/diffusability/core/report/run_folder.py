@@ -60,6 +60,7 @@ class Run:
         notes: what could not be read.
         seeds: variant of the spec and seed of each of them; those of runs that recorded none are missing.
         table: the table of the results, or None.
+        overrides: what ``--set`` has changed of each variant.
     """
 
     directory: Path
@@ -72,6 +73,7 @@ class Run:
     notes: list[str]
     seeds: Mapping[str, tuple[str, int]] = attrs.field(factory=dict)
     table: TableSpec | None = None
+    overrides: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
 
 
 def read_run(directory: Path) -> Run:
@@ -113,6 +115,7 @@ def read_run(directory: Path) -> Run:
         notes=list(dict.fromkeys(notes)),
         seeds=seeds,
         table=table,
+        overrides=_overrides(_mapping(record.get("overrides"), "run.json: overrides", notes)),
     )
 
 
@@ -121,6 +124,14 @@ def _seeds(record: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
         str(variant): (entry["base"], entry["seed"])
         for variant, entry in record.items()
         if isinstance(entry, Mapping) and isinstance(entry.get("base"), str) and isinstance(entry.get("seed"), int)
+    }
+
+
+def _overrides(record: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {
+        str(variant): [str(change) for change in changes]
+        for variant, changes in record.items()
+        if isinstance(changes, list) and changes
     }
 
 

@@ -12,7 +12,6 @@ from diffusability.core.specs.references import DENOISER_FORMAT, SavedAutoencode
 from diffusability.core.specs.stages import EncodeStage
 from diffusability.core.stages.surroundings import Surroundings
 
-
 #: Folder of an encode stage with a copy of its autoencoder, where a spec alone does not rebuild it.
 KEPT = "autoencoder"
 
