@@ -1,5 +1,7 @@
 """Commands on one finished run that is shaped like the quickstart: two variants from a shared start, a DiT of each."""
 
+import csv
+import io
 import json
 import shutil
 from pathlib import Path
@@ -11,7 +13,9 @@ from typer.testing import CliRunner
 
 from diffusability.core import load_generator
 from diffusability.core.cli.app import app
+from diffusability.core.cli.run_command import run_spec
 from diffusability.core.data.latent_cache import read_index
+from diffusability.core.errors import SpecError
 from diffusability.core.score.references import named_autoencoders
 
 pytestmark = pytest.mark.integration
@@ -143,3 +147,47 @@ def test_untrained_autoencoders_are_encoded_decoded_and_said(tmp_path):
     run_here(tmp_path / "spec.yaml", tmp_path / "runs", until="measure")
     results = json.loads((folder.root / "results.json").read_text())["variants"]["default"]["measure"]
     assert results["psnr"]["value"] == entry["value"]
+
+
+def test_results_are_shown_in_each_format(run):
+    """A row for each metric, a column for each variant; csv and json hold the numbers of results.json."""
+    results = json.loads((run / "results.json").read_text())["variants"]
+    shown = dfz("show", run)
+    for word in ("PSNR", "control", "se", "baseline", "measure", "generate", f"report: {run / 'report.html'}"):
+        assert word in " ".join(shown.split()) or word in "".join(shown.split())
+    rows = list(csv.DictReader(io.StringIO(dfz("show", run, "--format", "csv"))))
+    records = json.loads(dfz("show", run, "--format", "json"))
+    assert len(rows) == len(records)
+    (of_se,) = [one for one in records if (one["metric"], one["variant"]) == ("psnr", "se")]
+    psnr = {name: stages["measure"]["psnr"]["value"] for name, stages in results.items()}
+    assert of_se["value"] == psnr["se"]
+    assert of_se["difference"] == pytest.approx(psnr["se"] - psnr["control"], abs=1e-9)
+    assert [float(row["value"]) for row in rows] == [record["value"] for record in records]
+    assert "| stage | metric | control | se |" in dfz("show", run, "--format", "markdown")
+    assert r"\toprule" in dfz("show", run, "--format", "latex")
+    with pytest.raises(SpecError, match="did you mean 'latex'"):
+        dfz("show", run, "--format", "latx")
+
+
+def test_a_table_alone_needs_none_in_the_spec(run):
+    """All metrics, in each format of ``--table-only``; nothing is written."""
+    before = sorted(run.iterdir())
+    assert dfz("report", run, "--table-only").count("PSNR") == 1
+    assert r"\begin{tabular}" in dfz("report", run, "--table-only", "--format", "latex")
+    assert sorted(run.iterdir()) == before
+
+
+def test_runs_are_listed(run):
+    text = "".join(dfz("runs", "--runs", run.parent).split())
+    for word in ("study", "control,se", "11of11"):
+        assert word in text
+    with pytest.raises(SpecError, match="there is no folder 'nowhere'"):
+        dfz("runs", "--runs", "nowhere")
+
+
+def test_a_finished_run_ends_with_its_results(run, capsys):
+    """``dfz run`` of what is done: the table, then the report's path, last."""
+    run_spec(run / "spec.yaml", [], None, [], 1, run.parent)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"report: {run / 'report.html'}"
+    assert any("PSNR" in line for line in lines)

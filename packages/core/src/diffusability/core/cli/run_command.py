@@ -70,6 +70,7 @@ def run_spec(
     profile_steps: int = 0,
     num_jobs: int = 1,
     keep_going: bool = False,
+    shows_results: bool = True,
 ) -> None:
     """Validates, then runs here, or on ``num_ranks`` local processes, or as ``num_jobs`` jobs at a time.
 
@@ -125,4 +126,4 @@ def run_spec(
         if writes:
             say_what_changes(console, plan, folder)
             keep_spec(spec, plan, folder)
-        run(plan, stages, folder, console, command, profile_steps, job)
+        run(plan, stages, folder, console, command, profile_steps, job, shows_results)

@@ -9,6 +9,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from diffusability.core import plugins
 from diffusability.core.errors import PluginError, nearest
+from diffusability.core.specs.synonyms import synonym
 
 
 @attrs.frozen
@@ -51,7 +52,11 @@ class Spec(BaseModel):
                         type=PydanticCustomError(
                             "unknown_key",
                             "unknown key {key}; {hint}known: {known}",
-                            {"key": repr(key), "hint": nearest(key, known), "known": ", ".join(known)},
+                            {
+                                "key": repr(key),
+                                "hint": synonym(key) or nearest(key, known),
+                                "known": ", ".join(known),
+                            },
                         ),
                         loc=(str(key),),
                         input=value[key],
