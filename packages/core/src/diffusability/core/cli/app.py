@@ -137,6 +137,12 @@ def score(
     full: Annotated[bool, typer.Option("--full", help="every metric on all images; takes longer")] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 8,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="write the scorecard there, for programs")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="folder below --runs; default: by the data and these options")
+    ] = None,
     nproc: NumRanks = 1,
     runs: RunsFolder = Path("runs"),
 ) -> None:
@@ -155,7 +161,7 @@ def score(
         seed=seed,
         full=full,
     )
-    score_autoencoders(autoencoders, options, report_file, nproc, runs)
+    score_autoencoders(autoencoders, options, report_file, nproc, runs, json_file, name)
 
 
 @app.command()

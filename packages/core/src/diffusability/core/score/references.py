@@ -7,11 +7,14 @@ from typing import Any
 
 import attrs
 import yaml
+from pydantic import ValidationError
 
 from diffusability.core import plugins
 from diffusability.core.errors import SpecError, nearest
 from diffusability.core.specs.components import AutoencoderSpec
+from diffusability.core.specs.problems import problems_of
 from diffusability.core.specs.references import AUTOENCODER_FORMAT
+from diffusability.core.specs.source import Source
 
 _FORMS = (
     "expected KIND:PATH (such as flux:weights/flux-vae), KIND:option=value, a folder with a saved autoencoder, or the"
@@ -26,10 +29,12 @@ class Named:
     Attributes:
         label: letters, digits, ``-`` and ``_``.
         spec: the fields of its spec.
+        reference: what was typed.
     """
 
     label: str
     spec: dict[str, Any]
+    reference: str = ""
 
 
 def named_autoencoders(references: Sequence[str]) -> list[Named]:
@@ -40,7 +45,7 @@ def named_autoencoders(references: Sequence[str]) -> list[Named]:
     Raises:
         SpecError: a reference names nothing that is there.
     """
-    found = [named for reference in references for named in _resolve(reference)]
+    found = [attrs.evolve(named, reference=reference) for reference in references for named in _resolve(reference)]
     labels = [named.label for named in found]
     return [
         named
@@ -48,6 +53,23 @@ def named_autoencoders(references: Sequence[str]) -> list[Named]:
         else attrs.evolve(named, label=f"{named.label}-{labels[: place + 1].count(named.label)}")
         for place, named in enumerate(found)
     ]
+
+
+def check_named(named: Named) -> None:
+    """Validates an autoencoder and looks for its files. Raises SpecError that cites what was typed."""
+    try:
+        AutoencoderSpec.model_validate(named.spec).check_inputs()
+    except ValidationError as error:
+        problems = problems_of(error, Source(data=named.spec, marks={}, name="")).problems
+        parts = [
+            (f"{one.path}: " if one.path else "", one.message, f"; {one.hint}" if one.hint else "") for one in problems
+        ]
+        words = "; ".join(map("".join, parts))
+    except (ValueError, OSError) as error:
+        words = str(error)
+    else:
+        return
+    raise SpecError(f"autoencoder {named.reference!r}: {words}")
 
 
 def _resolve(reference: str) -> list[Named]:
@@ -111,7 +133,10 @@ def _spec_of(folder: Path, reference: str) -> dict[str, Any]:
 
 
 def _from_run(folder: Path, label: str | None) -> list[Named]:
-    record = json.loads((folder / "run.json").read_text())
+    try:
+        record = json.loads((folder / "run.json").read_text())
+    except (OSError, ValueError) as error:
+        raise SpecError(f"{str(folder / 'run.json')!r} cannot be read: {error}") from None
     found: dict[str, list[str]] = {}
     for variant, stages in record.get("variants", {}).items():
         models = [folder / stage["directory"] / "model" for stage in stages.values() if stage.get("kind") == "train"]

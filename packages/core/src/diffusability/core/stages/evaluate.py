@@ -6,6 +6,7 @@ from pathlib import Path
 import attrs
 
 from diffusability.core.autoencoder import Autoencoder
+from diffusability.core.data.enlarged import enlarged_images
 from diffusability.core.generation import ImageGenerator
 from diffusability.core.precision import autocast_dtype, resolve_precision
 from diffusability.core.progress import StageProgress
@@ -18,6 +19,7 @@ from diffusability.core.specs.components import SamplerSpec
 from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.references import SavedDenoiserSpec
 from diffusability.core.specs.stages import EvaluateStage
+from diffusability.core.stages.evaluation_data import fixed_order
 from diffusability.core.stages.evaluation_results import (
     Settings,
     results_json,
@@ -45,6 +47,9 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
     context = around.context(stage)
     dataset = stage.data.build(context, spec.resolved_split())
     unreadable = UnreadableFiles(directory, dataset, around.console, writes=around.ranks.is_main)
+    enlarged = enlarged_images(dataset, fixed_order(dataset, max(one.num_samples for one in spec.evaluators)))
+    if enlarged:
+        around.remark(stage, enlarged)
     if spec.autoencoder is not None:
         autoencoder_spec = spec.autoencoder
         random = autoencoder_spec.random_weights()
