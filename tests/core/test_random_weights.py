@@ -3,6 +3,8 @@
 import pytest
 
 from diffusability.core import plugins
+from diffusability.core.build import BuildContext
+from diffusability.core.errors import DataError
 from diffusability.core.score.scorecard_table import scorecard_table
 from diffusability.core.specs.components import AutoencoderSpec
 
@@ -54,3 +56,16 @@ def test_the_scorecard_marks_their_columns():
 
     table = scorecard_table({"mine": entry(), "sd": entry(random_weights="all weights (seed 0)")})
     assert [column.header for column in table.columns[2:]] == ["mine", "sd\n[yellow]random weights[/yellow]"]
+
+
+def test_channels_are_not_found_from_fewer_examples_than_asked_for():
+    """PCA of 9 examples by name, of data that has 4: refused; the default takes what there is."""
+    fields = {
+        "kind": "channel-variant",
+        "autoencoder": {**SMALL, "spatial_factor": 4, "blocks": 1},
+        "latent_channels": 2,
+        "data": {"kind": "sample-photos", "resolution": 32, "size": 4},
+    }
+    with pytest.raises(DataError, match="num_samples is 9, and its data has 4"):
+        AutoencoderSpec.model_validate({**fields, "num_samples": 9}).build(BuildContext())
+    assert AutoencoderSpec.model_validate(fields).build(BuildContext()).info.latent_channels == 2
