@@ -1,5 +1,6 @@
 import pytest
 
+from diffusability.core.engine import distributed
 from diffusability.core.engine.launched import first_host, launched_rank
 from diffusability.core.errors import SpecError
 
@@ -75,6 +76,8 @@ def test_a_process_alone_is_not_launched(environment):
     [
         ({"RANK": "0"}, "RANK='0' but no WORLD_SIZE"),
         ({"WORLD_SIZE": "2"}, "no RANK"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "no LOCAL_RANK, MASTER_ADDR, MASTER_PORT; .* To run alone, unset RANK"),
+        ({**TORCHRUN, "MASTER_PORT": None}, "RANK='3' and WORLD_SIZE='4' but no MASTER_PORT;"),
         ({**TORCHRUN, "RANK": "x"}, "RANK='x'; expected a whole number"),
         ({**TORCHRUN, "RANK": "4"}, "rank 4 of 4; expected a rank from 0 to 3"),
     ],
@@ -82,4 +85,24 @@ def test_a_process_alone_is_not_launched(environment):
 def test_contradictions_are_named(environment, words):
     """A sentence with the variable and its value."""
     with pytest.raises(SpecError, match=words):
-        launched_rank(environment)
+        launched_rank({name: value for name, value in environment.items() if value is not None})
+
+
+def test_one_rank_needs_no_meeting_place():
+    """RANK=0 of WORLD_SIZE=1, as a scheduler may leave it."""
+    assert launched_rank({"RANK": "0", "WORLD_SIZE": "1"}).size == 1
+
+
+def test_waiting_for_the_others_is_said(capfd, monkeypatch):
+    """Rank 0 of 2 alone: what it waits for and where, which variables say so, and nothing once they have come."""
+    monkeypatch.setattr(distributed, "QUIET_S", 0.01)
+    launched = launched_rank({**TORCHRUN, "RANK": "0", "LOCAL_RANK": "0"})
+    distributed._say_later(launched, "10.0.0.1:2950").join()
+    said = capfd.readouterr().err
+    assert "rank 0 of 4 waits for the others at 10.0.0.1:2950, up to 10 minutes" in said
+    assert "unset RANK and WORLD_SIZE" in said
+    monkeypatch.setattr(distributed, "QUIET_S", 0.2)
+    timer = distributed._say_later(launched, "10.0.0.1:2950")
+    timer.cancel()
+    timer.join()
+    assert capfd.readouterr().err == ""

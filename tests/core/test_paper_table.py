@@ -299,7 +299,7 @@ def test_the_command_prints_a_table_and_takes_another(tmp_path):
     check_latex(result.stdout)
     assert sorted(run.iterdir()) == before
     for words, message in (
-        (["--table-only"], "run 'run' has no table; give one with --table FILE"),
+        (["--table-only", "--to", "x"], "--table-only writes nothing"),
         (["--table", str(other), "--table-only", "--format", "latx"], "did you mean 'latex'"),
         (["--format", "latex"], "is for --table-only"),
         ([str(run), "--table-only"], "one run, got 2"),

@@ -414,12 +414,18 @@ def test_several_runs_are_compared(finished: Path, tmp_path: Path) -> None:
     assert "flux, all variants" in page.text
 
 
-def test_comparison_goes_to_the_first_run_by_default(small: Path, tmp_path: Path) -> None:
-    """Without ``output`` only the first run is written to; a run that is named twice counts once."""
+def test_a_comparison_leaves_the_reports_of_its_runs(small: Path, tmp_path: Path) -> None:
+    """By default it goes beside the first run; a run's folder is refused; a run that is named twice counts once."""
     other = write_run(tmp_path / "other" / "small", {"se": 0.5}, stages=("spectrum",))
-    assert build_report([small, other, small]) == [small / "report.html", small / "report.md"]
+    (small / "report.html").write_text("its own")
+    folder = small.resolve().parent / "comparison-small-small"
+    assert build_report([small, other, small]) == [folder / "report.html", folder / "report.md"]
+    assert (small / "report.html").read_text() == "its own"
     assert not (other / "report.html").exists()
-    variants = set(Page(small / "report.html").column("PSNR")) - {"images themselves"}
+    for run in (small, other):
+        with pytest.raises(SpecError, match="a run's folder, whose own report would be lost"):
+            build_report([small, other], run)
+    variants = set(Page(folder / "report.html").column("PSNR")) - {"images themselves"}
     assert variants == {"small (1)/vanilla", "small (1)/se", "small (2)/se"}
 
 

@@ -1,10 +1,21 @@
 import json
+import re
 
 import pytest
+from PIL import Image
+from tiny_runs import write_spec
+from typer.testing import CliRunner
 
+from diffusability.core.build import BuildContext
+from diffusability.core.cli.app import app
+from diffusability.core.data.enlarged import enlarged_images
+from diffusability.core.data.specs import ImageFolderSpec
 from diffusability.core.errors import SpecError
 from diffusability.core.score.references import named_autoencoders
 from diffusability.core.score.scorecard_spec import STAGE, ScoreOptions, scorecard_spec
+from diffusability.core.specs.components import AutoencoderSpec
+from diffusability.core.specs.plan import load_plan
+from diffusability.core.specs.stages import EvaluateStage
 
 
 def specs(*references):
@@ -44,11 +55,16 @@ def test_a_folder_is_ours_or_diffusers(tmp_path):
 
 
 def test_a_run_stands_for_the_last_autoencoder_of_each_variant(tmp_path):
-    """Two variants with a stage of their own, a shared earlier one, and a denoiser that does not count."""
+    """Two variants with a stage of their own, a shared earlier one, and a denoiser that does not count.
+
+    The denoiser's configuration is the one that a run writes: it names the autoencoder that decodes its samples.
+    """
     run = tmp_path / "study"
     for name in ("pretrain-0", "finetune-1", "finetune-2"):
         saved(run / "stages" / name / "model")
-    saved(run / "stages" / "dit-3" / "model", {"format": "diffusability-denoiser", "denoiser": {}})
+    decoder = {"kind": "saved", "path": "../../finetune-1/model"}
+    denoiser = {"format": "diffusability-denoiser", "denoiser": {"kind": "dit"}, "autoencoder": decoder}
+    saved(run / "stages" / "dit-3" / "model", denoiser)
 
     def stages(*names):
         return {name.split("-")[0]: {"directory": f"stages/{name}", "kind": "train"} for name in names}
@@ -62,6 +78,20 @@ def test_a_run_stands_for_the_last_autoencoder_of_each_variant(tmp_path):
         "study-se": {"kind": "saved", "path": str(run / "stages/finetune-1/model")},
         "study-control": {"kind": "saved", "path": str(run / "stages/finetune-2/model")},
     }
+
+
+@pytest.mark.parametrize("content", [{"format": "diffusability-denoiser", "autoencoder": {}}, {}, []])
+def test_the_folder_of_another_model_is_refused(content, tmp_path):
+    """A denoiser, named as its stage or as its model; a configuration of nothing known."""
+    folder = saved(tmp_path / "dit-3" / "model", {"replaced": True})
+    (folder / "config.json").write_text(json.dumps(content))
+    for reference in (folder, folder.parent, f"mine:{folder}"):
+        with pytest.raises(SpecError, match="not an autoencoder; expected KIND:PATH"):
+            specs(str(reference))
+    (folder / "model.safetensors").touch()
+    spec = AutoencoderSpec.model_validate({"kind": "saved", "path": str(folder)})
+    with pytest.raises(ValueError, match="expected 'diffusability-autoencoder'"):
+        spec.check_inputs()
 
 
 def test_equal_labels_are_numbered(tmp_path):
@@ -90,18 +120,73 @@ def test_data_that_is_not_there_is_refused(tmp_path):
         scorecard_spec(named, ScoreOptions(data=str(tmp_path)))
 
 
-def test_a_changed_model_is_scored_anew(tmp_path):
-    """The run's name depends on the files of the models: equal files give the same run, which is kept."""
-    folder = saved(tmp_path / "vae")
-    options = ScoreOptions(data="sample-photos")
+def planned(path, *references, name=None, **fields):
+    """The folder's name, and the folder of each autoencoder's stage in it."""
+    options = ScoreOptions(data="sample-photos", resolution=64, **fields)
+    spec = scorecard_spec(named_autoencoders(references), options, name)
+    plan = load_plan(write_spec(path, spec))
+    return plan.name, {variant: stages[STAGE].directory_name for variant, stages in plan.stages.items()}
 
-    def name():
-        return scorecard_spec(named_autoencoders([str(folder)]), options)["name"]
 
-    before = name()
-    assert name() == before
-    (folder / "model.safetensors").write_bytes(b"weights")
-    assert name() != before
+def test_one_more_autoencoder_computes_only_itself(tmp_path):
+    """The folder depends on data and options; a stage on its autoencoder and that one's files, whoever is beside it."""
+    first, second = saved(tmp_path / "first"), saved(tmp_path / "second")
+    name, alone = planned(tmp_path, str(first))
+    assert name.startswith("score-sample-photos-256x64px-")
+    assert planned(tmp_path, str(first)) == (name, alone)
+    beside = planned(tmp_path, str(second), str(first))
+    assert (beside[0], beside[1]["first"]) == (name, alone["first"])
+    assert beside[1]["second"] != alone["first"]
+    (first / "model.safetensors").write_bytes(b"weights")
+    changed = planned(tmp_path, str(first))
+    assert changed[0] == name
+    assert changed[1] != alone
+    for fields in ({"num": 32}, {"seed": 1}, {"full": True}, {"precision": "fp32"}):
+        assert planned(tmp_path, str(first), **fields)[0] != name
+    assert planned(tmp_path, str(first), name="mine")[0] == "mine"
+
+
+def test_a_stage_without_a_fingerprint_is_what_it_was_before_there_was_one():
+    spec = EvaluateStage.model_validate({"autoencoder": {"kind": "dct"}, "evaluators": [{"kind": "psnr"}]})
+    assert "fingerprint" not in spec.identity()
+    assert spec.model_copy(update={"fingerprint": "a"}).identity()["fingerprint"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["compact-kl:width=17"], "^autoencoder 'compact-kl:width=17': width: width is 17; expected a multiple of 16"),
+        (["flux:no/such/folder/here"], "^autoencoder 'flux:no/such/folder/here': there is no folder"),
+        (["taesd:nowhere"], "^autoencoder 'taesd:nowhere': path: folder 'nowhere' lacks encoder.safetensors"),
+        (["compact-kl:colour=1"], "^autoencoder 'compact-kl:colour=1': colour: unknown key 'colour'"),
+        (["compact-kl", "--resolution", "36"], "^dfz score compact-kl: an image of 36x36 pixels is not divisible"),
+        (["compact-kl", "--name", "a/b"], "^--name: 'a/b' becomes a folder name"),
+        (["compact-kl", "--data", "webdataset:no-*.tar"], "^--data 'webdataset:no-\\*.tar': "),
+    ],
+)
+def test_errors_cite_what_was_typed(words, message, tmp_path):
+    """Neither the spec that is made of the command line nor a place in it."""
+    words = ["score", *words, "--runs", str(tmp_path)]
+    if "--data" not in words:
+        words += ["--data", "sample-photos"]
+    error = CliRunner().invoke(app, words).exception
+    assert isinstance(error, SpecError), error
+    assert re.search(message, str(error)), str(error)
+    assert ".yaml" not in str(error)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("sides", "said"), [((64, 80), ""), ((40, 80), "1 of 2 images are smaller than the resolution")]
+)
+def test_enlarged_images_are_counted(sides, said, tmp_path):
+    """By the shorter side of files of (side, 100) pixels against a resolution of 64."""
+    for side in sides:
+        Image.new("RGB", (100, side)).save(tmp_path / f"{side}.png")
+    spec = ImageFolderSpec(path=tmp_path, validation_path=tmp_path, resolution=64)
+    sentence = enlarged_images(spec.build(BuildContext(), "validation"), [0, 1])
+    assert sentence.startswith(said)
+    assert ("from 40 px" in sentence) is bool(said)
 
 
 def test_classes_are_asked_for_only_with_labels():

@@ -9,12 +9,13 @@ def test_a_scorecard_compares_two_autoencoders(tmp_path, capsys):
     options = ScoreOptions(data="sample-photos", num=10, resolution=32, precision="fp32", batch_size=5)
     references = [f"compact-kl:width=16,blocks=1,latent_channels={channels}" for channels in (4, 8)]
     report = tmp_path / "score.html"
-    score_autoencoders(references, options, report, 1, tmp_path / "runs")
+    score_autoencoders(references, options, report, 1, tmp_path / "runs", tmp_path / "score.json", "mine")
     printed = capsys.readouterr().out
-    (results_file,) = (tmp_path / "runs").glob("score-*/results.json")
-    variants = json.loads(results_file.read_text())["variants"]
-    assert len(variants) == 2
-    for stages in variants.values():
+    content = json.loads((tmp_path / "score.json").read_text())
+    assert content["run"] == str(tmp_path / "runs" / "mine")
+    assert [scored["reference"] for scored in content["autoencoders"].values()] == references
+    for scored in content["autoencoders"].values():
+        assert scored["remarks"] == ["autoencoder 'compact-kl' is untrained: all weights are random (seed 0)"]
         assert {
             "psnr",
             "kl_per_dim",
@@ -31,7 +32,8 @@ def test_a_scorecard_compares_two_autoencoders(tmp_path, capsys):
             "scale_equivariance_error",
             "interpolation_smoothness",
             "worst_psnr",
-        } <= stages["score"].keys()
+        } <= scored["metrics"].keys()
+    assert printed.count("random weights") >= 2
     for heading in ("reconstruction", "spectrum", "velocity", "structure", "equivariance"):
         assert heading in printed
     assert "<html" in report.read_text()[:200]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.build import BuildContext
-from diffusability.core.errors import SpecError
+from diffusability.core.errors import DataError, SpecError
 from diffusability.core.saved_models import build_autoencoder
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.models.bottleneck import Bottleneck, bottleneck_of
@@ -74,6 +74,8 @@ def _second_moment(spec: ChannelVariantSpec, context: BuildContext, base: Autoen
         raise SpecError("shrinking by pca needs 'data': a dataset of images or cached latents; or shrink_by: drop")
     dataset = spec.data.build(context, "train")
     count = min(spec.num_samples, len(dataset))
+    if count < spec.num_samples and "num_samples" in spec.model_fields_set:
+        raise DataError(f"channel-variant: num_samples is {spec.num_samples}, and its data has {count}")
     examples = [dataset[index * len(dataset) // count].data for index in range(count)]
     total = torch.zeros(base.info.latent_channels, base.info.latent_channels, dtype=torch.float64)
     pixels = 0

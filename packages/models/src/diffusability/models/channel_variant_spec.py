@@ -40,6 +40,13 @@ class ChannelVariantSpec(AutoencoderSpec):
     def is_pretrained(self, context: BuildContext) -> bool:
         return self.autoencoder.is_pretrained(context)
 
+    def random_weights(self) -> str:
+        inherited = self.autoencoder.random_weights()
+        base = self.autoencoder.info(BuildContext())
+        if inherited or base is None or self.latent_channels <= base.latent_channels:
+            return inherited
+        return f"the weights of {self.latent_channels - base.latent_channels} added latent channels"
+
     def builds_untrained(self) -> bool:
         return self.autoencoder.builds_untrained()
 

@@ -100,6 +100,10 @@ class TaesdSpec(AutoencoderSpec):
     def is_pretrained(self, context: BuildContext) -> bool:
         return self.encoder is not None or self.decoder is not None
 
+    def random_weights(self) -> str:
+        missing = [name for name, path in (("encoder", self.encoder), ("decoder", self.decoder)) if path is None]
+        return "all weights" if len(missing) == 2 else "".join(f"the {half}'s weights" for half in missing)
+
     def builds_untrained(self) -> bool:
         return True
 

@@ -34,8 +34,21 @@ NumRanks = Annotated[int, typer.Option("--nproc", min=1, help="local ranks to st
 RunsFolder = Annotated[Path, typer.Option("--runs", help="folder in which runs are kept")]
 
 
+def _show_version(asked: bool) -> bool:
+    if asked:
+        from diffusability.core.stages.run_folder import versions
+
+        for name, version in versions().items():
+            typer.echo(f"{name} {version}")
+        raise typer.Exit
+    return asked
+
+
 @app.callback()
 def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print versions and end")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
 ) -> None:
     """Options of all commands; ``main`` reads --debug itself."""
@@ -83,7 +96,10 @@ def check(
         ),
     ] = False,
     cost: Annotated[bool, typer.Option("--cost", help="estimate GPU-hours and memory per rank of each stage")] = False,
-    gpu: Annotated[str, typer.Option("--gpu", metavar="DEVICE", help=f"for --cost: {', '.join(DEVICES)}")] = "h100",
+    gpu: Annotated[
+        str,
+        typer.Option("--gpu", metavar="DEVICE", help=f"for --cost: {', '.join(DEVICES)}, or 'name:TFLOPS,GB/s,GB'"),
+    ] = "h100",
     utilisation: Annotated[
         float, typer.Option("--utilisation", min=0.01, max=1, help="for --cost: share of the device's peak rate")
     ] = 0.4,
@@ -121,6 +137,12 @@ def score(
     full: Annotated[bool, typer.Option("--full", help="every metric on all images; takes longer")] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 8,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="write the scorecard there, for programs")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="folder below --runs; default: by the data and these options")
+    ] = None,
     nproc: NumRanks = 1,
     runs: RunsFolder = Path("runs"),
 ) -> None:
@@ -139,7 +161,7 @@ def score(
         seed=seed,
         full=full,
     )
-    score_autoencoders(autoencoders, options, report_file, nproc, runs)
+    score_autoencoders(autoencoders, options, report_file, nproc, runs, json_file, name)
 
 
 @app.command()
@@ -154,11 +176,34 @@ def report(
     table_format: Annotated[
         str | None, typer.Option("--format", help="of --table-only: markdown (default), html or latex")
     ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="DIR", help="default: the run's folder; of several, one beside the first"),
+    ] = None,
 ) -> None:
     """Rebuild the report of a run; compare several runs in one."""
     from diffusability.core.cli.report_command import show_report
 
-    show_report(run_folders, table, table_only, table_format)
+    show_report(run_folders, table, table_only, table_format, to)
+
+
+@app.command()
+def show(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run, such as runs/quickstart")],
+    form: Annotated[str, typer.Option("--format", help="table, markdown, csv, json or latex")] = "table",
+) -> None:
+    """Print the results of a run: every metric of every variant, with its difference from the first one."""
+    from diffusability.core.cli.show_command import show_results
+
+    show_results(run_folder, form)
+
+
+@app.command(name="runs")
+def runs_command(runs: RunsFolder = Path("runs")) -> None:
+    """List the runs of a folder: what each is of, how far it is, and the command that made it."""
+    from diffusability.core.cli.show_command import list_runs
+
+    list_runs(runs)
 
 
 @app.command(name="export")

@@ -10,7 +10,9 @@ from rich.console import Console
 from diffusability.core.cli.cost_table import Assumptions, print_costs
 from diffusability.core.cli.plan_table import plan_table
 from diffusability.core.specs.check import check
+from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.specs.plan import Plan, PlannedStage, load_plan, select
+from diffusability.core.specs.sample_counts import shortfalls
 from diffusability.core.specs.stages import TrainStage
 from diffusability.core.stages.changed_files import changes
 from diffusability.core.stages.run_folder import RunFolder
@@ -27,7 +29,7 @@ def check_spec(
     assumed: Assumptions | None = None,
 ) -> None:
     """Validates a spec and prints its plan; with assumptions about the device, what it costs."""
-    plan = load_plan(spec, overrides)
+    plan = load_plan(spec, overrides, variants)
     stages = select(plan, variants, until)
     check(plan, num_ranks, stages if files else ())
     folder = RunFolder(runs / plan.name)
@@ -49,6 +51,8 @@ def check_spec(
         if isinstance(stage.spec, TrainStage) and stage.spec.ema is not None:
             for sentence in stage.spec.ema.warnings(stage.spec.steps):
                 console.print(f"stages.{stage.name}: {sentence}", style="yellow", markup=False, highlight=False)
+    for sentence in dict.fromkeys(f"{stage.name}: {words}" for stage in stages for words in remarks_on(stage)):
+        console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
     console.print(
         "Size: of training, weights, gradients, optimizer and moving averages per rank, without activations; of"
         " encoding, the latents on disk at most. --cost estimates GPU-hours and memory.",
@@ -56,9 +60,17 @@ def check_spec(
     )
 
 
+def remarks_on(stage: PlannedStage) -> list[str]:
+    """What a reader of a stage's numbers will have to know, as far as it is known before."""
+    spec: AutoencoderSpec | None = getattr(stage.spec, "autoencoder", None)
+    random = spec.random_weights() if spec is not None else ""
+    untrained = [] if spec is None or not random else [f"autoencoder {spec.kind!r} is untrained: {random} are random"]
+    return untrained + shortfalls(stage)
+
+
 def print_resolved(spec: Path, variants: Sequence[str], overrides: Sequence[str], files: bool = True) -> None:
     """Validates a spec and prints each variant whole: what it extends, its changes and all defaults filled in."""
-    plan = load_plan(spec, overrides)
+    plan = load_plan(spec, overrides, variants)
     check(plan, files=select(plan, variants) if files else ())
     documents = []
     for variant in plan.named(variants):

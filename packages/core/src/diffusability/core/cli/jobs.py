@@ -16,6 +16,7 @@ from rich.console import Console
 from diffusability.core.cli.launch import num_cores
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import DiffusabilityError, SpecError, StoppedOnRequest
+from diffusability.core.report.results_table import print_results
 from diffusability.core.specs.jobs import VARIABLE, Job, jobs_of
 from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.stages.overview import Overview
@@ -152,6 +153,7 @@ class Crew:
             raise ending
         if self._failed:
             raise _failure_of_all(self._failed, self._left_out)
+        print_results(self._console, self._folder.root)
         self._console.print(f"report: {self._folder.root / 'report.html'}", highlight=False, soft_wrap=True)
 
     def _unfinished(self, stages: Sequence[PlannedStage]) -> list[Job]:

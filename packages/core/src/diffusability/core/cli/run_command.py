@@ -2,9 +2,10 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import yaml
@@ -15,6 +16,7 @@ from diffusability.core.errors import SpecError
 from diffusability.core.specs.check import check
 from diffusability.core.specs.extends import KEY
 from diffusability.core.specs.jobs import assigned_stages
+from diffusability.core.specs.overrides import with_overrides
 from diffusability.core.specs.plan import Plan, load_plan, select
 from diffusability.core.specs.source import read_source
 
@@ -23,16 +25,39 @@ if TYPE_CHECKING:
 
 
 def keep_spec(spec: Path, plan: Plan, folder: "RunFolder") -> None:
-    """Writes the spec into the folder of its run."""
-    (folder.root / "spec.yaml").write_text(whole_text(spec, plan), encoding="utf-8")
+    """Writes the spec into the folder of its run, with what the command line changed of it."""
+    (folder.root / "spec.yaml").write_text(whole_text(spec, plan, folder.overrides_of(plan)), encoding="utf-8")
 
 
-def whole_text(spec: Path, plan: Plan) -> str:
-    """The file as it was written; if it extends another, both in one, so that a run's folder needs no other file."""
+def whole_text(spec: Path, plan: Plan, overrides: Mapping[str, Sequence[str]] = MappingProxyType({})) -> str:
+    """The file as it was written; if it extends another, both in one, so that a run's folder needs no other file.
+
+    Changes of the command line, by planned variant, are written into the variants, and named at the top.
+    """
     text = spec.read_text(encoding="utf-8")
+    if overrides:
+        by_base = {plan.variants[name].base: changes for name, changes in overrides.items()}
+        lines = [
+            f"# {name}: {shlex.join(['--set', change])}" for name, changes in overrides.items() for change in changes
+        ]
+        data = with_overrides(plan.source, by_base)
+        heading = "# Changed on the command line; the changes are part of the variants below."
+        return "\n".join([heading, *lines, yaml.safe_dump(data, sort_keys=False, allow_unicode=True)])
     if KEY not in read_source(spec).data:
         return text
     return yaml.safe_dump(plan.source.data, sort_keys=False, allow_unicode=True)
+
+
+def say_what_changes(console: Console, plan: Plan, folder: "RunFolder") -> None:
+    """Names the changes of the command line, and the variants that keep the results of another spec."""
+    kept = folder.kept_variants(plan)
+    for name, changes in folder.overrides_of(plan).items():
+        if name not in kept:
+            words = f"{name}: {shlex.join([word for change in changes for word in ('--set', change)])}"
+            console.print(words, markup=False, highlight=False)
+    for name in kept:
+        words = f"{name}: kept as it was run before, from a spec that differs from this one"
+        console.print(words, style="yellow", markup=False, highlight=False)
 
 
 def run_spec(
@@ -45,6 +70,7 @@ def run_spec(
     profile_steps: int = 0,
     num_jobs: int = 1,
     keep_going: bool = False,
+    shows_results: bool = True,
 ) -> None:
     """Validates, then runs here, or on ``num_ranks`` local processes, or as ``num_jobs`` jobs at a time.
 
@@ -58,7 +84,7 @@ def run_spec(
         from diffusability.core.engine import distributed
 
         distributed.start()
-    plan = load_plan(spec, overrides)
+    plan = load_plan(spec, overrides, variants)
     stages = select(plan, variants, until)
     job = assigned_stages(plan)
     starts_jobs = job is None and (num_jobs > 1 or keep_going)
@@ -89,6 +115,7 @@ def run_spec(
 
         crew = Crew(Overview(plan=plan, folder=folder, command=command), num_jobs, num_ranks, console, keep_going)
         with folder.locked() as lock:
+            say_what_changes(console, plan, folder)
             keep_spec(spec, plan, folder)
             set_aside_changed(stages, folder, console)
             crew.run(stages, lock)
@@ -99,5 +126,6 @@ def run_spec(
         from diffusability.core.stages.runner import run
 
         if writes:
+            say_what_changes(console, plan, folder)
             keep_spec(spec, plan, folder)
-        run(plan, stages, folder, console, command, profile_steps, job)
+        run(plan, stages, folder, console, command, profile_steps, job, shows_results)

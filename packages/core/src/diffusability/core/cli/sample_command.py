@@ -91,8 +91,19 @@ def write_samples(request: SampleRequest) -> None:
     except DataError as error:  # here it is the command line that is wrong
         raise SpecError(str(error)) from None
     console = Console(soft_wrap=True)
+    _remove_earlier(to)
     shown: list[torch.Tensor] = []
     about: list[dict[str, Any]] = []
+    settings = {
+        "run": str(request.run),
+        "seed": request.seed,
+        "sampler": dict(request.sampler),
+        "precision": request.precision,
+    }
+
+    def record() -> None:
+        (to / _ABOUT).write_text(json.dumps(settings | {"samples": about}, indent=2, allow_nan=False) + "\n")
+
     with StageProgress(console, "sample", request.num_samples) as progress:
         for first in range(0, request.num_samples, request.batch_size):
             positions = range(first, min(first + request.batch_size, request.num_samples))
@@ -104,17 +115,24 @@ def write_samples(request: SampleRequest) -> None:
                 about.append({"file": path.name, "label": label})
                 if index < _MOST_ON_SHEET:
                     shown.append(as_rgb(image))
+            record()
             progress.update(positions[-1] + 1)
     save_grid(torch.stack(shown), to / "sheet.png")
-    settings = {
-        "run": str(request.run),
-        "seed": request.seed,
-        "sampler": dict(request.sampler),
-        "precision": request.precision,
-        "samples": about,
-    }
-    (to / _ABOUT).write_text(json.dumps(settings, indent=2, allow_nan=False) + "\n")
     console.print(f"{request.num_samples} samples and sheet.png: {to}", highlight=False, markup=False)
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Takes away what an earlier command wrote there, so that no picture of other settings stays.
+
+    The record goes last: where the command is stopped in between, the next one still knows what is whose.
+    """
+    try:
+        earlier = json.loads((folder / _ABOUT).read_text())["samples"]
+        names = [Path(entry["file"]).name for entry in earlier]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for name in [*names, "sheet.png"]:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _name(request: SampleRequest) -> str:

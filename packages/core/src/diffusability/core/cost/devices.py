@@ -1,5 +1,6 @@
 """Peak rates and memory of devices, of which an estimate assumes a share. Free of torch."""
 
+import math
 from collections.abc import Mapping
 
 import attrs
@@ -53,7 +54,40 @@ DEVICES: Mapping[str, Device] = {
 
 
 def device_named(name: str) -> Device:
-    """The device of a name. Raises SpecError for an unknown one."""
+    """The device of a name, or one of the user's own: ``name:TFLOPS,GB/s,GB``.
+
+    TFLOPS: of dense products in bfloat16, and taken for float32 too. GB/s: of its memory; estimates count operations
+    alone and do not use it. GB: of memory, in units of 10^9 bytes.
+
+    Raises:
+        SpecError: it is unknown, or its numbers are not three positive ones.
+    """
+    label, colon, numbers = name.partition(":")
+    if colon:
+        return _own_device(name, label.strip(), numbers)
     if name not in DEVICES:
-        raise SpecError(f"unknown device {name!r}; {nearest(name, list(DEVICES))}known: {', '.join(DEVICES)}")
+        raise SpecError(
+            f"unknown device {name!r}; {nearest(name, list(DEVICES))}known: {', '.join(DEVICES)}; or one of your own,"
+            " 'name:TFLOPS,GB/s,GB'"
+        )
     return DEVICES[name]
+
+
+def _own_device(given: str, label: str, numbers: str) -> Device:
+    try:
+        teraflops, bandwidth, memory = (float(number) for number in numbers.split(","))
+    except ValueError:
+        teraflops = bandwidth = memory = math.nan
+    if not label or not all(0 < number < math.inf for number in (teraflops, bandwidth, memory)):
+        raise SpecError(
+            f"--gpu {given!r} is not of the form 'name:TFLOPS,GB/s,GB' with three positive numbers, such as"
+            " 'mi300x:1307,5300,192'"
+        )
+    rate = teraflops * 1e12
+    return Device(
+        label=label,
+        unit="GPU-hours",
+        low_flops_per_s=rate,
+        single_flops_per_s=rate,
+        memory_bytes=round(memory * 10**9),
+    )

@@ -81,4 +81,6 @@ def refuse_other(where: str, found: Mapping[str, Any] | None, wanted: Origin, ad
     held = found.get("contents", "")  # caches of earlier versions do not say it
     if found["digest"] == wanted.digest and (not held or not wanted.contents or held == wanted.contents):
         return
-    raise DataError(f"{where} was made with {Origin(**found)}, not with {wanted}; {advice}")
+    before = Origin(**found)
+    same = ": the name is the same, the content is not" if before.words == wanted.words else ""
+    raise DataError(f"{where} was made with {before}, not with {wanted}{same}; {advice}")

@@ -49,6 +49,12 @@ class LatentsSpec(DatasetSpec):
             self._index()
         except DataError as error:
             raise ValueError(str(error)) from None
+        random = self.autoencoder.random_weights() if self.autoencoder is not None else ""
+        if self.autoencoder is not None and random:
+            raise ValueError(
+                f"autoencoder {self.autoencoder.kind!r} cannot have made these latents: {random} are drawn at random"
+                " here; expected the one that made them, such as kind 'saved' with its path"
+            )
 
     def latent_shape(self) -> tuple[int, ...] | None:
         index = self._index()

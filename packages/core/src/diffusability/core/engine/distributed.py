@@ -3,6 +3,8 @@
 import datetime
 import logging
 import os
+import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,9 @@ TIMEOUT = datetime.timedelta(hours=12)
 
 #: Starting waits this long for the other ranks.
 JOIN_TIMEOUT = datetime.timedelta(minutes=10)
+
+#: After this many seconds of waiting for them, it says so.
+QUIET_S = 10.0
 
 #: What torch's backends say, in lower case, when a rank that they talk to is gone.
 _LOST = (
@@ -132,6 +137,7 @@ def _join(launched: LaunchedRank, backend: str) -> None:
         "MASTER_PORT": str(launched.port),
     }
     where = f"{launched.address}:{launched.port}"
+    waiting = _say_later(launched, where)
     try:
         store, _, _ = next(dist.rendezvous("env://", timeout=JOIN_TIMEOUT))  # type: ignore[attr-defined]
         dist.init_process_group(
@@ -147,6 +153,26 @@ def _join(launched: LaunchedRank, backend: str) -> None:
             f"rank {launched.rank} of {launched.size} could not meet the others at {where}: {first_line}; are all ranks"
             " started, and can they reach that address (MASTER_ADDR, MASTER_PORT)?"
         ) from error
+    finally:
+        waiting.cancel()
+
+
+def _say_later(launched: LaunchedRank, where: str) -> threading.Timer:
+    """A timer that says what a rank waits for, should the others not come at once."""
+    names = "RANK and WORLD_SIZE" if launched.launcher != "srun" else "SLURM_PROCID and SLURM_NTASKS"
+    timer = threading.Timer(
+        QUIET_S,
+        print,
+        [
+            f"rank {launched.rank} of {launched.size} waits for the others at {where}, up to"
+            f" {JOIN_TIMEOUT.seconds // 60} minutes: the environment says that {launched.launcher} started"
+            f" {launched.size} ranks. To run alone, unset {names}"
+        ],
+        {"file": sys.stderr, "flush": True},
+    )
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _start_deepspeed() -> None:

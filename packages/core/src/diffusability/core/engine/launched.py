@@ -60,6 +60,7 @@ def launched_rank(
                     f"the environment has {other}={environment[other]!r} but no {name}; a launcher sets both"
                 )
         rank, size = _number(environment, "RANK"), _number(environment, "WORLD_SIZE")
+        _refuse_incomplete(environment, size)
         local_rank, launcher = _number(environment, "LOCAL_RANK", 0), "torchrun or deepspeed"
         address, port = "127.0.0.1", DEFAULT_PORT
     elif "SLURM_PROCID" in environment and slurm_size(environment) > 1:
@@ -78,6 +79,16 @@ def launched_rank(
         port=_number(environment, "MASTER_PORT", port),
         launcher=launcher,
     )
+
+
+def _refuse_incomplete(environment: Mapping[str, str], size: int) -> None:
+    """Refuses what no launcher leaves: several ranks, and not where they meet or which is which on its host."""
+    missing = [name for name in ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in environment]
+    if size > 1 and missing:
+        raise SpecError(
+            f"the environment has RANK={environment['RANK']!r} and WORLD_SIZE={environment['WORLD_SIZE']!r} but no"
+            f" {', '.join(missing)}; torchrun and deepspeed set all of them. To run alone, unset RANK and WORLD_SIZE"
+        )
 
 
 def slurm_size(environment: Mapping[str, str]) -> int:

@@ -40,7 +40,7 @@ def _published(autoencoder: Autoencoder) -> Scaling | None:
     normalizer = autoencoder.published_normalizer()
     if normalizer is None:
         return None
-    source = "published with the autoencoder before this training"
+    source = "published for the weights from which this training started; latents of these weights were not measured"
     return Scaling(mean=normalizer.mean.tolist(), std=normalizer.std.tolist(), source=source)
 
 

@@ -11,12 +11,13 @@ from diffusability.core.report.comparison import compare
 from diffusability.core.report.contents import gather
 from diffusability.core.report.html_page import render_html
 from diffusability.core.report.markdown_page import render_markdown
+from diffusability.core.report.metric_table import metric_columns
 from diffusability.core.report.paper_table import PaperTable, paper_table
 from diffusability.core.report.paper_table_html import paper_table_html
 from diffusability.core.report.paper_table_latex import paper_table_latex
 from diffusability.core.report.paper_table_markdown import paper_table_markdown
 from diffusability.core.report.run_folder import Run, read_run
-from diffusability.core.specs.table import read_table
+from diffusability.core.specs.table import TableSpec, read_table
 
 TableFormat = Literal["html", "markdown", "latex"]
 _TABLE_WRITERS: Mapping[TableFormat, Callable[[PaperTable], str]] = {
@@ -32,16 +33,18 @@ def build_report(run_directories: Sequence[Path], output: Path | None = None, ta
 
     Where a run has a table, the report has it too, and it is also written as ``table.tex``.
 
-    Of several runs, the variants are compared as ``run/variant``. Runs may be unfinished: what is missing is shown
-    as absent, and what cannot be read is named in the report.
+    Of several runs, the variants are compared as ``run/variant``, in a folder of its own: no run's report is touched.
+    Runs may be unfinished: what is missing is shown as absent, and what cannot be read is named in the report.
 
     Args:
         run_directories: one or more run folders; the first variant of the first is the baseline.
-        output: folder for the report, made if need be; the first run's by default.
+        output: folder for the report, made if need be; by default the run's, or of several ``comparison-A-B`` beside
+            the first.
         table: a file with the table to show instead of the run's own, of one run alone.
 
     Raises:
-        SpecError: no folder is given, one of them is not a run folder, or the table is wrong. Nothing was written.
+        SpecError: no folder is given, one of them is not a run folder, the table is wrong, or several runs are to be
+            compared in a run's folder. Nothing was written.
     """
     directories = list({Path(directory).resolve(): Path(directory) for directory in run_directories}.values())
     if not directories:
@@ -49,20 +52,35 @@ def build_report(run_directories: Sequence[Path], output: Path | None = None, ta
     if table is not None and len(directories) > 1:
         raise SpecError(f"a table is of one run; got {len(directories)} runs with the table {str(table)!r}")
     contents = gather(compare([_read(directory, table) for directory in directories]))
-    target = Path(output) if output is not None else directories[0]
+    target = Path(output) if output is not None else _default_folder(directories)
+    others = [directory for directory in directories if directory.resolve() != target.resolve()]
+    if others and (target / "run.json").exists():
+        raise SpecError(f"{str(target)!r} is a run's folder, whose own report would be lost; expected another one")
     target.mkdir(parents=True, exist_ok=True)
     for figure in contents.figures:
         figure.save(target / "figures")
     pages = {"report.html": render_html(contents, target), "report.md": render_markdown(contents, target)}
     if contents.tables:
         pages["table.tex"] = "\n".join(map(paper_table_latex, contents.tables))
+    if "table.tex" not in pages:
+        (target / "table.tex").unlink(missing_ok=True)  # of an earlier table
     for name, page in pages.items():
         (target / name).write_text(page, encoding="utf-8")
     return [target / name for name in pages]
 
 
+def _default_folder(directories: Sequence[Path]) -> Path:
+    """Where a report goes: into the run's folder, or for several beside the first one's."""
+    first = directories[0]
+    if len(directories) == 1:
+        return first
+    names = [directory.resolve().name for directory in directories]
+    shown = [*names[:3], f"and-{len(names) - 3}-more"] if len(names) > 4 else names
+    return first.resolve().parent / "-".join(["comparison", *shown])
+
+
 def render_table(run_directory: Path, form: TableFormat = "markdown", table: Path | None = None) -> str:
-    """The table of a run alone; writes nothing.
+    """The table of a run alone; writes nothing. A run whose spec has none gets one of all its metrics.
 
     Args:
         run_directory: the run's folder.
@@ -70,14 +88,18 @@ def render_table(run_directory: Path, form: TableFormat = "markdown", table: Pat
         table: a file with the table to show instead of the run's own.
 
     Raises:
-        SpecError: the folder is no run folder, it has no table, or the table that is given is wrong.
+        SpecError: the folder is no run folder, it has no results yet, or the table that is given is wrong.
     """
     run = _read(run_directory, table)
-    if run.table is None:
-        hint = "; ".join(note for note in run.notes if "table" in note) or "give one with --table FILE"
-        raise SpecError(f"run {run.name!r} has no table; {hint}")
-    paper = paper_table(run, run.table)
+    paper = paper_table(run, run.table or _table_of_everything(run))
     return str(_TABLE_WRITERS[form](paper)).rstrip("\n") + "\n"
+
+
+def _table_of_everything(run: Run) -> TableSpec:
+    columns = [{"stage": column.stage, "metric": column.metric} for column in metric_columns(compare([run]))]
+    if not columns:
+        raise SpecError(f"run {run.name!r} has no results yet; run a stage that evaluates to its end first")
+    return TableSpec.model_validate({"columns": columns})
 
 
 def _read(directory: Path, table: Path | None) -> Run:

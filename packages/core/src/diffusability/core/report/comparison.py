@@ -90,6 +90,21 @@ class Comparison:
         """How many seeds the variant with the most has."""
         return max((len(group.members) for group in self.groups), default=0)
 
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader must know before the numbers, each with its stage and variants."""
+        found: dict[str, list[str]] = {}
+        for run in self.runs:
+            for variant, changes in run.overrides.items():
+                for change in changes:
+                    found.setdefault(f"changed on the command line: {change}", []).append(
+                        variant if len(self.runs) == 1 else f"{run.name}/{variant}"
+                    )
+        for folder in self.all_folders():
+            for sentence in folder.stage.remarks:
+                found.setdefault(f"{folder.stage.name}: {sentence}", []).append(folder.label)
+        return [f"{sentence} ({', '.join(labels)})" for sentence, labels in found.items()]
+
     def folders(self, stage_name: str) -> list[StageFolder]:
         """The distinct folders of a stage, in order of variants. Variants without that stage are left out."""
         sharing: dict[object, list[ComparedVariant]] = {}

@@ -38,6 +38,8 @@ def _header(contents: Contents) -> Iterator[str]:
     ]
     yield " · ".join([str(contents.progress), *dates])
     seeds = f" · {comparison.num_seeds} seeds" if comparison.num_seeds > 1 else ""
+    if comparison.remarks:
+        yield "\n".join(["Before you read the numbers:", "", *(f"- {escape(one)}" for one in comparison.remarks)])
     yield "Variants: " + ", ".join(escape(variant.label) for variant in comparison.groups) + seeds
 
 

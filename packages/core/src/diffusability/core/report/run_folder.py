@@ -2,7 +2,7 @@
 
 import fcntl
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from diffusability.core.errors import SpecError
 from diffusability.core.report.results import Metric, finite, parse_metrics
 from diffusability.core.report.training_log import Series, read_training_log
 from diffusability.core.specs.table import TableSpec
+from diffusability.core.stages.remarks import read_remarks
 
 STATUSES = ("done", "running", "failed", "interrupted", "pending")
 
@@ -31,6 +32,7 @@ class Stage:
         metrics: its results, by stable name.
         log: its training curves, by key.
         num_steps: optimizer steps that it is to take, or None.
+        remarks: what a reader must know before its numbers, in sentences.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Stage:
     metrics: Mapping[str, Metric] = attrs.field(factory=dict)
     log: Mapping[str, Series] = attrs.field(factory=dict)
     num_steps: int | None = None
+    remarks: Sequence[str] = ()
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -58,6 +61,7 @@ class Run:
         notes: what could not be read.
         seeds: variant of the spec and seed of each of them; those of runs that recorded none are missing.
         table: the table of the results, or None.
+        overrides: what ``--set`` has changed of each variant.
     """
 
     directory: Path
@@ -70,6 +74,7 @@ class Run:
     notes: list[str]
     seeds: Mapping[str, tuple[str, int]] = attrs.field(factory=dict)
     table: TableSpec | None = None
+    overrides: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
 
 
 def read_run(directory: Path) -> Run:
@@ -113,6 +118,7 @@ def read_run(directory: Path) -> Run:
         notes=list(dict.fromkeys(notes)),
         seeds=seeds,
         table=table,
+        overrides=_overrides(_mapping(record.get("overrides"), "run.json: overrides", notes)),
     )
 
 
@@ -135,6 +141,14 @@ def _seeds(record: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
         str(variant): (entry["base"], entry["seed"])
         for variant, entry in record.items()
         if isinstance(entry, Mapping) and isinstance(entry.get("base"), str) and isinstance(entry.get("seed"), int)
+    }
+
+
+def _overrides(record: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {
+        str(variant): [str(change) for change in changes]
+        for variant, changes in record.items()
+        if isinstance(changes, list) and changes
     }
 
 
@@ -186,6 +200,7 @@ def _read_stage(
         metrics=metrics,
         log=read_training_log(directory / "metrics.jsonl", notes) if directory else {},
         num_steps=_planned_steps(directory / "resolved.yaml") if directory else None,
+        remarks=read_remarks(directory) if directory else (),
     )
 
 

@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from pydantic import ValidationError
 
 from diffusability.core import plugins
 from diffusability.core.errors import DataError, SpecError, nearest
 from diffusability.core.reading import read_json_object
 from diffusability.core.report.run_folder import read_run
+from diffusability.core.saved_format import AUTOENCODER_FORMAT
 from diffusability.core.specs.base import at_home
 from diffusability.core.specs.components import AutoencoderSpec
-from diffusability.core.specs.source import parse_source
+from diffusability.core.specs.problems import problems_of
+from diffusability.core.specs.source import Source, parse_source
 
 _FORMS = (
     "expected KIND:PATH (such as flux:weights/flux-vae), KIND:option=value, a folder with a saved autoencoder, or the"
@@ -27,10 +30,12 @@ class Named:
     Attributes:
         label: letters, digits, ``-`` and ``_``.
         spec: the fields of its spec.
+        reference: what was typed.
     """
 
     label: str
     spec: dict[str, Any]
+    reference: str = ""
 
 
 def named_autoencoders(references: Sequence[str]) -> list[Named]:
@@ -41,7 +46,7 @@ def named_autoencoders(references: Sequence[str]) -> list[Named]:
     Raises:
         SpecError: a reference names nothing that is there.
     """
-    found = [named for reference in references for named in _resolve(reference)]
+    found = [attrs.evolve(named, reference=reference) for reference in references for named in _resolve(reference)]
     labels = [named.label for named in found]
     return [
         named
@@ -49,6 +54,23 @@ def named_autoencoders(references: Sequence[str]) -> list[Named]:
         else attrs.evolve(named, label=f"{named.label}-{labels[: place + 1].count(named.label)}")
         for place, named in enumerate(found)
     ]
+
+
+def check_named(named: Named) -> None:
+    """Validates an autoencoder and looks for its files. Raises SpecError that cites what was typed."""
+    try:
+        AutoencoderSpec.model_validate(named.spec).check_inputs()
+    except ValidationError as error:
+        problems = problems_of(error, Source(data=named.spec, marks={}, name="")).problems
+        parts = [
+            (f"{one.path}: " if one.path else "", one.message, f"; {one.hint}" if one.hint else "") for one in problems
+        ]
+        words = "; ".join(map("".join, parts))
+    except (ValueError, OSError) as error:
+        words = str(error)
+    else:
+        return
+    raise SpecError(f"autoencoder {named.reference!r}: {words}")
 
 
 def _resolve(reference: str) -> list[Named]:
@@ -93,17 +115,21 @@ def _from_folder(folder: Path, label: str | None, reference: str) -> list[Named]
         return _from_run(folder, label)
     for inner in (folder, folder / "model"):
         if (inner / "config.json").is_file():
-            return [Named(label=_clean(label or folder.name), spec=_spec_of(inner))]
+            return [Named(label=_clean(label or folder.name), spec=_spec_of(inner, reference))]
     raise SpecError(f"folder {reference!r} holds neither a saved autoencoder nor a run; {_FORMS}")
 
 
-def _spec_of(folder: Path) -> dict[str, Any]:
+def _spec_of(folder: Path, reference: str) -> dict[str, Any]:
     """A folder that we wrote, or one of diffusers."""
     config = read_json_object(folder / "config.json", "the configuration", SpecError)
     if config.get("format") == "diffusability-denoiser":
         raise SpecError(f"{str(folder)!r} holds a denoiser that diffusability trained; expected an autoencoder")
     if "_class_name" in config:
         return {"kind": "diffusers", "path": str(folder)}
+    made = config.get("format")
+    if made != AUTOENCODER_FORMAT:
+        what = f"a model of format {made!r}" if made else "a config.json that names neither format nor class"
+        raise SpecError(f"folder {reference!r} holds {what}, not an autoencoder; {_FORMS}")
     return {"kind": "saved", "path": str(folder)}
 
 
@@ -131,10 +157,12 @@ def _from_run(folder: Path, label: str | None) -> list[Named]:
 
 
 def _is_autoencoder(model: Path) -> bool:
+    """By its format: the configuration of a denoiser names an autoencoder, too, the one that decodes its samples."""
     try:
-        return "autoencoder" in read_json_object(model / "config.json", "saved model")
+        config = read_json_object(model / "config.json", "saved model")
     except DataError:
         return False
+    return config.get("format") == AUTOENCODER_FORMAT
 
 
 def _clean(label: str) -> str:

@@ -68,8 +68,12 @@ _EVALUATORS: tuple[tuple[str, dict[str, Any], int | None], ...] = (
 )
 
 
-def scorecard_spec(autoencoders: Sequence[Named], options: ScoreOptions) -> dict[str, Any]:
-    """The spec as plain data. Its name depends on the autoencoders' files and on the options, and on nothing else.
+def scorecard_spec(autoencoders: Sequence[Named], options: ScoreOptions, name: str | None = None) -> dict[str, Any]:
+    """The spec as plain data.
+
+    Its name depends on the data and the options alone, so that all autoencoders of one data are measured in one folder:
+    what one of them was measured to be stays there for the next command. Each is known by its spec and by names, sizes
+    and times of its files and of the data's.
 
     Evaluators that are not installed, or lack an optional package, are left out.
 
@@ -87,11 +91,29 @@ def scorecard_spec(autoencoders: Sequence[Named], options: ScoreOptions) -> dict
         "seed": options.seed,
         "data": _data(options),
         "stages": {STAGE: stage},
-        "variants": {named.label: {f"stages.{STAGE}.autoencoder": named.spec} for named in autoencoders},
+        "variants": {
+            named.label: {
+                f"stages.{STAGE}.autoencoder": named.spec,
+                f"stages.{STAGE}.fingerprint": _digest([_files(at_home(named.spec.get("path"))), _files(options.data)]),
+            }
+            for named in autoencoders
+        },
     }
-    state = [spec, [_files(at_home(named.spec.get("path"))) for named in autoencoders]]
-    digest = hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    return {"name": f"score-{digest}", **spec}
+    common = {key: value for key, value in spec.items() if key != "variants"}
+    common["stages"] = {STAGE: {key: value for key, value in stage.items() if key != "autoencoder"}}
+    return {"name": name or f"score-{_data_label(options)}-{_digest(common)}", **spec}
+
+
+def _digest(state: object) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def _data_label(options: ScoreOptions) -> str:
+    """Words for a folder's name: the data and its size."""
+    kind, _, place = options.data.partition(":")
+    data = Path(place or kind).resolve().name if place or Path(options.data).is_dir() else kind
+    kept = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in data).strip("-")[:40]
+    return f"{kept or 'data'}-{options.num}x{options.resolution}px"
 
 
 def _evaluators(options: ScoreOptions) -> list[dict[str, Any]]:

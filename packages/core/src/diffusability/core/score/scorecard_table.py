@@ -27,12 +27,16 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def scorecard_table(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
-    """The table of ``{label: {metric: entry of results.json}}``; the best of each row is bold."""
+    """The table of ``{label: {metric: entry of results.json}}``; the best of each row is bold.
+
+    The columns of autoencoders with random weights say so.
+    """
     table = Table(title="diffusability scorecard")
     table.add_column("metric")
     table.add_column("better", justify="center")
-    for label in scores:
-        table.add_column(label, justify="right")
+    for label, metrics in scores.items():
+        random = any("random_weights" in entry.get("spec", {}) for entry in metrics.values())
+        table.add_column(f"{label}\n[yellow]random weights[/yellow]" if random else label, justify="right")
     names = list(
         dict.fromkeys(name for metrics in scores.values() for name, entry in metrics.items() if "value" in entry)
     )

@@ -15,6 +15,7 @@ from diffusability.core.data.file_tree import read_tree
 from diffusability.core.errors import PluginError, nearest
 from diffusability.core.plugin_contracts import checked_build
 from diffusability.core.specs.contents import FileSet
+from diffusability.core.specs.synonyms import synonym
 
 
 @attrs.frozen
@@ -67,7 +68,11 @@ class Spec(BaseModel):
                         type=PydanticCustomError(
                             "unknown_key",
                             "unknown key {key}; {hint}known: {known}",
-                            {"key": repr(key), "hint": nearest(key, known), "known": ", ".join(known)},
+                            {
+                                "key": repr(key),
+                                "hint": synonym(key) or nearest(key, known),
+                                "known": ", ".join(known),
+                            },
                         ),
                         loc=(str(key),),
                         input=value[key],

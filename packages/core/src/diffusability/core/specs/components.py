@@ -41,6 +41,15 @@ class AutoencoderSpec(PluginSpec):
         """True when its weights come from outside of the run, as published or saved ones do. Must not import torch."""
         return False
 
+    def random_weights(self) -> str:
+        """Which of its weights are drawn at random when it is built, such as ``all weights``; empty for none.
+
+        Numbers that are measured of such an autoencoder carry this remark. Must not import torch.
+        """
+        if self.is_pretrained(BuildContext()) or self.num_parameters(BuildContext()) == 0:
+            return ""
+        return "all weights"
+
     def builds_untrained(self) -> bool:
         return not self.is_pretrained(BuildContext())
 

@@ -47,11 +47,11 @@ def override(base: Source, assignment: str) -> Source:
 
 
 #: Of these keys of a spec's top, one that is laid over takes the place of the other.
-_RIVALS = {"seed": "seeds", "seeds": "seed"}
+RIVALS = {"seed": "seeds", "seeds": "seed"}
 
 
 def _drop_rival(target: Source, key: str, changes: Container[str]) -> None:
-    rival = _RIVALS.get(key)
+    rival = RIVALS.get(key)
     if rival in target.data and rival not in changes:
         del target.data[rival]
         target.marks = {path: mark for path, mark in target.marks.items() if path[:1] != (rival,)}

@@ -15,6 +15,7 @@ from diffusability.core.specs.components import AnyDataset
 from diffusability.core.specs.engine import EngineSpec
 from diffusability.core.specs.extends import read_spec
 from diffusability.core.specs.overlay import overlay, override
+from diffusability.core.specs.overrides import is_meant, is_of_the_run
 from diffusability.core.specs.problems import problems_of
 from diffusability.core.specs.run import RunSpec, folder_name
 from diffusability.core.specs.source import Source
@@ -36,6 +37,7 @@ class PlannedStage:
         data: its data.
         engine: its engine settings.
         seed: what it draws from, derived from its name and from its seed in the spec or else the run's.
+        spec_seed: its seed in the spec or else the run's: of what stages with other names draw alike.
         digest: identity of its resolved spec and of the stages it uses (hexadecimal SHA-256).
         inputs: the stages it uses, by name.
     """
@@ -46,6 +48,7 @@ class PlannedStage:
     data: AnyDataset
     engine: EngineSpec
     seed: int
+    spec_seed: int
     digest: str
     inputs: Mapping[str, "PlannedStage"]
 
@@ -97,6 +100,8 @@ class Plan:
         stages: each variant's stages by name.
         order: all stages, each once, in the order in which they run.
         table: the table of the results, or None; no part of what is run.
+        chosen: the planned variants that a command line names; all where it names none.
+        overrides: the ``path=value`` changes of the command line, which are those of the chosen variants alone.
     """
 
     name: str
@@ -107,6 +112,8 @@ class Plan:
     stages: Mapping[str, Mapping[str, PlannedStage]]
     order: Sequence[PlannedStage]
     table: TableSpec | None = None
+    chosen: frozenset[str] = frozenset()
+    overrides: Sequence[str] = ()
 
     @property
     def bases(self) -> list[str]:
@@ -133,15 +140,17 @@ def _unknown(kind: str, name: str, known: Sequence[str]) -> SpecError:
     return SpecError(f"there is no {kind} {name!r}; {nearest(name, known)}{kind}s: {', '.join(known)}")
 
 
-def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
+def load_plan(path: Path, overrides: Sequence[str] = (), only: Sequence[str] = ()) -> Plan:
     """Reads a spec file with what it extends, overlays its variants, validates each and plans the stages.
 
     Args:
         path: the YAML file.
-        overrides: ``path=value`` changes, laid over every variant.
+        overrides: ``path=value`` changes, laid over every variant that is meant.
+        only: the variants that are meant, or one of their seeds each (``se-seed1``); all where none is named. The
+            others are planned as the file has them.
 
     Raises:
-        SpecError: with every problem that was found, each with its place in the file.
+        SpecError: with every problem that was found, each with its place in the file; there is no such variant.
     """
     source = read_spec(path)
     sources, specs = {}, {}
@@ -152,7 +161,7 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
         try:
             resolved = overlay(shared, change)
             for assignment in overrides:
-                if assignment not in of_table:
+                if assignment not in of_table and (is_meant(name, only) or is_of_the_run(assignment)):
                     resolved = override(resolved, assignment)
             specs[name] = validate(resolved)
             sources[name] = resolved
@@ -165,7 +174,8 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
     for assignment in of_table:
         with_table = override(with_table, assignment)
     table = validate_table(with_table, (TABLE,), list(specs), stages) if TABLE in with_table.data else None
-    return _plan(source, specs, sources, table)
+    plan = _plan(source, specs, sources, table)
+    return attrs.evolve(plan, chosen=frozenset(plan.named(only)), overrides=tuple(overrides))
 
 
 def select(plan: Plan, variants: Sequence[str] = (), until: str | None = None) -> list[PlannedStage]:
@@ -291,6 +301,7 @@ def _planned(name: str, spec: RunSpec, earlier: Mapping[str, PlannedStage], vari
         data=data,
         engine=engine,
         seed=derived_seed(seed, name),
+        spec_seed=seed,
         digest=digest,
         inputs=inputs,
     )

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from diffusability.core.denoiser import Denoiser
 
 
+#: What ``config.json`` of a saved model says that it is.
+
+
 class StageAutoencoderSpec(AutoencoderSpec):
     """The autoencoder that an earlier training stage of this spec made."""
 
@@ -34,6 +37,9 @@ class StageAutoencoderSpec(AutoencoderSpec):
     def is_pretrained(self, context: BuildContext) -> bool:
         spec = context.stage_autoencoder(self.stage)
         return spec is not None and spec.is_pretrained(context)
+
+    def random_weights(self) -> str:
+        return ""
 
     def build(self, context: BuildContext) -> "Autoencoder":
         from diffusability.core.saved_models import load_autoencoder

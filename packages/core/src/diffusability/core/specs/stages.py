@@ -121,6 +121,12 @@ class EvaluateStage(StageSpec):
         " auto: bf16 where the device has instructions for it",
     )
     num_preview_images: Annotated[int, Incidental()] = Field(64, ge=0, description="generated images shown in a grid")
+    fingerprint: str | None = Field(
+        None, description="of files outside of the run that are read: with another value the stage is run anew"
+    )
+
+    def identity(self) -> dict[str, Any]:
+        return {name: value for name, value in super().identity().items() if (name, value) != ("fingerprint", None)}
 
     @model_validator(mode="after")
     def _one_model(self) -> "EvaluateStage":

@@ -12,6 +12,16 @@ from diffusability.core.specs.references import SavedAutoencoderSpec, StageAutoe
 from diffusability.core.specs.stages import EncodeStage
 from diffusability.core.stages.surroundings import Surroundings
 
+#: Folder of an encode stage with a copy of its autoencoder, where a spec alone does not rebuild it.
+KEPT = "autoencoder"
+
+
+def keeps_autoencoder(spec: AutoencoderSpec) -> bool:
+    """Whether an encode stage keeps a copy of its autoencoder: one with random weights, or made out of a stage's."""
+    if isinstance(spec, StageAutoencoderSpec | SavedAutoencoderSpec):
+        return False
+    return bool(spec.random_weights()) or any(True for _ in spec.references())
+
 
 def name_decoder(written: Path, final: Path, stage: PlannedStage, around: Surroundings) -> None:
     """Adds the autoencoder of the latents that a stage trained on to the configuration of its denoiser, if it is one.
@@ -49,6 +59,9 @@ def _standing_alone(spec: AutoencoderSpec, encoder: PlannedStage, final: Path, a
     if isinstance(spec, StageAutoencoderSpec):
         trained = around.context(encoder).stage_directory(spec.stage) / "model"
         return SavedAutoencoderSpec(path=Path(os.path.relpath(trained, final)))
+    if keeps_autoencoder(spec):
+        kept = around.folder.stage(encoder) / KEPT
+        return SavedAutoencoderSpec(path=Path(os.path.relpath(kept, final)))
     fields = {name: getattr(spec, name) for name in type(spec).model_fields}
     whole = {name: value.resolve() for name, value in fields.items() if isinstance(value, Path) and value.exists()}
     return spec.model_copy(update=whole)

@@ -18,9 +18,11 @@ from diffusability.core.dataset import Dataset
 from diffusability.core.errors import SpecError
 from diffusability.core.normalizer import ChannelStatistics, LatentNormalizer
 from diffusability.core.progress import StageProgress
-from diffusability.core.saved_models import build_autoencoder
+from diffusability.core.saved_models import save_autoencoder
 from diffusability.core.specs.plan import PlannedStage
+from diffusability.core.specs.sample_counts import fewer
 from diffusability.core.specs.stages import EncodeStage
+from diffusability.core.stages.decoder_reference import KEPT, keeps_autoencoder
 from diffusability.core.stages.encoding import Encoder
 from diffusability.core.stages.evaluation_data import fixed_order
 from diffusability.core.stages.surroundings import Surroundings
@@ -39,11 +41,16 @@ def run_encode(stage: PlannedStage, around: Surroundings, directory: Path) -> No
     assert isinstance(spec, EncodeStage)
     context = around.context(stage)
     dataset = around.opened(stage, spec.split)
-    autoencoder = around.frozen(build_autoencoder(spec.autoencoder, context))
+    autoencoder = around.autoencoder(spec.autoencoder, stage)
+    random = spec.autoencoder.random_weights()
+    if random:
+        around.remark(stage, f"autoencoder {spec.autoencoder.kind!r} is untrained: {random} are random")
     published = _published(spec, autoencoder)
     cache = directory / "latents"
     cache.mkdir(exist_ok=True)
     order = fixed_order(dataset, spec.num_samples or len(dataset))
+    if spec.num_samples is not None and len(order) < spec.num_samples:
+        around.remark(stage, fewer(spec.num_samples, len(order), spec.split))
     shards = [order[first : first + spec.shard_size] for first in range(0, len(order), spec.shard_size)]
     origins = _origins(stage, spec, autoencoder, shards)
     own = range(around.ranks.rank, len(shards), around.ranks.size)
@@ -70,6 +77,8 @@ def run_encode(stage: PlannedStage, around: Surroundings, directory: Path) -> No
             write_shard(cache, shard, encoded.tensors(), encoded.statistics, origins[shard])
     around.stop.raise_together(around.ranks, "the shards that are finished are kept")
     if around.ranks.is_main:
+        if keeps_autoencoder(spec.autoencoder):
+            save_autoencoder(autoencoder, directory / KEPT)
         remove_shards_from(cache, len(shards))
         _write_index(stage, spec, autoencoder, published, dataset, cache, origins)
 

@@ -6,18 +6,20 @@ from pathlib import Path
 import attrs
 
 from diffusability.core.autoencoder import Autoencoder
+from diffusability.core.data.enlarged import enlarged_images
 from diffusability.core.generation import ImageGenerator
 from diffusability.core.precision import autocast_dtype, resolve_precision
 from diffusability.core.progress import StageProgress
 from diffusability.core.sampled_latents import SampledLatents
 from diffusability.core.sampler import Sampler
 from diffusability.core.sampling import load_decoder
-from diffusability.core.saved_models import DiffusionModel, build_autoencoder, trained_model
+from diffusability.core.saved_models import DiffusionModel, trained_model
 from diffusability.core.shapes import Images, Latents
 from diffusability.core.specs.components import SamplerSpec
 from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.references import SavedDenoiserSpec
 from diffusability.core.specs.stages import EvaluateStage
+from diffusability.core.stages.evaluation_data import fixed_order
 from diffusability.core.stages.evaluation_results import (
     Settings,
     results_json,
@@ -45,12 +47,19 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
     context = around.context(stage)
     dataset = around.opened(stage, spec.resolved_split())
     unreadable = UnreadableFiles(directory, dataset, around.console, writes=around.ranks.is_main)
+    enlarged = enlarged_images(dataset, fixed_order(dataset, max(one.num_samples for one in spec.evaluators)))
+    if enlarged:
+        around.remark(stage, enlarged)
     if spec.autoencoder is not None:
         autoencoder_spec = spec.autoencoder
+        random = autoencoder_spec.random_weights()
+        if random:
+            kind = autoencoder_spec.kind
+            around.remark(stage, f"autoencoder {kind!r} is untrained: {random} are random (seed {stage.spec_seed})")
         dtype = autocast_dtype(spec.precision, around.ranks.device.type)
 
         def make_autoencoder() -> Autoencoder:
-            autoencoder = around.frozen(build_autoencoder(autoencoder_spec, context))
+            autoencoder = around.autoencoder(autoencoder_spec, stage)
             return autoencoder if dtype is None else LowPrecision(autoencoder, dtype).eval()
 
         source = EvaluationSource(
@@ -87,6 +96,7 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
             settings=_settings(stage, spec, around.ranks.device.type),
             others=[(grid, spec.num_preview_images)],
             on_round=on_round,
+            on_fewer=lambda short, there: around.remark_fewer(stage, short, there, spec.resolved_split()),
         )
     if around.ranks.is_main:
         kept.remove()
@@ -99,7 +109,11 @@ def _settings(stage: PlannedStage, spec: EvaluateStage, device_type: str) -> Set
     if spec.denoiser is not None:
         return sampling_settings(spec.sampler, resolve_precision(stage.engine.precision, device_type))
     precision = resolve_precision(spec.precision, device_type)
-    return settings_of_autoencoders({} if precision == "fp32" else {"precision": precision})
+    settings = {} if precision == "fp32" else {"precision": precision}
+    random = spec.autoencoder.random_weights() if spec.autoencoder is not None else ""
+    if random:
+        settings["random_weights"] = f"{random} (seed {stage.spec_seed})"
+    return settings_of_autoencoders(settings)
 
 
 def _decoding_autoencoder(stage: PlannedStage, spec: EvaluateStage, around: Surroundings) -> Autoencoder:

@@ -76,6 +76,7 @@ def evaluate(
     settings: Settings = lambda needs: {},
     others: Sequence[tuple[Evaluator, int]] = (),
     on_round: Callable[[Round], None] = lambda done: None,
+    on_fewer: Callable[[Sequence[EvaluatorSpec], int], None] = lambda specs, there: None,
 ) -> Evaluation:
     """Evaluates on all ranks, each on its share of the batches. All ranks must call it.
 
@@ -90,11 +91,16 @@ def evaluate(
         settings: what numbers depend on beside their evaluator's spec, such as the sampler; added to their ``spec``.
         others: further evaluators, with how many samples they take, that see what is made for ``specs`` anyway.
         on_round: called on all ranks after each round, on the first with the reports of all; may raise on all.
+        on_fewer: called at the start with the evaluators of real images that ask for more than there are, and how many
+            there are.
 
     Raises:
         DiffusabilityError: what one rank has raised, on all of them.
     """
     fed = [_fed(build(spec), spec, len(source.dataset)) for spec in specs]
+    short = [one.spec for one in fed if one.spec is not None and one.takes < one.spec.num_samples]
+    if short:
+        on_fewer(short, len(source.dataset))
     for one in fed:
         one.evaluator.expect(one.takes)
     for evaluator, takes in others:

@@ -108,6 +108,7 @@ class Previews:
 
     def _evaluate(self, objective: Objective, spec: InTrainingEvaluationSpec, done: int) -> None:
         context = self.around.context(self.stage)
+        split = "validation" if self._decoder is None else "train"
         source = EvaluationSource(
             dataset=self._images(),
             device=self.around.ranks.device,
@@ -121,6 +122,7 @@ class Previews:
                 source,
                 self.around.ranks,
                 batch_size=_EVALUATION_BATCH,
+                on_fewer=lambda short, there: self.around.remark_fewer(self.stage, short, there, split),
             )
         except NotFiniteError as error:  # on all ranks; the weights may still recover, and the guard watches them
             self.around.console.print(

@@ -72,6 +72,10 @@ def _lives(pid: str) -> bool:
     return True
 
 
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("directory"), str) and "status" in entry
+
+
 class RunFolder:
     """``runs/<name>`` and what is in it."""
 
@@ -163,11 +167,45 @@ class RunFolder:
         """The metrics of a stage; empty when it has none."""
         return _read_json(self.stage(stage) / "results.json")
 
+    def kept_variants(self, plan: Plan) -> dict[str, dict[str, Any]]:
+        """The stages of variants that this command does not name and that were run from another spec, as recorded.
+
+        They keep their results and their place in the report until a command that means them runs them anew.
+        """
+        recorded = _read_json(self.root / "run.json").get("variants")
+        if not isinstance(recorded, dict):
+            return {}
+        kept = {}
+        for variant in [name for name in plan.stages if name not in plan.chosen]:
+            stages = recorded.get(variant)
+            if not isinstance(stages, dict) or not all(_is_entry(entry) for entry in stages.values()):
+                continue
+            planned = {f"stages/{stage.directory_name}" for stage in plan.stages[variant].values()}
+            finished = {entry["directory"] for entry in stages.values() if entry["status"] == "done"}
+            if finished - planned:
+                kept[variant] = stages
+        return kept
+
+    def overrides_of(self, plan: Plan) -> dict[str, list[str]]:
+        """What ``--set`` has changed of each variant: now, or when a variant that is kept was run."""
+        recorded = _read_json(self.root / "run.json").get("overrides")
+        earlier = recorded if isinstance(recorded, dict) else {}
+        found = {variant: list(plan.overrides) for variant in plan.stages if variant in plan.chosen}
+        found |= {variant: earlier.get(variant, []) for variant in self.kept_variants(plan)}
+        return {variant: changes for variant, changes in found.items() if changes}
+
     def write_results(self, plan: Plan) -> None:
         """Gathers the results of all variants at the top."""
-        variants = {
-            variant: {name: results for name, stage in stages.items() if (results := self.results_of(stage))}
+        kept = self.kept_variants(plan)
+        directories = {
+            variant: {name: self.root / entry["directory"] for name, entry in kept[variant].items()}
+            if variant in kept
+            else {name: self.stage(stage) for name, stage in stages.items()}
             for variant, stages in plan.stages.items()
+        }
+        variants = {
+            variant: {name: results for name, at in stages.items() if (results := _read_json(at / "results.json"))}
+            for variant, stages in directories.items()
         }
         write_json(self.root / "results.json", {"name": plan.name, "variants": variants})
 
@@ -176,15 +214,19 @@ class RunFolder:
 
         The time at which the run began is that of the first writing.
         """
+        kept = self.kept_variants(plan)
         content = {
             "name": plan.name,
             "created": self._created() or time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "command": command,
             "versions": versions(),
             "variant_seeds": {variant: attrs.asdict(planned) for variant, planned in plan.variants.items()},
+            "overrides": self.overrides_of(plan),
             "table": None if plan.table is None else plan.table.model_dump(mode="json"),
             "variants": {
-                variant: {name: self._overview_of(stage, variant, status) for name, stage in stages.items()}
+                variant: kept[variant]
+                if variant in kept
+                else {name: self._overview_of(stage, variant, status) for name, stage in stages.items()}
                 for variant, stages in plan.stages.items()
             },
         }

@@ -12,6 +12,7 @@ from diffusability.core.engine.deepspeed_engine import require_devices
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import StoppedOnRequest
 from diffusability.core.precision import multiplies_bf16, resolve_precision
+from diffusability.core.report.results_table import print_results
 from diffusability.core.specs.plan import Plan, PlannedStage
 from diffusability.core.stages.changed_files import record_contents, set_aside_changed
 from diffusability.core.stages.encode import run_encode
@@ -37,6 +38,7 @@ def run(
     command: str,
     profile_steps: int = 0,
     job: Collection[str] | None = None,
+    shows_results: bool = True,
 ) -> None:
     """Runs the stages that are not done yet, on the ranks that were started, and rebuilds the report.
 
@@ -52,6 +54,7 @@ def run(
         profile_steps: steps of each training stage to trace; 0 for none.
         job: folders' names of the stages that are this process's; the others, and what is at the top of the run's
             folder, are then left to the process that started it. None: all of them are.
+        shows_results: whether the results are printed at the end; what comes after is said by the caller otherwise.
     """
     mine = [stage for stage in stages if job is None or stage.directory_name in job]
     for stage in mine:
@@ -86,7 +89,8 @@ def run(
         ranks.barrier()  # a launcher ends the others when the first one ends: not while that one is still writing
     if stopped is not None:
         raise stopped
-    if job is None:
+    if job is None and shows_results and ranks.is_main and not console.quiet:
+        print_results(console, folder.root)
         around.console.print(f"report: {folder.root / 'report.html'}", highlight=False, soft_wrap=True)
 
 

@@ -1,9 +1,10 @@
 """What a stage needs from the run around it: the models and data of the stages it uses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
+import torch
 from rich.console import Console
 
 from diffusability.core.autoencoder import Autoencoder
@@ -16,11 +17,14 @@ from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import SpecError
 from diffusability.core.sampler import Sampler
 from diffusability.core.saved_models import build_autoencoder
+from diffusability.core.seeds import derived_seed
 from diffusability.core.shapes import Images, Latents
-from diffusability.core.specs.components import AutoencoderSpec, SamplerSpec, Split
+from diffusability.core.specs.components import AutoencoderSpec, EvaluatorSpec, SamplerSpec, Split
 from diffusability.core.specs.plan import PlannedStage
+from diffusability.core.specs.sample_counts import fewer_for
 from diffusability.core.specs.stage_context import context_of
 from diffusability.core.specs.stages import EncodeStage
+from diffusability.core.stages.remarks import keep_remark
 from diffusability.core.stages.run_folder import RunFolder
 
 
@@ -66,22 +70,43 @@ class Surroundings:
             self.console.print(f"  {stage.name}: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
         return dataset
 
+    def remark(self, stage: PlannedStage, sentence: str) -> None:
+        """Says once what a reader of a stage's numbers must know, and keeps it for the report."""
+        if self.ranks.is_main and keep_remark(self.folder.stage(stage), sentence):
+            words = f"{stage.name}: {sentence}"
+            self.console.print(words, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    def remark_fewer(self, stage: PlannedStage, short: Sequence[EvaluatorSpec], there: int, split: str) -> None:
+        """Says which evaluators see fewer images than their spec asks for."""
+        for sentence in fewer_for(short, there, split):
+            self.remark(stage, sentence)
+
+    def autoencoder(self, spec: AutoencoderSpec, stage: PlannedStage) -> Autoencoder:
+        """An autoencoder of a stage for inference. Weights that are drawn at random are the same in all its stages.
+
+        They follow from the seed of the run and the spec; where the generator of torch stands does not matter.
+        """
+        seed = derived_seed(stage.spec_seed, "random weights")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.frozen(build_autoencoder(spec, attrs.evolve(self.context(stage), seed=seed)))
+
     def decoder(self, stage: PlannedStage) -> Callable[[Latents], Images]:
         """Decodes the raw latents that a stage's data, or its denoiser's data, was encoded to."""
         return self.stage_autoencoder(stage).decode
 
     def stage_autoencoder(self, stage: PlannedStage) -> Autoencoder:
         """The autoencoder by which a stage's data, or its denoiser's data, was encoded, for inference."""
-        return self.frozen(self._encoder_of(stage))
+        return self._encoder_of(stage)
 
     def _encoder_of(self, stage: PlannedStage) -> Autoencoder:
         """Raises DataError when its weights are no longer those that the latents were made with."""
         elsewhere: AutoencoderSpec | None = getattr(stage.data, "autoencoder", None)
         if elsewhere is not None:  # was compared when the latents were opened
-            return build_autoencoder(elsewhere, self.context(stage))
+            return self.autoencoder(elsewhere, stage)
         for used in stage.inputs.values():
             if isinstance(used.spec, EncodeStage):
-                autoencoder = build_autoencoder(used.spec.autoencoder, self.context(used))
+                autoencoder = self.autoencoder(used.spec.autoencoder, used)
                 self._refuse_another(autoencoder, used.spec, self.folder.stage(used) / "latents")
                 return autoencoder
         for used in stage.inputs.values():

@@ -1,0 +1,108 @@
+"""Each ``dfz`` command of the README and of docs, as it is written there: parsed, and run where its files are here."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from quickstart_run import dfz_here
+
+from diffusability.core.cli.app import app
+from diffusability.core.score.references import named_autoencoders
+from diffusability.core.score.scorecard_spec import ScoreOptions, scorecard_spec
+from diffusability.core.specs.check import check
+from diffusability.core.specs.plan import load_plan
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "recipes" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def documented():
+    """Page and words of each command: lines of code blocks, and inline code that has more than a command's name."""
+    found = {}
+    for page in PAGES:
+        text = page.read_text().replace("\\\n", " ")
+        blocks = "\n".join(re.findall(r"^```(?:sh|console|bash)?\n(.*?)^```", text, re.S | re.M))
+        lines = [line.removeprefix("$ ") for line in blocks.splitlines() if re.match(r"(\$ )?(srun .*)?dfz ", line)]
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+        lines += [" ".join(code.split()) for code in re.findall(r"`(dfz [^`]+)`", prose)]
+        for command in (part for line in lines for part in line.split("#")[0].split("&&")):
+            words = shlex.split(command[command.index("dfz ") :].replace("[", " ").replace("]", " "))[1:]
+            if len(words) > 1:
+                found.setdefault(tuple(words), page.name)
+    return [pytest.param(words, id=f"{page}: {' '.join(words)}"[:90]) for words, page in found.items()]
+
+
+def concrete(words):
+    """Numbers for letters that stand for them, the first of alternatives, and no dots of repetition."""
+    return ["2" if word == "N" else word.partition("|")[0].removesuffix("...") for word in words if word != "--debug"]
+
+
+def parsed(words):
+    """The name of the command, and its arguments by name. Raises what ``dfz`` would say of a wrong command line."""
+    group = typer.main.get_command(app)
+    context = group.make_context("dfz", list(words))
+    name, command, rest = group.resolve_command(context, list(words))
+    return name, command.make_context(name, rest, parent=context).params
+
+
+def options_of(name):
+    command = typer.main.get_command(app).commands[name]
+    return {option for parameter in command.params for option in parameter.opts}
+
+
+@pytest.mark.parametrize("words", documented())
+def test_every_documented_command_is_one(words):
+    """Names of commands, options and their types; specs of this repository that it names exist."""
+    if words[1].startswith("--"):  # no command but the name of an option
+        assert words[1] in options_of(words[0])
+        return
+    _, params = parsed(concrete(words))
+    for value in params.values():
+        if isinstance(value, Path) and "".join(value.parts[:1]) in ("recipes", "examples") and "X" not in value.stem:
+            assert (ROOT / value).exists(), value
+
+
+#: Commands that need what the small run has not: classes, snapshots of averages, more variants, weights.
+NOT_HERE = ("--class", "--sigma-rel", "correlate", "score", "--nproc", "--jobs", "--profile")
+
+
+def runnable():
+    return [one for one in documented() if not set(one.values[0]) & set(NOT_HERE) and _on_a_run(one.values[0])]
+
+
+def _on_a_run(words):
+    return words[0] in ("report", "sample", "export", "show") or words[:2] == ("check", "SPEC")
+
+
+@pytest.mark.parametrize("words", runnable())
+def test_documented_commands_run(words, run, tmp_path):
+    """On the finished run in place of the documented one, with the files that they write below a folder of the test."""
+    (tmp_path / "table.yaml").write_text("columns: [{stage: measure, metric: psnr}]\n")
+    after = {"--to": tmp_path / "written", "--table": tmp_path / "table.yaml"}
+    names = {"RUN": run, "DIR": run, "SPEC": run / "spec.yaml", "STAGE": "finetune"}
+    written = concrete(words)
+    here = [
+        str(after.get(before) or names.get(word) or (run if word.startswith("runs/") else word))
+        for before, word in zip(("", *written), written, strict=False)
+    ]
+    if here[0] in ("sample", "export") and "--variant" not in here:
+        here += ["--variant", "se"]
+    if here[0] == "export" and "--stage" not in here:
+        here += ["--stage", "finetune"]
+    if here[0] == "sample":
+        here += ["--num", "2", "--steps", "1"]
+    assert dfz_here(*here)
+
+
+def test_the_run_of_the_readme_is_scored(finished, tmp_path):
+    """``dfz score runs/...``: the spec that it makes is whole and passes every check, files included."""
+    options = ScoreOptions(data="sample-photos", num=4, resolution=32)
+    path = tmp_path / "score.yaml"
+    path.write_text(yaml.safe_dump(scorecard_spec(named_autoencoders([str(finished)]), options)))
+    plan = load_plan(path)
+    check(plan)
+    assert list(plan.variants) == ["study-control", "study-se"]
