@@ -39,7 +39,6 @@ def run_encode(stage: PlannedStage, around: Surroundings, directory: Path) -> No
     """
     spec = stage.spec
     assert isinstance(spec, EncodeStage)
-    context = around.context(stage)
     dataset = around.opened(stage, spec.split)
     autoencoder = around.autoencoder(spec.autoencoder, stage)
     random = spec.autoencoder.random_weights()
