@@ -9,6 +9,7 @@ import attrs
 
 from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.posterior import Posterior
+from diffusability.core.sample_values import SampleValues
 from diffusability.core.sampler import Sampler
 from diffusability.core.shapes import Images, Labels, Latents
 
@@ -78,6 +79,8 @@ class EvalResult:
         spread: standard deviation of ``value`` over bootstrap samples of the images, or over what ``spec`` names as
             ``spread_over``; None where it was not computed.
         spec: the settings that define the number.
+        values: the number sample by sample, or without each group of samples, so that variants that saw the same
+            samples are compared in pairs; None where it was not kept, and variants count as independent.
     """
 
     metric: str
@@ -88,6 +91,7 @@ class EvalResult:
     higher_is_better: bool | None = None
     spread: float | None = None
     spec: dict[str, Any] = attrs.field(factory=dict)
+    values: SampleValues | None = None
 
     def __attrs_post_init__(self) -> None:
         assert (self.value is None) != (self.curve is None), "exactly one of value and curve"
