@@ -58,12 +58,13 @@ class SampleValues:
         )
 
     def spread(self, metric: float) -> float | None:
-        """Standard deviation of the metric over draws of the samples; None of fewer than two values.
+        """Standard deviation of the metric over draws of the samples; None of fewer than two values, or of some
+        that are not finite.
 
         Of a mean, the deviation over bootstrap samples in closed form: that of the values (divisor n) over
         ``sqrt(n)``. Of a set, the jackknife over groups, see ``jackknife_error``.
         """
-        if len(self.values) < 2:
+        if len(self.values) < 2 or not np.isfinite(self.values).all():
             return None
         if self.counts is None:
             return float(np.std(self.values) / math.sqrt(len(self.values)))

@@ -113,9 +113,7 @@ def _of_one_pair(before: SeedValue, after: SeedValue) -> Difference:
 
 def _of_other_seeds(first: Sequence[SeedValue], second: Sequence[SeedValue]) -> Difference | None:
     """Of variants without a seed in common: Welch's interval, where both have several."""
-    before, after = (
-        np.array([value.metric.value for value in values], dtype=np.float64) for values in (first, second)
-    )
+    before, after = (np.array([value.metric.value for value in values], dtype=np.float64) for values in (first, second))
     if not len(before) or not len(after):
         return None
     gain, low, high = float(after.mean() - before.mean()), None, None

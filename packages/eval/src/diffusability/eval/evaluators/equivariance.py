@@ -6,6 +6,7 @@ import torch
 
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.sample_values import SampleValues
 from diffusability.eval.predictor_specs import EquivarianceSpec
 from diffusability.eval.predictors.bootstrap import bootstrap_spread
 from diffusability.eval.predictors.equivariance_error import squared_error, transformations
@@ -68,6 +69,7 @@ class Equivariance(Evaluator):
                     num_samples=len(errors),
                     spread=bootstrap_spread(len(errors), relative, 200),
                     spec={"relative_to": "variance of the latents", "spread_over": "200 bootstrap samples"},
+                    values=SampleValues.of_samples(self._table.indices, (errors / variance).tolist()),
                 )
             )
         return results

@@ -1,5 +1,6 @@
 """Spectra of whole maps."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
-from diffusability.eval.evaluators.dct_spectrum import pool_to
+from diffusability.eval.evaluators.dct_spectrum import pool_to, repeated
 from diffusability.eval.frames import as_frames
+from diffusability.eval.jackknife import NUM_GROUPS, spread_of, without_each_group, without_each_part
 from diffusability.eval.map_spectrum_figure import draw_channel_spectra
 from diffusability.eval.map_sums import MapSums, TemporalSums
 from diffusability.eval.predictor_specs import MapSpectrumSpec
@@ -62,9 +64,11 @@ class MapSpectrum(Evaluator):
         if min(height, width) < SMALLEST_SIDE:
             raise DataError(f"latents of {height}x{width} are too small for a spectrum; expected at least 4x4")
         count = len(batch.latents)
-        energy = self._latents.update(as_frames(batch.latents))
-        pooled = self._pooled.update(pool_to(as_frames(batch.images).double(), height, width))
-        self._images.update(as_frames(batch.images))
+        groups = [index % NUM_GROUPS for index in batch.indices]
+        latents, images = as_frames(batch.latents), as_frames(batch.images)
+        energy = self._latents.update(latents, repeated(groups, len(latents)))
+        pooled = self._pooled.update(pool_to(images.double(), height, width), repeated(groups, len(images)))
+        self._images.update(images)
         if batch.latents.ndim == 5:
             self._times.update(batch.latents)
             self._rgb_times.update(batch.images)
@@ -99,6 +103,7 @@ class MapSpectrum(Evaluator):
                     num_samples=count,
                     spread=bootstrap_spread(count, concentration, 200),
                     spec={"rho": self.spec.rho, "spread_over": "200 bootstrap samples"},
+                    values=without_each_part(self._table.indices, concentration),
                 )
             )
         for name, sums in (("latent", self._latents), ("rgb_pooled", self._pooled), ("rgb", self._images)):
@@ -106,8 +111,17 @@ class MapSpectrum(Evaluator):
             results.append(_curve_result(f"{name}_radial_spectrum_curve", frequencies, _relative(profile), count))
             metric = {"latent": "spectral_slope", "rgb_pooled": "rgb_spectral_slope"}.get(name)
             if metric is not None:
+                values = without_each_group(self._table.indices, partial(_slope, sums))
+                slope = spectral_slope(frequencies, profile.mean(0))
                 results.append(
-                    EvalResult(metric=metric, value=spectral_slope(frequencies, profile.mean(0)), num_samples=count)
+                    EvalResult(
+                        metric=metric,
+                        value=slope,
+                        num_samples=count,
+                        spread=spread_of(values, slope),
+                        spec={"spread_over": f"jackknife of {NUM_GROUPS} groups of images"},
+                        values=values,
+                    )
                 )
         if self._times.num_clips:
             for name, times in (("temporal", self._times), ("rgb_temporal", self._rgb_times)):
@@ -122,6 +136,11 @@ class MapSpectrum(Evaluator):
         """``map-spectrum``: a heat map of the radial spectrum of each channel."""
         frequencies, profile = radial_profile(self._latents.amplitude())
         return draw_channel_spectra(directory, frequencies, _relative(profile))
+
+
+def _slope(sums: MapSums, left_out: int) -> float:
+    frequencies, profile = radial_profile(sums.amplitude(left_out))
+    return spectral_slope(frequencies, profile.mean(0))
 
 
 def _relative(profile: Float[Tensor, "c k"]) -> Float[Tensor, "c k"]:

@@ -6,6 +6,7 @@ import torch
 
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.sample_values import SampleValues
 from diffusability.eval.predictor_specs import NeighborConsistencySpec
 from diffusability.eval.predictors.bootstrap import spread_of_mean
 from diffusability.eval.predictors.neighbors import neighbor_consistency
@@ -59,5 +60,6 @@ class NeighborConsistency(Evaluator):
                     "chance": shares.square().sum().item(),
                     "spread_over": "200 bootstrap samples",
                 },
+                values=SampleValues.of_samples(self._table.indices, consistency.tolist()),
             )
         ]

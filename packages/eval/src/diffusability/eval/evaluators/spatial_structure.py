@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.sample_values import SampleValues
 from diffusability.eval.frames import as_frames
 from diffusability.eval.predictor_specs import SpatialStructureSpec
 from diffusability.eval.predictors.bootstrap import spread_of_mean
@@ -64,7 +65,9 @@ class SpatialStructure(Evaluator):
     def compute(self) -> list[EvalResult]:
         results = []
         for metric, column in self._table.columns().items():
-            values = column[column.isfinite()]
+            is_known = column.isfinite()
+            values = column[is_known]
+            places = [index for index, known in zip(self._table.indices, is_known.tolist(), strict=True) if known]
             if len(values) == 0:
                 continue
             settings: dict[str, Any] = {"far": self.spec.far, "spread_over": "200 bootstrap samples"}
@@ -80,6 +83,7 @@ class SpatialStructure(Evaluator):
                     num_samples=len(values),
                     spread=spread_of_mean(values),
                     spec=settings,
+                    values=SampleValues.of_samples(places, values.tolist()),
                 )
             )
         return results

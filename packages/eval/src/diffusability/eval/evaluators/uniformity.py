@@ -10,6 +10,7 @@ from torch import Tensor
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.seeds import derived_seed
+from diffusability.eval.jackknife import without_each_part
 from diffusability.eval.predictor_specs import UniformitySpec
 from diffusability.eval.predictors.bootstrap import bootstrap_spread
 from diffusability.eval.predictors.uniformity import embedded, kernel_densities, uniformity
@@ -52,7 +53,9 @@ class LatentUniformity(Evaluator):
         self._table.merge(state)
 
     def compute(self) -> list[EvalResult]:
-        points = self._table.columns()["points"].flatten(0, 1)[: self.spec.num_points]
+        drawn = self._table.columns()["points"]
+        points = drawn.flatten(0, 1)[: self.spec.num_points]
+        places = [index for index in self._table.indices for _ in range(drawn.shape[1])][: len(points)]
         if len(points) < FEWEST_POINTS:
             raise DataError(f"uniformity needs at least {FEWEST_POINTS} latent pixels, got {len(points)}")
         densities = kernel_densities(embedded(points, self.spec.seed))
@@ -72,6 +75,7 @@ class LatentUniformity(Evaluator):
                 num_samples=len(self._table),
                 spread=bootstrap_spread(len(densities), _statistic(densities, name), 100),
                 spec=settings,
+                values=without_each_part(places, _statistic(densities, name)),
             )
             for name, higher in (("cv", False), ("gini", False), ("entropy", True))
         ]
