@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 import torch
 from jaxtyping import Int
@@ -51,6 +52,18 @@ def without_each_group(
     except DataError:
         return None
     return SampleValues.without_groups(groups, values, [counts[group] for group in groups])
+
+
+def without_each_group_of_all(
+    indices: Sequence[int], statistics: Callable[[int | None], Mapping[str, float]], num_groups: int = NUM_GROUPS
+) -> tuple[Mapping[str, float], Mapping[str, SampleValues | None]]:
+    """Several statistics that are found together, by name: of the whole set (group None), and without each group."""
+    of_group = lru_cache(maxsize=None)(statistics)
+    whole = of_group(None)
+    return whole, {
+        name: without_each_group(indices, lambda group, name=name: of_group(group)[name], num_groups)  # type: ignore[misc]
+        for name in whole
+    }
 
 
 def without_each_part(

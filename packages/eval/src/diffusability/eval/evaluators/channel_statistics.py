@@ -10,7 +10,7 @@ from diffusability.core.evaluator import Curve, EvalResult, EvaluationBatch, Eva
 from diffusability.eval.channel_figure import draw_channel_statistics
 from diffusability.eval.channel_moments import ChannelMoments
 from diffusability.eval.channel_statistics_spec import ChannelStatisticsSpec
-from diffusability.eval.jackknife import NUM_GROUPS, spread_of, without_each_group
+from diffusability.eval.jackknife import NUM_GROUPS, spread_of, without_each_group_of_all
 
 #: Moments of all samples and of each group, and the places of the samples.
 Seen = tuple[ChannelMoments, dict[int, ChannelMoments], list[int]]
@@ -63,14 +63,10 @@ class ChannelStatisticsEvaluator(Evaluator):
         varying = self._moments.varying()
         std = self._moments.variance().clamp(min=0).sqrt()
         kurtosis = self._moments.excess_kurtosis()
-        numbers = _numbers(self._moments, varying)
-        parts = (
-            {group: _numbers(self._without(group), varying) for group in self._groups} if len(self._groups) > 1 else {}
+        numbers, left_out = without_each_group_of_all(
+            self._indices,
+            lambda group: _numbers(self._moments if group is None else self._without(group), varying),
         )
-        left_out = {
-            metric: without_each_group(self._indices, lambda group, metric=metric: parts[group][metric])  # type: ignore[misc]
-            for metric in numbers
-        }
         spec = {"spread_over": f"jackknife of {NUM_GROUPS} groups of images"}
         everything = torch.ones_like(varying)
         curves = {

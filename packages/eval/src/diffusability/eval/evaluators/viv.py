@@ -1,5 +1,6 @@
 """Velocity irreducible variance of latents."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.sample_values import SampleValues
+from diffusability.eval.jackknife import FEW_GROUPS, spread_of, without_each_group_of_all
 from diffusability.eval.predictor_specs import VIVSpec
 from diffusability.eval.predictors.bootstrap import bootstrap_spread
 from diffusability.eval.predictors.velocity_variance import (
@@ -90,6 +93,7 @@ class VIV(Evaluator):
                     values.append(integrated_irreducible_variance(again.eigenvalues()))
             return _mean(values)
 
+        rest = self._left_out(latents, whole, list(zip(members, fits, strict=True)))
         settings = {
             "conditional": bool(groups),
             "num_classes": len(groups),
@@ -105,13 +109,16 @@ class VIV(Evaluator):
                 num_samples=count,
                 spread=bootstrap_spread(count, resampled, self.spec.num_replicates),
                 spec=settings | {"spread_over": f"{self.spec.num_replicates} bootstrap samples"},
+                values=rest["viv"],
             ),
             EvalResult(
                 metric="trajectory_straightness",
-                value=_mean([trajectory_curvature(values) for values in spectra]),
+                value=(straightness := _mean([trajectory_curvature(values) for values in spectra])),
                 higher_is_better=False,
                 num_samples=count,
-                spec=settings,
+                spread=spread_of(rest["trajectory_straightness"], straightness),
+                spec=settings | {"spread_over": f"jackknife of {FEW_GROUPS} groups of images"},
+                values=rest["trajectory_straightness"],
             ),
             EvalResult(
                 metric="viv_curve",
@@ -129,13 +136,41 @@ class VIV(Evaluator):
             results.append(
                 EvalResult(
                     metric="viv_unconditional",
-                    value=integrated_irreducible_variance(overall),
+                    value=(unconditional := integrated_irreducible_variance(overall)),
                     higher_is_better=False,
                     num_samples=count,
-                    spec=settings | {"conditional": False},
+                    spread=spread_of(rest["viv_unconditional"], unconditional),
+                    spec=settings
+                    | {"conditional": False, "spread_over": f"jackknife of {FEW_GROUPS} groups of images"},
+                    values=rest["viv_unconditional"],
                 )
             )
         return results
+
+    def _left_out(
+        self,
+        latents: Float[Tensor, "n c s"],
+        whole: KroneckerCovariance,
+        fits: Sequence[tuple[Tensor, KroneckerCovariance]],
+    ) -> Mapping[str, SampleValues | None]:
+        """The numbers without each group of samples, by metric: one iteration from the fits of all."""
+        groups = torch.tensor(self._table.indices) % FEW_GROUPS
+
+        def numbers(left_out: int | None) -> dict[str, float]:
+            stays = groups != (-1 if left_out is None else left_out)
+            parts = [(members[stays[members]], fit) for members, fit in fits]
+            again = [kronecker_covariance(latents[part], 1, start=fit) for part, fit in parts if len(part) > 1]
+            if not again or int(stays.sum()) < 2:
+                raise DataError("viv without a group of samples needs at least two others")
+            spectra = [fit.eigenvalues() for fit in again]
+            overall = kronecker_covariance(latents[stays], 1, start=whole).eigenvalues()
+            return {
+                "viv": _mean([integrated_irreducible_variance(values) for values in spectra]),
+                "trajectory_straightness": _mean([trajectory_curvature(values) for values in spectra]),
+                "viv_unconditional": integrated_irreducible_variance(overall),
+            }
+
+        return without_each_group_of_all(self._table.indices, numbers, FEW_GROUPS)[1]
 
     def _groups(self, labels: Tensor | None) -> list[Tensor]:
         """Places of the samples of each class that has enough of them; none where a single class has."""
