@@ -9,6 +9,8 @@ from jaxtyping import Float, Int
 
 from diffusability.core.errors import DataError
 
+Numbers = Sequence[float] | Float[np.ndarray, " n"]
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class SampleValues:
@@ -37,7 +39,7 @@ class SampleValues:
             )
 
     @classmethod
-    def of_samples(cls, indices: Sequence[int], values: Sequence[float]) -> "SampleValues":
+    def of_samples(cls, indices: Sequence[int], values: Numbers) -> "SampleValues":
         """Of a mean over samples: the value of each, in any order."""
         order = np.argsort(np.asarray(indices, dtype=np.int64), kind="stable")
         return cls(
@@ -46,7 +48,7 @@ class SampleValues:
 
     @classmethod
     def without_groups(
-        cls, groups: Sequence[int], values: Sequence[float], counts: Sequence[int]
+        cls, groups: Sequence[int], values: Numbers, counts: Sequence[int] | Int[np.ndarray, " g"]
     ) -> "SampleValues | None":
         """Of a metric of a set: what it is without each group, in ascending order of groups; None of fewer than two."""
         if len(groups) < 2:
