@@ -189,8 +189,10 @@ class PaperTable:
         if most > 1:
             seeds = f"{most} seeds" if least == most else f"{least} to {most} seeds"
             sentences.append(f"Mean ± standard deviation over {seeds}.")
+        elif most == 1:
+            sentences.append("One seed.")
         if self.has(lambda cell: cell.interval):
-            over = "Student's t over seeds" if least > 1 else "over samples within the run, of one seed"
+            over = "Student's t over seeds" if least > 1 else "over samples within the run"
             over = over if least == most or least > 1 else f"Student's t over seeds, {over} where there is one"
             sentences.append(f"In square brackets: 95% interval, {over}.")
         if self.has(lambda cell: cell.published_value):
