@@ -49,7 +49,7 @@ SPECS = [
     EquivarianceSpec(),
     InterpolationSpec(num_samples=COUNT),
     ChannelStatisticsSpec(),
-    VIVSpec(num_replicates=0),
+    VIVSpec(num_replicates=2),
     SlicedWassersteinSpec(num_samples=COUNT, max_patches=COUNT * 16),
 ]
 
