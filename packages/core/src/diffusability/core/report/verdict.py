@@ -101,12 +101,8 @@ def _relative(column: Column, found: Difference, unsigned: bool = False) -> str:
         scale, unit, decimals = 100 / baseline, " %", 0
     sign = -1.0 if unsigned and found.mean < 0 else 1.0
     mean = sign * scale * found.mean
-    ends = (
-        None
-        if found.low is None or found.high is None
-        else sorted(sign * scale * end for end in (found.low, found.high))
-    )
-    if unit == " %" and (ends is None or ends[1] - ends[0] < 2):
+    ends = sorted(sign * scale * end for end in (found.low, found.high) if end is not None)
+    if unit == " %" and (not ends or ends[-1] - ends[0] < 2):
         decimals = 1
     text = f"{mean:.{decimals}f}".replace("-", MINUS) if unsigned else format_delta(mean, decimals)
-    return f"{text}{unit}" + ("" if ends is None else f" {format_interval(*ends, decimals)}")
+    return f"{text}{unit}" + (f" {format_interval(ends[0], ends[-1], decimals)}" if ends else "")

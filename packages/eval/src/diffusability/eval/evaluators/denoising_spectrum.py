@@ -168,7 +168,8 @@ class DenoisingSpectrum(Evaluator):
 
 def _sums(values: Float[Tensor, "n c blocks k"], num_samples: int) -> Float[Tensor, "b c k"]:
     """Summed squares of each sample; the frames of a clip make one."""
-    return values.square().sum(2).unflatten(0, (num_samples, -1)).sum(1).cpu()
+    sums = values.square().sum(2)
+    return sums.reshape(num_samples, -1, *sums.shape[1:]).sum(1).cpu()
 
 
 def _is_high(block_size: int) -> Tensor:
