@@ -261,6 +261,9 @@ def test_what_is_not_significant_has_no_colour():
     keys = {key.column.metric: key.improves for key in key_results(compared, list(columns.values()))}
     assert keys["high_frequency_share"] is True
     assert keys["fdd"] is None
+    verdicts_of = {key.column.metric: key.verdict for key in key_results(compared, list(columns.values()))}
+    assert "not significant" in verdicts_of["fdd"]
+    assert "not significant" not in verdicts_of["psnr"] + verdicts_of["high_frequency_share"]
     cells = {
         group.label: {name: column.cells[place] for name, column in columns.items()}
         for place, group in enumerate(compared.groups)

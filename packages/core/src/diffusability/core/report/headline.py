@@ -56,7 +56,9 @@ def _key_result(comparison: Comparison, column: Column) -> KeyResult:
     elif len(set(rivals)) == 1:
         verdict = "equal for all"
     elif place == 0:
-        verdict = "best; no variant improves on it"
+        rest = [one.difference for one in column.cells[1:] if one.difference is not None]
+        unclear = any(one.significant is False for one in rest)
+        verdict = "best, but not significantly" if unclear else "best; no variant improves on it"
     elif baseline is None:
         verdict = f"best of {len(rivals)}"
     else:
