@@ -12,6 +12,9 @@ from rich.console import Console
 
 from diffusability.core.cli.run_command import run_spec
 from diffusability.core.engine.launched import launched_rank
+from diffusability.core.report.comparison import compare
+from diffusability.core.report.metric_table import Cell, metric_columns
+from diffusability.core.report.run_folder import read_run
 from diffusability.core.score.references import named_autoencoders
 from diffusability.core.score.scorecard_spec import STAGE, ScoreOptions, scorecard_spec
 from diffusability.core.score.scorecard_table import scorecard_notes, scorecard_table
@@ -33,10 +36,20 @@ def score_autoencoders(
     results: dict[str, Any] = json.loads((root / "results.json").read_text())["variants"]
     console = Console()
     scores = {label: stages.get(STAGE, {}) for label, stages in results.items()}
-    console.print(scorecard_table(scores))
+    console.print(scorecard_table(scores, _differences(root)))
     for note in scorecard_notes(scores):
         console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / "report.html", report)
         console.print(f"report: {report}", highlight=False, soft_wrap=True)
+
+
+def _differences(root: Path) -> dict[str, dict[str, Cell]]:
+    """What the report says of each autoencoder's metrics, by label."""
+    comparison = compare([read_run(root)])
+    columns = [column for column in metric_columns(comparison) if column.stage == STAGE]
+    return {
+        group.label: {column.metric: column.cells[place] for column in columns}
+        for place, group in enumerate(comparison.groups)
+    }

@@ -4,6 +4,7 @@ from typing import Any
 
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.sample_values import SampleValues
 from diffusability.core.shapes import Images
 from diffusability.eval.feature_cache import FeatureCache
 from diffusability.eval.feature_sets import shared_features
@@ -11,7 +12,7 @@ from diffusability.eval.frechet import frechet_distance
 from diffusability.eval.frechet_spec import FrechetSettings, too_few
 from diffusability.eval.gaussian_statistics import GaussianStatistics
 from diffusability.eval.grouped_statistics import GroupedStatistics
-from diffusability.eval.jackknife import jackknife_spread
+from diffusability.eval.jackknife import spread_of
 from diffusability.eval.reference_statistics import (
     POOLED,
     SPATIAL,
@@ -119,19 +120,22 @@ class Frechet(Evaluator):
         length = self._features.extractor.dimension
         if self._other.count <= length and not self.spec.force:  # images may have turned out to be unreadable
             raise DataError(too_few(self.spec.metric(), self._other.count, length))
+        value = _distance(reference, self._other.whole())
+        values = self._left_out() if self.spec.jackknife_groups else None
         return [
             EvalResult(
                 metric=self.spec.metric(),
-                value=_distance(reference, self._other.whole()),
-                spread=self._spread() if self.spec.jackknife_groups else None,
+                value=value,
+                spread=spread_of(values, value),
                 higher_is_better=False,
                 num_samples=self._other.count,
                 spec=self._settings(reference),
+                values=values,
             )
         ]
 
-    def _spread(self) -> float:
-        """Standard deviation of the distance, by the jackknife over groups of images."""
+    def _left_out(self) -> SampleValues | None:
+        """The distance without each group of images."""
         fewest = 2 * self.spec.jackknife_groups
         for sets in (self._other, *(() if self._reference else (self._real,))):
             if min(group.count for group in sets.groups) < 2:
@@ -139,11 +143,11 @@ class Frechet(Evaluator):
                     f"{self.spec.metric()} with jackknife_groups {self.spec.jackknife_groups} needs at least two images"
                     f" in each group, so {fewest} or more of each set; got {sets.count}"
                 )
-        return jackknife_spread(
-            [
-                _distance(self._reference or self._real.without(group), self._other.without(group))
-                for group in range(self.spec.jackknife_groups)
-            ]
+        groups = range(self.spec.jackknife_groups)
+        return SampleValues.without_groups(
+            groups,
+            [_distance(self._reference or self._real.without(group), self._other.without(group)) for group in groups],
+            [self._other.groups[group].count for group in groups],
         )
 
     def _own_reference(self) -> ReferenceStatistics:
