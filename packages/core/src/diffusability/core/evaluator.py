@@ -78,6 +78,7 @@ class EvalResult:
         spread: standard deviation of ``value`` over bootstrap samples of the images, or over what ``spec`` names as
             ``spread_over``; None where it was not computed.
         spec: the settings that define the number.
+        note: what a reader must know to judge the number, in a sentence without a full stop; empty where there is none.
     """
 
     metric: str
@@ -88,6 +89,7 @@ class EvalResult:
     higher_is_better: bool | None = None
     spread: float | None = None
     spec: dict[str, Any] = attrs.field(factory=dict)
+    note: str = ""
 
     def __attrs_post_init__(self) -> None:
         assert (self.value is None) != (self.curve is None), "exactly one of value and curve"

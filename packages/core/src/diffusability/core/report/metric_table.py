@@ -213,6 +213,8 @@ def _cell(
         improves = None if direction is None or difference == 0 else (difference > 0) == direction
         verdict = {True: "better than", False: "worse than", None: "against"}[improves]
         details.append(f"{delta} {verdict} {baseline_label}")
+    if metric.note:
+        details.append(metric.note)
     return Cell(
         text=format_number(estimate.mean, decimals),
         best=best,

@@ -92,6 +92,9 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
         kept.remove()
         for evaluator in evaluation.evaluators:
             evaluator.draw(directory / ("samples" if evaluator is grid else "figures"))
+        for result in evaluation.results:
+            if result.note:
+                around.console.print(f"{stage.name}: {result.metric}: {result.note}", markup=False, highlight=False)
         write_json(directory / "results.json", results_json(evaluation.results))
 
 

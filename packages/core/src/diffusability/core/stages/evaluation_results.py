@@ -41,6 +41,8 @@ def results_json(results: Sequence[EvalResult]) -> dict[str, Any]:
             entry["spread"] = result.spread
         entry |= {"unit": result.unit, "higher_is_better": result.higher_is_better}
         content[result.metric] = entry | {"num_samples": result.num_samples, "spec": result.spec}
+        if result.note:
+            content[result.metric]["note"] = result.note
     return content
 
 
