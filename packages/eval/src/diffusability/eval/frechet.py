@@ -35,4 +35,5 @@ def _factor(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
     """
     values, vectors = torch.linalg.eigh(covariance)
     known = values > len(values) * torch.finfo(values.dtype).eps * values[-1].clamp(min=0)
-    return vectors[:, known] * values[known].sqrt()
+    factor: Tensor = vectors[:, known] * values[known].sqrt()
+    return factor
