@@ -157,3 +157,29 @@ def test_digests_tell_images_apart() -> None:
     images[1, 0, 0, 0] += 3 / 255 if images[1, 0, 0, 0] < 0 else -3 / 255
     other.update(EvaluationBatch(indices=[0, 1, 2, 3], images=images))
     assert [place for place in range(4) if other.digests[place] != whole.digests[place]] == [1]
+
+
+@pytest.mark.parametrize(
+    "spec", [DCTSpectrumSpec(block_size=4), MapSpectrumSpec(), VIVSpec()], ids=lambda spec: spec.kind
+)
+def test_channels_that_one_image_alone_moves_are_left_out_without_it(spec, pooling) -> None:
+    """A channel that is constant but for one image, which is far away: without that image's group, what the evaluator
+    itself says of the others, in which the channel is constant and left out."""
+    everything = fields(pooling)
+    latents = everything["latents"]
+    moved = torch.full_like(latents[:, :1], 0.3)
+    moved[1] += 1e3 * latents[1, :1]
+    everything["latents"] = torch.cat([latents, moved], dim=1)
+    everything["posterior"] = None
+    evaluator, alone = (spec.build(BuildContext()) for _ in range(2))
+    evaluator.update(batch_of(everything, list(range(COUNT))))
+    found = numbers(evaluator.compute())
+    size = {len(result.values.places) for result in found.values()}.pop()
+    alone.update(
+        batch_of(everything, [index for index in range(COUNT) if index % (32 if size == COUNT else size) != 1])
+    )
+    again = numbers(alone.compute())
+    assert any("1 of 4" in result.note for result in again.values())
+    for name, result in found.items():
+        tolerance = 0.05 if spec.kind == "viv" else 1e-6
+        assert result.values.values[1] == pytest.approx(again[name].value, rel=tolerance), name

@@ -99,7 +99,8 @@ class EvalResult:
         spread: standard deviation of ``value`` over bootstrap samples of the images, or over what ``spec`` names as
             ``spread_over``; None where it was not computed.
         spec: the settings that define the number.
-        note: what a reader should know beside the number, such as that samples were few; empty for nothing.
+        note: what a reader must know to judge the number, such as that samples were few, without a full stop; empty
+            where there is nothing.
         values: the number sample by sample, or without each group of samples, so that variants that saw the same
             samples are compared in pairs; None where it was not kept, and variants count as independent.
     """

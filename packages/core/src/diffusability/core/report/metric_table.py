@@ -229,6 +229,8 @@ def _cell(
         verdict = {True: "better than", False: "worse than", None: "against"}[improves]
         details.append(f"{delta} {interval} {verdict} {baseline_label}".replace("  ", " "))
         details += [f"{away.method}" if away.significant else f"not significant ({away.method})"] if away.method else []
+    if metric.note:
+        details.append(metric.note)
     return Cell(
         text=format_number(estimate.mean, decimals),
         best=best,

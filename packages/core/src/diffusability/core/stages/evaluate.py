@@ -21,6 +21,7 @@ from diffusability.core.specs.stages import EvaluateStage
 from diffusability.core.stages.evaluation_results import (
     Settings,
     kept_values,
+    notes,
     results_json,
     settings_of_autoencoders,
     settings_of_samples,
@@ -97,6 +98,8 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
         for evaluator in evaluation.evaluators:
             evaluator.draw(directory / ("samples" if evaluator is grid else "figures"))
         write_values(directory / VALUES_FILE, kept_values(evaluation.results, digests.digests))
+        for note in notes(evaluation.results):
+            around.console.print(f"{stage.name}: {note}", markup=False, highlight=False)
         write_json(directory / "results.json", results_json(evaluation.results))
 
 

@@ -47,6 +47,15 @@ def results_json(results: Sequence[EvalResult]) -> dict[str, Any]:
     return content
 
 
+def notes(results: Sequence[EvalResult]) -> list[str]:
+    """What results say beside their numbers: a line for each note, with the metrics that it is of."""
+    concerned: dict[str, list[str]] = {}
+    for result in results:
+        if result.note:
+            concerned.setdefault(result.note, []).append(result.metric)
+    return [f"{', '.join(metrics)}: {note}" for note, metrics in concerned.items()]
+
+
 def kept_values(results: Sequence[EvalResult], images: Mapping[int, int]) -> KeptValues:
     """What ``values.npz`` holds beside them; ``images`` are digests of the real images by place."""
     metrics = {result.metric: result.values for result in results if result.values is not None}
