@@ -139,8 +139,8 @@ def test_markdown_is_as_printed_here():
     """The first table letter by letter; all of them parse to as many cells as they have headings."""
     text = paper_table_markdown(tabled(seeded()))
     assert text.startswith(MARKDOWN)
-    assert "Difference from A&amp;E with equal seeds" in text
-    assert f"| A&amp;E + SE | +0.40 \\[0.30, 0.60\\] | {M}95.00 \\[{M}100.00, {M}90.00\\] |  |" in text
+    assert "Difference from A&amp;E, and its 95% interval (paired t interval over 3 seeds; " in text
+    assert f"| A&amp;E + SE | +0.40 \\[{M}0.03, 0.83\\] | {M}95.00 \\[{M}158.53, {M}31.47\\] |  |" in text
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     assert sum(token.type == "table_open" for token in tokens) == 3
     assert sum(token.type in ("th_open", "td_open") for token in tokens) == 4 * (3 + 3 + 2)
@@ -154,10 +154,11 @@ def test_html_is_as_printed_here():
         '<tr><th></th><th></th><th colspan="2" class="group" scope="colgroup">FDD</th></tr>',
         ">PSNR ↑</th>",
         '>A&amp;E</th><td>30.20 <span class="std">± 0.10</span> <span class="published">(30.18)</span><br>',
-        '<strong>310.00</strong> <span class="std">± 14.14</span><br><small>[300.00, 320.00]</small><br>'
-        f'<small class="better">Δ {M}95.00 [{M}100.00, {M}90.00]</small>',
+        '<strong>310.00</strong> <span class="std">± 14.14</span><br><small>[182.94, 437.06]</small><br>'
+        f'<small class="better">Δ {M}95.00 [{M}158.53, {M}31.47]</small>',
         "<td>—</td>",
-        "Δ: difference from A&amp;E with equal seeds",
+        f"<small>Δ +0.40 [{M}0.03, 0.83]</small>",  # not significant: no colour
+        "Δ: difference from A&amp;E, and its 95% interval",
     ):
         assert fragment in text, fragment
 

@@ -37,6 +37,7 @@ def scalar(value: Any, direction: bool | None, unit: str = "", **settings: Any) 
         "unit": unit,
         "higher_is_better": direction,
         "num_samples": settings.pop("num_samples", 512),
+        "spread": 1e-5,
         "spec": settings,
     }
 
@@ -280,8 +281,13 @@ def test_table_shows_units_values_and_differences_from_the_first_variant(finishe
     """Held against the numbers that the fixture wrote: 30.20 + 0.17 dB, 415.87 - 46.72."""
     page = Page(finished / "report.html")
     psnr = {variant: text for variant, (text, _) in page.column("PSNR ↑ dB").items()}
-    assert psnr == {"vanilla": "30.20", "se": "30.37 +0.17", "eq-reg": "30.30 +0.10", "images themselves": ""}
-    assert page.column("FDD")["se"][0] == f"369.15 {MINUS}46.72"
+    assert psnr == {
+        "vanilla": "30.20 ± 1e-05",
+        "se": "30.37 ± 1e-05 +0.17 [0.16997, 0.17003]",
+        "eq-reg": "30.30 ± 1e-05 +0.10 [0.10197, 0.10203]",
+        "images themselves": "",
+    }
+    assert page.column("FDD")["se"][0].startswith(f"369.15 ± 1e-05 {MINUS}46.72 [{MINUS}46.7")
     assert page.column("HF share")["images themselves"][0] == "0.0871"
     assert {"psnr", "fdd", "kl_per_dim"} <= {title.split(":")[0] for title in page.values("title")}
 
@@ -345,10 +351,12 @@ def test_markdown_table_parses_to_the_same_numbers(finished: Path) -> None:
         "Spectral gap",
         "Chop-off area (dB) ↑",
     ]
-    assert tables[0][1][:3] == ["vanilla", "30.20", "0.9123"]
-    assert tables[0][2][:3] == ["se", "**30.37** (+0.17)", "**0.9133** (+0.0010)"]
+    assert tables[0][1][:3] == ["vanilla", "30.20 ± 1e-05", "0.9123 ± 1e-05"]
+    assert tables[0][2][:2] == ["se", r"**30.37** ± 1e-05 (+0.17 \[0.16997, 0.17003\])"]
     assert tables[0][4][4] == "0.0871"
-    assert tables[1][2] == ["se", f"**369.15** ({MINUS}46.72)", f"**0.03520** ({MINUS}0.00600)"]
+    assert tables[1][2][0] == "se"
+    assert tables[1][2][1].startswith(f"**369.15** ± 1e-05 ({MINUS}46.72 ")
+    assert tables[1][2][2].startswith(f"**0.03520** ± 1e-05 ({MINUS}0.00600 ")
     images = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (finished / "report.md").read_text())
     assert len(images) > 15
     assert all((finished / image).is_file() for image in images)
@@ -406,7 +414,7 @@ def test_several_runs_are_compared(finished: Path, tmp_path: Path) -> None:
     variants = ["quickstart/vanilla", "quickstart/se", "quickstart/eq-reg", "flux/vanilla", "flux/se"]
     assert [name for name in fdd if name != "images themselves"] == variants
     assert [variant for variant, (_, kind) in fdd.items() if "best" in kind] == ["flux/se"]
-    assert fdd["flux/se"][0] == f"359.81 {MINUS}56.06"
+    assert fdd["flux/se"][0].startswith(f"359.81 ± 1e-05 {MINUS}56.06 [{MINUS}56.06")
     links = page.values("href")
     assert all((output / link).exists() for link in links)
     assert any("flux/stages/" in link for link in links)

@@ -60,23 +60,25 @@ def test_reversing_the_direction_is_negating_the_values(values: list[float], dir
 
 
 def test_differences_say_whether_they_are_for_the_better() -> None:
-    """A lower FID and a higher PSNR improve; a metric without a direction does neither."""
+    """A FID that is lower by more than chance improves; a metric without a direction, or without spread, does not."""
     columns = metric_columns(
         comparison_of(
             {
-                "vanilla": {"fid": metric("fid", 20.0, False), "kl": metric("kl", 1.0, None)},
-                "se": {"fid": metric("fid", 18.5, False), "kl": metric("kl", 0.5, None)},
-                "bad": {"fid": metric("fid", 25.0, False)},
-                "same": {"fid": metric("fid", 20.0, False)},
+                "vanilla": {"fid": metric("fid", 20.0, False, spread=0.1), "kl": metric("kl", 1.0, None, spread=0.1)},
+                "se": {"fid": metric("fid", 18.5, False, spread=0.1), "kl": metric("kl", 0.5, None, spread=0.1)},
+                "bad": {"fid": metric("fid", 25.0, False, spread=0.1)},
+                "same": {"fid": metric("fid", 20.0, False, spread=0.1)},
+                "near": {"fid": metric("fid", 19.9, False, spread=0.1)},
+                "bare": {"fid": metric("fid", 18.0, False)},
             }
         )
     )
     fid, kl = columns
     assert (fid.arrow, kl.arrow) == ("↓", "")
-    assert [cell.delta for cell in fid.cells] == ["", f"{MINUS}1.50", "+5.00", "±0"]
-    assert [cell.improves for cell in fid.cells] == [None, True, False, None]
-    assert [cell.improves for cell in kl.cells] == [None, None, None, None]
-    assert [cell.text for cell in kl.cells] == ["1.000", "0.500", "—", "—"]
+    assert [cell.delta for cell in fid.cells] == ["", f"{MINUS}1.50", "+5.00", "±0", f"{MINUS}0.10", f"{MINUS}2.00"]
+    assert [cell.improves for cell in fid.cells] == [None, True, False, None, None, None]
+    assert [cell.improves for cell in kl.cells] == [None] * 6
+    assert [cell.text for cell in kl.cells] == ["1.000", "0.500", *"————"]
 
 
 def test_spreads_are_shown_beside_their_numbers() -> None:

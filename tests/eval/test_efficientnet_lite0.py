@@ -54,6 +54,13 @@ def test_features_are_pooled_maps(extractor: FeatureExtractor, photographs: Call
         extractor(torch.zeros(1, 4, 8, 8))
 
 
+@pytest.mark.parametrize("change", [0.3, -0.3])
+def test_pixels_between_bytes_count_as_in_a_file(change: float, extractor: FeatureExtractor) -> None:
+    """Images that round to the same bytes have the same features, exactly, as they would have from a file."""
+    pixels = torch.randint(1, 255, (1, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(extractor((pixels + change) / 127.5 - 1), extractor(pixels / 127.5 - 1))
+
+
 def test_autocast_does_not_matter(extractor: FeatureExtractor, photographs: Callable[[int, int], Tensor]) -> None:
     """Inside bfloat16 autocast against outside."""
     images = photographs(1, 32)

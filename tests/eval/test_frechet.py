@@ -1,6 +1,7 @@
 """Frechet distances of generated images and of reconstructions, as evaluators."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -193,6 +194,24 @@ def test_other_statistics_are_refused(noise: Callable[..., Tensor], evaluate: Ev
         spec_of(reference=tmp_path / "cut.npz").build(BuildContext())
     with pytest.raises(ValueError, match=r"gone\.npz' do not exist"):
         spec_of(reference=tmp_path / "gone.npz").check_inputs()
+
+
+def test_few_images_are_noted_with_their_bias(noise: Callable[..., Tensor], evaluate: Evaluate, tmp_path: Path) -> None:
+    """Up to five images for each of the twelve features, but no more; measured on the real images, or on the generated
+    ones beside a reference, which stands for very many images where it does not say."""
+    few, many = (
+        evaluate(spec_of(), images=noise(count, 3, 8, 8), generated=noise(count, 3, 8, 8, seed=1))["frechet_pixels"]
+        for count in (60, 61)
+    )
+    assert many.note == ""
+    assert few.note.endswith("compare it at an equal number of images only")
+    found = re.match(r"about (\S+) of it is due to the small number of images \(60 for 12 features\)", few.note)
+    assert found is not None
+    assert 0.5 < float(found[1]) / few.value < 2  # both sets are of one distribution: all of it is bias
+    real = 10 * F.adaptive_avg_pool2d(noise(60, 3, 8, 8), 2).flatten(1).double().numpy()
+    np.savez(tmp_path / "adm.npz", mu=real.mean(0), sigma=np.cov(real, rowvar=False))
+    (beside,) = evaluate(spec_of(reference=tmp_path / "adm.npz"), generated=noise(60, 3, 8, 8)).values()
+    assert float(beside.note.split()[1]) == pytest.approx(float(found[1]) / 2, rel=0.02)
 
 
 def test_too_few_images_are_refused_unless_forced(noise: Callable[..., Tensor], evaluate: Evaluate) -> None:

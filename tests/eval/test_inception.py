@@ -16,8 +16,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from diffusability.core.build import BuildContext
 from diffusability.core.errors import CheckpointError
 from diffusability.core.evaluator import EvaluationBatch
-from diffusability.eval.features.inception import as_bytes
 from diffusability.eval.features.inception_spec import LENGTHS, InceptionSpec
+from diffusability.eval.features.preparation import as_bytes
 from diffusability.eval.frechet_spec import FrechetSpec
 
 

@@ -4,7 +4,9 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 import torchmetrics.image
 import torchvision
@@ -38,10 +40,11 @@ def alexnet(tmp_path: Path) -> Path:
 
 
 def test_ms_ssim_is_torchmetrics_metric(pair: tuple[Tensor, Tensor], evaluate: Evaluate) -> None:
-    """The metric class over the whole set at once, against uneven batches; clips count their frames."""
+    """The metric class over the whole set at once, as its users call it (images in [0, 1]), against uneven batches;
+    clips count their frames."""
     images, reconstruction = pair
-    metric = torchmetrics.image.MultiScaleStructuralSimilarityIndexMeasure(data_range=2.0)
-    expected = metric(reconstruction, images).item()
+    metric = torchmetrics.image.MultiScaleStructuralSimilarityIndexMeasure(data_range=1.0)
+    expected = metric((reconstruction + 1) / 2, (images + 1) / 2).item()
     result = evaluate(MSSSIMSpec(), [1, 3], images=images, reconstruction=reconstruction)["ms_ssim"]
     assert result.value == pytest.approx(expected, abs=1e-6)
     assert (result.higher_is_better, result.num_samples) == (True, 4)
@@ -49,6 +52,42 @@ def test_ms_ssim_is_torchmetrics_metric(pair: tuple[Tensor, Tensor], evaluate: E
     of_clips = evaluate(MSSSIMSpec(), images=clips[0], reconstruction=clips[1])["ms_ssim"]
     assert of_clips.value == pytest.approx(expected, abs=1e-6)
     assert of_clips.num_samples == 2
+
+
+def with_windows_that_fit(image: Tensor, other: Tensor) -> float:
+    """MS-SSIM of intensities as pytorch_msssim computes it, by scipy: windows that fit at every scale, each channel's
+    product by itself, their mean."""
+
+    def window(x: np.ndarray) -> np.ndarray:
+        return scipy.ndimage.gaussian_filter(x, 1.5, radius=5, axes=(1, 2))[:, 5:-5, 5:-5]
+
+    x, y = ((part.double().numpy() + 1) / 2 for part in (image, other))
+    product = np.ones(len(x))
+    for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        mean_x, mean_y = window(x), window(y)
+        variances = window(x * x) - mean_x**2 + window(y * y) - mean_y**2
+        part = (2 * (window(x * y) - mean_x * mean_y) + 9e-4) / (variances + 9e-4)
+        if scale == 4:
+            part *= (2 * mean_x * mean_y + 1e-4) / (mean_x**2 + mean_y**2 + 1e-4)
+        product *= np.maximum(part.mean((1, 2)), 0) ** weight
+        even = x.shape[1] // 2 * 2
+        x, y = (z[:, :even, :even].reshape(len(z), even // 2, 2, even // 2, 2).mean((2, 4)) for z in (x, y))
+    return float(product.mean())
+
+
+def test_ms_ssim_is_near_that_of_windows_that_fit(pair: tuple[Tensor, Tensor], evaluate: Evaluate) -> None:
+    """pytorch_msssim's convention differs at borders of the coarsest scale and in how channels are joined; contrast and
+    offsets count alike."""
+    images, noisy = pair
+    for other in (noisy, 0.9 * images, 0.8 * images + 0.2):
+        expected = [with_windows_that_fit(a, b) for a, b in zip(images, other, strict=True)]
+        result = evaluate(MSSSIMSpec(), images=images, reconstruction=other)["ms_ssim"]
+        assert result.value == pytest.approx(np.mean(expected), abs=0.005)
+        assert result.spec["data_range"] == 1.0
+    around_zero = torchmetrics.functional.image.multiscale_structural_similarity_index_measure(
+        other, images, data_range=2.0
+    )
+    assert result.value - around_zero.item() > 0.05
 
 
 def test_images_too_small_for_five_scales_are_an_error(evaluate: Evaluate) -> None:

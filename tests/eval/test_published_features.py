@@ -10,8 +10,12 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor, nn
+from torchvision import transforms
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import to_pil_image, to_tensor
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
@@ -44,6 +48,11 @@ def dinov2_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def from_a_file(images: Tensor) -> Tensor:
+    """Images in [-1, 1] whose pixels were rounded to 256 values."""
+    return ((images.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+
+
 def plain_dinov2(tensors: dict[str, Tensor], images: Tensor) -> Tensor:
     """DINOv2's class token by matrix products, after the paper and its configuration: pre-norm blocks with layer scale,
     six heads, positions interpolated with an offset of 0.1."""
@@ -54,7 +63,8 @@ def plain_dinov2(tensors: dict[str, Tensor], images: Tensor) -> Tensor:
     def linear(x: Tensor, name: str) -> Tensor:
         return x @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"]
 
-    pixels = F.interpolate(images, (224, 224), mode="bicubic", antialias=True).clamp(-1, 1) / 2 + 0.5
+    pictures = [to_pil_image(((image + 1) * 127.5).round().to(torch.uint8)) for image in images]
+    pixels = torch.stack([to_tensor(one.resize((224, 224), Image.Resampling.BICUBIC)) for one in pictures])
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     patches = (
         ((pixels - mean) / std).unfold(2, 14, 14).unfold(3, 14, 14).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
@@ -87,7 +97,33 @@ def test_dinov2_is_the_papers_transformer(dinov2_weights: Path, photographs: Pho
     grey = images.mean(1, keepdim=True)
     torch.testing.assert_close(extractor(grey), extractor(grey.expand(-1, 3, -1, -1)))
     digest = hashlib.sha256(dinov2_weights.read_bytes()).hexdigest()[:16]
-    assert extractor.settings() == {"model": "vits14", "weights": digest, "resize": "bicubic, antialias, 224 px"}
+    resize = "bicubic, antialias, 224 px, of bytes to bytes as Pillow"
+    assert extractor.settings() == {"model": "vits14", "weights": digest, "resize": resize}
+
+
+@pytest.mark.parametrize("side", [64, 300])
+def test_dinov2_sees_the_pixels_that_dgm_eval_gives_it(
+    side: int, photographs: Photographs, dinov2_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stein et al.'s code: a picture of bytes, resized by Pillow through torchvision, to a tensor. Reconstructions lie
+    between bytes. Pillow's weights have 22 bits, so that a value half way between bytes may go the other way: in few
+    pixels, by a grey level, or two where that happens in both passes."""
+    images = (photographs(2, 64) if side == 64 else F.interpolate(photographs(2, 100), (300, 300))) * 0.997
+    theirs = transforms.Compose([transforms.Resize((224, 224), InterpolationMode.BICUBIC), transforms.ToTensor()])
+    expected = torch.stack([theirs(to_pil_image(((image + 1) * 127.5).round().to(torch.uint8))) for image in images])
+    extractor: Any = DINOv2Spec(model="vits14", weights=dinov2_weights).build(BuildContext())
+    seen: list[Tensor] = []
+
+    def remember(pixels: Tensor) -> Tensor:
+        seen.append(pixels)
+        return torch.zeros(len(pixels), 257, 384)
+
+    monkeypatch.setattr(extractor.network, "forward_features", remember)
+    extractor(images)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    levels = (seen[0] * std + mean - expected).abs() * 255
+    assert levels.max() < 2.01
+    assert (levels > 0.01).double().mean() < 0.01
 
 
 def test_dinov2s_distance_is_called_fdd_for_its_large_model_only(dinov2_weights: Path, tmp_path: Path) -> None:
@@ -143,7 +179,7 @@ def test_clip_gives_transformers_embeddings_of_length_one(
     spec.check_inputs()
     extractor = spec.build(BuildContext())
     images = photographs(2, 48)
-    pixels = F.interpolate(images, (32, 32), mode="bicubic", antialias=True).clamp(-1, 1) / 2 + 0.5
+    pixels = F.interpolate(from_a_file(images), (32, 32), mode="bicubic", antialias=True) / 2 + 0.5
     mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
     std = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
     with torch.no_grad():
@@ -179,7 +215,7 @@ def test_i3d_runs_the_script_on_clips(tmp_path: Path, photographs: Photographs) 
     spec.check_inputs()
     extractor = spec.build(BuildContext())
     clips = photographs(20, 48).unflatten(0, (2, 10)).transpose(1, 2)
-    frames = F.interpolate(clips.transpose(1, 2).flatten(0, 1), (224, 224), mode="bilinear")
+    frames = F.interpolate(from_a_file(clips.transpose(1, 2).flatten(0, 1)), (224, 224), mode="bilinear")
     resized = frames.unflatten(0, (2, 10)).transpose(1, 2)
     with torch.no_grad():
         expected = theirs(resized, rescale=False, resize=False, return_features=True)
@@ -210,7 +246,7 @@ def test_videomae_gives_the_mean_of_transformers_tokens(tmp_path: Path, photogra
     clips = photographs(40, 32).unflatten(0, (2, 20)).transpose(1, 2)
     places = [round(k * 19 / 15) for k in range(16)]
     mean, std = (torch.tensor(v).view(3, 1, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    pixels = ((clips[:, :, places] / 2 + 0.5) - mean) / std
+    pixels = ((from_a_file(clips[:, :, places]) / 2 + 0.5) - mean) / std
     with torch.no_grad():
         expected = theirs(pixel_values=pixels.transpose(1, 2)).last_hidden_state.mean(1)
     torch.testing.assert_close(extractor(clips), expected, rtol=1e-4, atol=1e-5)

@@ -12,6 +12,7 @@ from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.errors import NotFiniteError
 from diffusability.core.finite import require_finite
 from diffusability.core.posterior import Posterior
+from diffusability.core.sample_values import SampleValues
 from diffusability.core.sampler import Sampler
 from diffusability.core.shapes import Images, Labels, Latents
 
@@ -98,7 +99,10 @@ class EvalResult:
         spread: standard deviation of ``value`` over bootstrap samples of the images, or over what ``spec`` names as
             ``spread_over``; None where it was not computed.
         spec: the settings that define the number.
-        note: what a reader should know beside the number, such as that samples were few; empty for nothing.
+        note: what a reader must know to judge the number, such as that samples were few, without a full stop; empty
+            where there is nothing.
+        values: the number sample by sample, or without each group of samples, so that variants that saw the same
+            samples are compared in pairs; None where it was not kept, and variants count as independent.
     """
 
     metric: str
@@ -110,6 +114,7 @@ class EvalResult:
     spread: float | None = None
     spec: dict[str, Any] = attrs.field(factory=dict)
     note: str = ""
+    values: SampleValues | None = None
 
     def __attrs_post_init__(self) -> None:
         assert (self.value is None) != (self.curve is None), "exactly one of value and curve"

@@ -1,5 +1,7 @@
 """Streaming sums over the block DCTs of many maps."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -38,27 +40,53 @@ class BlockSpectrum:
         self._energy: Tensor = torch.zeros(())
         self._dc: Tensor = torch.zeros(())
         self.keeps_dc = keeps_dc
+        #: DC coefficients of blocks, of maps without a group; those of the others are in their groups.
         self._kept_dc: list[Tensor] = []
+        self._groups: dict[int, BlockSpectrum] = {}
 
-    def update(self, maps: Float[Tensor, "n c h w"]) -> None:
-        """Adds a batch of maps."""
+    def update(self, maps: Float[Tensor, "n c h w"], groups: Sequence[int] | None = None) -> None:
+        """Adds a batch of maps; ``groups`` numbers the group of each, for ``without``."""
         cropped = crop_to_blocks(maps, self.block_size)
         if self.num_blocks and maps.shape[1] != len(self._amplitude):
             raise DataError(f"{self.name} have {maps.shape[1]} channels; expected {len(self._amplitude)} as before")
         chunk = (CHUNK_OF_CPU if maps.device.type == "cpu" else CHUNK) // max(1, cropped.shape[1:].numel())
+        seen = 0
         for few in torch.split(cropped, max(1, chunk)):
             blocks = dct2(to_blocks(few, self.block_size).double().contiguous()).flatten(2, 3)  # n c blocks u v
-            if self.keeps_dc:
-                self._kept_dc.append(blocks[..., 0, 0].transpose(0, 1).flatten(1).cpu().clone())
-            dc = blocks[..., 0, 0].sum(2).cpu()
+            each_dc = blocks[..., 0, 0].cpu().clone()
+            dc = each_dc.sum(2)
             # In place, and plain sums: norms over an axis that is not the last are several times as slow.
             amplitude = blocks.abs_().sum(2).cpu()
             energy = blocks.square_().sum(2).cpu()
-            self.num_blocks += len(few) * blocks.shape[2]
             for place in range(len(few)):
-                self._amplitude = self._amplitude + amplitude[place]
-                self._energy = self._energy + energy[place]
-                self._dc = self._dc + dc[place]
+                self._add(blocks.shape[2], amplitude[place], energy[place], dc[place])
+                part = self
+                if groups is not None:
+                    part = self._groups.setdefault(groups[seen + place], self._empty())
+                    part._add(blocks.shape[2], amplitude[place], energy[place], dc[place])
+                if self.keeps_dc:
+                    part._kept_dc.append(each_dc[place].clone())
+            seen += len(few)
+
+    def _add(self, num_blocks: int, amplitude: Tensor, energy: Tensor, dc: Tensor) -> None:
+        self.num_blocks += num_blocks
+        self._amplitude = self._amplitude + amplitude
+        self._energy = self._energy + energy
+        self._dc = self._dc + dc
+
+    def without(self, group: int) -> "BlockSpectrum":
+        """Of all maps with a group but those of one: their sums are added, so that nothing is transformed again.
+
+        None is taken off, so that a channel which is constant over the others is so to the bit.
+        """
+        rest = self._empty()
+        for number in sorted(self._groups):
+            if number != group:
+                rest.merge(self._groups[number])
+        return rest
+
+    def _empty(self) -> "BlockSpectrum":
+        return BlockSpectrum(self.name, self.block_size, self.keeps_dc)
 
     def merge(self, other: "BlockSpectrum") -> None:
         """Adds what another one has seen.
@@ -72,16 +100,17 @@ class BlockSpectrum:
         if self.num_blocks == 0:
             self.num_blocks, self.block_size = other.num_blocks, other.block_size
             self._amplitude, self._energy, self._dc = other._amplitude, other._energy, other._dc
+            for group, part in other._groups.items():
+                self._groups.setdefault(group, self._empty()).merge(part)
             return
         if other._energy.shape != self._energy.shape:
             raise DataError(
                 f"{self.name} have spectra of shape {tuple(other._energy.shape)!r}; expected"
                 f" {tuple(self._energy.shape)!r} as before"
             )
-        self.num_blocks += other.num_blocks
-        self._amplitude = self._amplitude + other._amplitude
-        self._energy = self._energy + other._energy
-        self._dc = self._dc + other._dc
+        self._add(other.num_blocks, other._amplitude, other._energy, other._dc)
+        for group, part in other._groups.items():
+            self._groups.setdefault(group, self._empty()).merge(part)
 
     def _variance(self) -> Float[Tensor, " c"]:
         # By Parseval the coefficients' energy is the pixels'; a block's DC is block_size times its mean.
@@ -111,7 +140,8 @@ class BlockSpectrum:
         """``amplitude`` of channels less their means: the DC does not depend on a constant offset."""
         assert self.keeps_dc, "the DC coefficients were not kept"
         amplitude = self.amplitude().clone()
-        dc = torch.cat(self._kept_dc, dim=1)[self.varying()]
+        kept = self._kept_dc + [dc for group in sorted(self._groups) for dc in self._groups[group]._kept_dc]
+        dc = torch.cat(kept, dim=1)[self.varying()]
         amplitude[:, 0, 0] = (dc - dc.mean(1, keepdim=True)).abs().mean(1)
         return amplitude
 

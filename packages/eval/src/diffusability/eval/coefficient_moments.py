@@ -29,6 +29,13 @@ class CoefficientMoments:
         self._sum = self._sum + other._sum
         self._square = self._square + other._square
 
+    def without(self, other: "CoefficientMoments") -> "CoefficientMoments":
+        """Of all but what the other one, which is a part of this one, has seen."""
+        rest = CoefficientMoments()
+        rest.count = self.count - other.count
+        rest._sum, rest._square = self._sum - other._sum, self._square - other._square
+        return rest
+
     def mean(self) -> Float[Tensor, "steps c k"]:
         """Means."""
         return self._sum / self.count

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvaluationBatch
+from diffusability.core.sample_values import SampleValues
 from diffusability.eval.feature_cache import FeatureCache
 from diffusability.eval.feature_sets import SharedFeatures
 
@@ -59,6 +60,16 @@ class FeatureStore:
             self._expect(other.size)
         self.real |= other.real
         self.generated |= other.generated
+
+    def pair_values(self, without_each: Float[Tensor, " n"] | None) -> SampleValues | None:
+        """A metric without each pair of a real and a generated image, as a result keeps it.
+
+        None where there is none, and where the two sets are not of the same places.
+        """
+        places = sorted(self.generated)
+        if without_each is None or places != sorted(self.real):
+            return None
+        return SampleValues.without_groups(places, without_each.tolist(), [1] * len(places))
 
     def vectors(self, which: str, least: int) -> Float[Tensor, "n d"]:
         """The ``real`` or ``generated`` features, by index.

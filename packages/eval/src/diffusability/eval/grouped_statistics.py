@@ -26,6 +26,8 @@ class GroupedStatistics:
 
     def update(self, vectors: Float[Tensor, "n d"], indices: Sequence[int]) -> None:
         """Adds the vectors of the samples at these places."""
+        if not self.groups:
+            return
         places = torch.tensor(list(indices), device=vectors.device) % len(self.groups)
         for number, group in enumerate(self.groups):
             group.update(vectors[places == number] if len(self.groups) > 1 else vectors)

@@ -26,16 +26,25 @@ def covered(
     return torch.cat([(torch.cdist(rows, centres) <= reach).any(1) for rows in _blocks(vectors, len(centres))])
 
 
+def covered_by_each_other(
+    real: Float[Tensor, "a d"], generated: Float[Tensor, "b d"], neighbours: int = 3
+) -> tuple[Bool[Tensor, " b"], Bool[Tensor, " a"]]:
+    """Which generated samples lie within the real manifold, and which real ones within the generated, in float64.
+
+    A manifold is the union of balls around samples that reach to their ``neighbours``-th nearest one. Each set has more
+    than ``neighbours`` samples.
+    """
+    x, y = real.double(), generated.double()
+    return covered(y, x, radii(x, neighbours)), covered(x, y, radii(y, neighbours))
+
+
 def precision_and_recall(
     real: Float[Tensor, "a d"], generated: Float[Tensor, "b d"], neighbours: int = 3
 ) -> tuple[float, float]:
-    """Improved precision and recall (Kynkaanniemi et al. 2019, equations 1 and 2), in float64.
+    """Improved precision and recall (Kynkaanniemi et al. 2019, equations 1 and 2).
 
-    Precision: the share of generated samples within the real manifold, the union of balls around real samples that
-    reach to their ``neighbours``-th nearest one. Recall: the share of real samples within the generated manifold. Each
-    set has more than ``neighbours`` samples.
+    Precision: the share of generated samples within the real manifold. Recall: the share of real samples within the
+    generated manifold.
     """
-    x, y = real.double(), generated.double()
-    precision = covered(y, x, radii(x, neighbours)).double().mean()
-    recall = covered(x, y, radii(y, neighbours)).double().mean()
-    return float(precision), float(recall)
+    precise, recalled = covered_by_each_other(real, generated, neighbours)
+    return float(precise.double().mean()), float(recalled.double().mean())

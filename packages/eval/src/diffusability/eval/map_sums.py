@@ -1,5 +1,6 @@
 """Streaming sums over the DCTs of whole maps."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,9 +25,13 @@ class MapSums:
         self.name = name
         self.num_maps = 0
         self._amplitude: Tensor = torch.zeros(())
+        #: How many maps of each group, and their sum.
+        self._groups: dict[int, tuple[int, Tensor]] = {}
 
-    def update(self, maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def update(self, maps: Float[Tensor, "n c h w"], groups: Sequence[int] | None = None) -> Float[Tensor, "n c h w"]:
         """Adds maps, and returns their coefficients, in float64 on the CPU.
+
+        ``groups`` numbers the group of each map, for ``amplitude`` without it.
 
         Raises:
             DataError: the maps are of another shape than earlier ones.
@@ -37,33 +42,45 @@ class MapSums:
                 f" {tuple(self._amplitude.shape)!r}"
             )
         transformed = []
-        for values in maps:
+        for place, values in enumerate(maps):
             coefficients = dct2(values.double())
-            self._amplitude = self._amplitude + coefficients.abs().cpu()
+            amplitude = coefficients.abs().cpu()
+            self._amplitude = self._amplitude + amplitude
+            if groups is not None:
+                self._add_to_group(groups[place], 1, amplitude)
             transformed.append(coefficients.cpu())
         self.num_maps += len(maps)
         return torch.stack(transformed)
 
+    def _add_to_group(self, group: int, count: int, amplitude: Tensor) -> None:
+        earlier, before = self._groups.get(group, (0, torch.zeros(())))
+        self._groups[group] = (earlier + count, before + amplitude)
+
     def state(self) -> Any:
         """What ``merge`` takes."""
-        return self.num_maps, self._amplitude
+        return self.num_maps, self._amplitude, self._groups
 
     def merge(self, state: Any) -> None:
         """Adds what another one has seen."""
-        count, amplitude = state
+        count, amplitude, groups = state
         if count:
             self.num_maps += count
             self._amplitude = self._amplitude + amplitude
+        for group, (number, part) in groups.items():
+            self._add_to_group(group, number, part)
 
-    def amplitude(self) -> Float[Tensor, "c h w"]:
-        """Mean absolute coefficient of each channel and frequency.
+    def amplitude(self, left_out: int | None = None) -> Float[Tensor, "c h w"]:
+        """Mean absolute coefficient of each channel and frequency, of all maps or of all but those of a group.
 
         Raises:
             DataError: nothing was added.
         """
         if self.num_maps == 0:
             raise DataError(f"no {self.name} were evaluated: a spectrum needs at least one")
-        return self._amplitude / self.num_maps
+        if left_out is None:
+            return self._amplitude / self.num_maps
+        count, part = self._groups[left_out]
+        return (self._amplitude - part) / (self.num_maps - count)
 
 
 class TemporalSums:

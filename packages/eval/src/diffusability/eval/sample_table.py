@@ -39,6 +39,11 @@ class SampleTable:
             earlier.append(values.detach().cpu())
         self._indices += indices
 
+    @property
+    def indices(self) -> list[int]:
+        """The samples' places in the evaluated set, ascending, as the rows of ``columns`` are."""
+        return sorted(self._indices)
+
     def state(self) -> tuple[list[int], dict[str, Tensor]]:
         """What ``merge`` takes."""
         return self._indices, {column: torch.cat(parts) for column, parts in self._parts.items()}

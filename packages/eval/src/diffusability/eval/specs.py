@@ -32,15 +32,20 @@ class PSNRSpec(EvaluatorSpec):
 
 
 class SSIMSpec(EvaluatorSpec):
-    """Structural similarity of reconstructions."""
+    """Structural similarity of reconstructions, of intensities from 0 to 1."""
 
     kind: Literal["ssim"] = "ssim"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "reconstruction"})
 
+    border: Literal["reflect", "valid"] = Field(
+        "reflect",
+        description="reflect: windows around every pixel, as torchmetrics; valid: where they fit, as scikit-image",
+    )
+
     def build(self, context: BuildContext) -> "SSIM":
         from diffusability.eval.evaluators.ssim import SSIM
 
-        return SSIM()
+        return SSIM(self)
 
 
 class KLPerDimSpec(EvaluatorSpec):

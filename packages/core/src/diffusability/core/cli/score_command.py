@@ -15,6 +15,7 @@ from diffusability.core.cli.run_command import run_spec
 from diffusability.core.engine.launched import launched_rank
 from diffusability.core.errors import Problem, SpecError
 from diffusability.core.report.comparison import compare
+from diffusability.core.report.metric_table import Cell, metric_columns
 from diffusability.core.report.run_folder import Run, read_run
 from diffusability.core.score.references import Named, check_named, named_autoencoders
 from diffusability.core.score.scorecard_spec import STAGE, ScoreOptions, scorecard_spec
@@ -59,7 +60,7 @@ def score_autoencoders(
     scores = {label: stages.get(STAGE, {}) for label, stages in results.items()}
     run = read_run(root)
     console = Console()
-    console.print(scorecard_table(scores))
+    console.print(scorecard_table(scores, _differences(run)))
     for note in scorecard_notes(scores):
         console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
     for remark in compare([run]).remarks:
@@ -103,3 +104,13 @@ def _as_typed(error: SpecError, autoencoders: Sequence[Named], options: ScoreOpt
         what = f"--data {options.data!r}" if of_data else f"dfz score {typed}"
         problems.append(Problem(f"{what}: {problem.message}", hint=problem.hint))
     return SpecError(list(dict.fromkeys(problems)))
+
+
+def _differences(run: Run) -> dict[str, dict[str, Cell]]:
+    """What the report says of each autoencoder's metrics, by label."""
+    comparison = compare([run])
+    columns = [column for column in metric_columns(comparison) if column.stage == STAGE]
+    return {
+        group.label: {column.metric: column.cells[place] for column in columns}
+        for place, group in enumerate(comparison.groups)
+    }

@@ -12,6 +12,7 @@ from diffusability.core.report.paper_table import PaperTable, paper_table
 from diffusability.core.report.pictures import PictureRow, picture_rows, plot_rows, sample_rows
 from diffusability.core.report.report_figure import ReportFigure
 from diffusability.core.report.training_figures import optimisation_figures, training_figures
+from diffusability.core.report.verdict import how_compared, verdicts
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -21,6 +22,8 @@ class Contents:
     Attributes:
         comparison: the variants.
         progress: how far the runs have come.
+        verdicts: a sentence for each variant but the baseline.
+        how_compared: how the intervals of differences were found; empty where there are none.
         keys: the few numbers to look at first.
         tables: of each run that has one, its results as a paper prints them.
         columns: the table of variants by metrics.
@@ -34,6 +37,8 @@ class Contents:
 
     comparison: Comparison
     progress: Progress
+    verdicts: Sequence[str]
+    how_compared: str
     keys: Sequence[KeyResult]
     tables: Sequence[PaperTable]
     columns: Sequence[Column]
@@ -56,6 +61,8 @@ def gather(comparison: Comparison) -> Contents:
     return Contents(
         comparison=comparison,
         progress=progress_of(comparison),
+        verdicts=verdicts(comparison, columns),
+        how_compared=how_compared(columns),
         keys=key_results(comparison, columns),
         tables=[paper_table(run, run.table) for run in comparison.runs if run.table is not None],
         columns=columns,

@@ -8,30 +8,18 @@ from diffusability.core.report.comparison import Comparison, VariantGroup
 from diffusability.core.report.metric_table import Column
 
 #: What is shown first, in this order: quality of generated samples, then diffusability, then reconstruction.
-KEY_METRICS = (
-    "fdd",
-    "fid",
-    "gfid",
-    "fvd",
-    "frechet_efficientnet_lite0",
-    "sliced_wasserstein",
-    "spectral_gap",
-    "high_frequency_share",
-    "viv",
-    "chop_off_area",
-    "psnr",
-    "rfid",
-    "rfdd",
-    "r_frechet_efficientnet_lite0",
-    "lpips",
-    "st_lpips",
-    "ssim",
-)
+SAMPLE_METRICS = ("fdd", "fid", "gfid", "fvd", "frechet_efficientnet_lite0", "sliced_wasserstein")
+LATENT_METRICS = ("spectral_gap", "high_frequency_share", "viv", "chop_off_area")
+RECONSTRUCTION_METRICS = ("psnr", "rfid", "rfdd", "r_frechet_efficientnet_lite0", "lpips", "st_lpips", "ssim")
+KEY_METRICS = (*SAMPLE_METRICS, *LATENT_METRICS, *RECONSTRUCTION_METRICS)
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class KeyResult:
-    """A column in short: its best value, whose it is, and what that means against the first variant."""
+    """A column in short: its best value, whose it is, and what that means against the first variant.
+
+    ``improves`` is None unless the best is better than the first variant by more than chance.
+    """
 
     column: Column
     variant: VariantGroup
@@ -68,11 +56,16 @@ def _key_result(comparison: Comparison, column: Column) -> KeyResult:
     elif len(set(rivals)) == 1:
         verdict = "equal for all"
     elif place == 0:
-        verdict = "best; no variant improves on it"
+        rest = [one.difference for one in column.cells[1:] if one.difference is not None]
+        unclear = any(one.significant is False for one in rest)
+        verdict = "best, but not significantly" if unclear else "best; no variant improves on it"
     elif baseline is None:
         verdict = f"best of {len(rivals)}"
     else:
-        verdict, improves = f"{cell.delta}{_percent(rivals[0], column.values[place])} vs {_first(comparison)}", True
+        verdict = f"{cell.delta}{_percent(baseline, column.values[place])} vs {_first(comparison)}"
+        improves = cell.improves
+        if cell.difference is not None and cell.difference.significant is False:
+            verdict = f"{verdict}, not significant"
     return KeyResult(
         column=column, variant=comparison.groups[place], value=cell.text, verdict=verdict, improves=improves
     )

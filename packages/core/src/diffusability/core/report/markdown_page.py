@@ -37,10 +37,12 @@ def _header(contents: Contents) -> Iterator[str]:
         if run.created
     ]
     yield " · ".join([str(contents.progress), *dates])
-    seeds = f" · {comparison.num_seeds} seeds" if comparison.num_seeds > 1 else ""
     if comparison.remarks:
         yield "\n".join(["Before you read the numbers:", "", *(f"- {escape(one)}" for one in comparison.remarks)])
+    seeds = {0: "", 1: " · one seed"}.get(comparison.num_seeds, f" · {comparison.num_seeds} seeds")
     yield "Variants: " + ", ".join(escape(variant.label) for variant in comparison.groups) + seeds
+    for sentence in contents.verdicts:
+        yield f"**{escape(sentence)}**"
 
 
 def _results(contents: Contents) -> Iterator[str]:
@@ -66,7 +68,11 @@ def _results(contents: Contents) -> Iterator[str]:
     if contents.comparison.num_seeds > 1:
         remarks = f"{remarks} Numbers are means over seeds, ±: standard deviation over seeds."
     if len(variants) > 1:
-        remarks = f"Bold: the best of its column; in brackets: difference from {escape(variants[0].label)}. {remarks}"
+        how = f" ({escape(contents.how_compared)})" if contents.how_compared else ""
+        remarks = (
+            f"Bold: the best of its column; in parentheses: difference from {escape(variants[0].label)} and its 95%"
+            f" interval{how}; a difference is significant where that excludes 0. {remarks}"
+        )
     yield remarks
     for column in contents.columns:
         if column.warning:
@@ -82,7 +88,8 @@ def _heading(column: Column) -> str:
 def _cell(cell: Cell) -> str:
     text = f"**{cell.text}**" if cell.best else cell.text
     text = f"{text} {cell.spread}" if cell.spread else text
-    return f"{text} ({cell.delta})" if cell.delta else text
+    difference = " ".join(filter(None, (cell.delta, escape(cell.interval))))
+    return f"{text} ({difference})" if difference else text
 
 
 def _figures(heading: str, figures: Sequence[ReportFigure]) -> Iterator[str]:

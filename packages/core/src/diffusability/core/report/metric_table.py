@@ -10,11 +10,18 @@ import attrs
 
 from diffusability.core.report.comparability import disagreement
 from diffusability.core.report.comparison import Comparison
+from diffusability.core.report.differences import Difference, difference
 from diffusability.core.report.metric_names import metric_label, metric_meaning
-from diffusability.core.report.number_format import ABSENT, column_decimals, format_delta, format_number
+from diffusability.core.report.number_format import (
+    ABSENT,
+    column_decimals,
+    format_delta,
+    format_interval,
+    format_number,
+)
 from diffusability.core.report.results import Metric
 from diffusability.core.report.seed_statistics import Estimate
-from diffusability.core.report.seed_values import SeedValue, over_equal_seeds, over_seeds, seed_values
+from diffusability.core.report.seed_values import SeedValue, over_seeds, seed_values
 
 #: Metrics of the images themselves, next to the metric of the latents that has the rest of the name.
 REFERENCE_PREFIX = "rgb_"
@@ -28,7 +35,11 @@ class Cell:
         text: the number, or a dash.
         best: whether it is the best of its column.
         delta: difference from the first variant; empty where there is none to show.
-        improves: whether that difference is for the better; None when there is none or no direction.
+        interval: the 95% interval of that difference in brackets; empty where none is known.
+        difference: the difference itself, or None.
+        improves: whether it is for the better; None where it is not significant, where there is none, or no direction.
+        leads: whether ``best`` is more than chance: the baseline is best and all others are significantly worse, or
+            this is best and significantly better than the baseline.
         title: what a reader may want to know besides.
         spread: how uncertain the number is, with its sign: over seeds where there are several, or else as measured
             within the run; empty where that is not known.
@@ -37,9 +48,12 @@ class Cell:
     text: str = ABSENT
     best: bool = False
     delta: str = ""
+    interval: str = ""
+    difference: Difference | None = None
     improves: bool | None = None
     title: str = ""
     spread: str = ""
+    leads: bool = False
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -147,15 +161,18 @@ def _column(comparison: Comparison, stage_name: str, name: str, reference: float
     decimals = column_decimals([value for value in values if value is not None])
     best = best_places(values, direction)
     baseline = comparison.groups[0].label
+    differences = [difference(measured[0], found) if place else None for place, found in enumerate(measured)]
+    leading = _leading(differences, direction)
     cells = [
         _cell(
             found,
             one,
-            difference=_difference(measured[0], found) if place else None,
+            away=differences[place],
             baseline_label=baseline,
             direction=direction,
             decimals=decimals,
             best=place in best,
+            leads=place in best and leading[place],
         )
         for place, (found, one) in enumerate(zip(measured, estimates, strict=True))
     ]
@@ -175,25 +192,22 @@ def _column(comparison: Comparison, stage_name: str, name: str, reference: float
     )
 
 
-def _difference(baseline: Sequence[SeedValue], found: Sequence[SeedValue]) -> float | None:
-    """From the baseline, over equal seeds where there are any; None where both are one measurement."""
-    paired = over_equal_seeds(baseline, found)
-    if paired is not None:
-        return paired.mean
-    first, second = over_seeds(baseline), over_seeds(found)
-    share_seeds = {value.seed for value in baseline} & {value.seed for value in found}
-    return None if first is None or second is None or share_seeds else second.mean - first.mean
+def _leading(differences: Sequence[Difference | None], direction: bool | None) -> list[bool]:
+    """Whether each, if it is the best, is so by more than chance. The first is the baseline."""
+    verdicts = [None if one is None else one.improves(direction) for one in differences]
+    return [all(verdict is False for verdict in verdicts[1:]), *(verdict is True for verdict in verdicts[1:])]
 
 
 def _cell(
     found: Sequence[SeedValue],
     estimate: Estimate | None,
     *,
-    difference: float | None,
+    away: Difference | None,
     baseline_label: str,
     direction: bool | None,
     decimals: int | None,
     best: bool,
+    leads: bool,
 ) -> Cell:
     if not found:
         return Cell(title="no result yet")
@@ -207,19 +221,26 @@ def _cell(
     shown = "" if spread is None else f"± {spread:.2g}"
     if shown:
         details.append(f"{shown} {_origin(metric, estimate.num_seeds)}")
-    delta, improves = "", None
-    if difference is not None:
-        delta = format_delta(difference, decimals)
-        improves = None if direction is None or difference == 0 else (difference > 0) == direction
+    delta, interval, improves = "", "", None
+    if away is not None:
+        delta = format_delta(away.mean, decimals)
+        interval = format_interval(away.low, away.high, decimals)
+        improves = away.improves(direction)
         verdict = {True: "better than", False: "worse than", None: "against"}[improves]
-        details.append(f"{delta} {verdict} {baseline_label}")
+        details.append(f"{delta} {interval} {verdict} {baseline_label}".replace("  ", " "))
+        details += [f"{away.method}" if away.significant else f"not significant ({away.method})"] if away.method else []
+    if metric.note:
+        details.append(metric.note)
     return Cell(
         text=format_number(estimate.mean, decimals),
         best=best,
         delta=delta,
+        interval=interval,
+        difference=away,
         improves=improves,
         title=", ".join(details),
         spread=shown,
+        leads=leads,
     )
 
 

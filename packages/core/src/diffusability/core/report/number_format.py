@@ -38,6 +38,19 @@ def format_delta(delta: float, decimals: int | None) -> str:
     return f"{delta:+.{max(decimals, needed)}f}".replace("-", MINUS)
 
 
+def format_interval(low: float | None, high: float | None, decimals: int | None) -> str:
+    """The ends of an interval in brackets, or nothing where one is missing.
+
+    They have the decimals of their column, or more, so that an end does not round to zero or to the other one.
+    """
+    if low is None or high is None:
+        return ""
+    sizes = [abs(size) for size in (low, high, high - low) if size != 0]
+    needed = max((-math.floor(math.log10(size)) for size in sizes), default=0)
+    shown = None if decimals is None or needed > 6 else max(decimals, needed)
+    return f"[{format_number(low, shown)}, {format_number(high, shown)}]"
+
+
 def format_seconds(seconds: float | None) -> str:
     """A duration in its two largest units."""
     if seconds is None:

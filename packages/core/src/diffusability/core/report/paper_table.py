@@ -9,12 +9,13 @@ import attrs
 from diffusability.core.errors import nearest
 from diffusability.core.report.comparability import disagreement
 from diffusability.core.report.comparison import Comparison, VariantGroup, compare
+from diffusability.core.report.differences import Difference, difference
 from diffusability.core.report.metric_names import metric_label, metric_meaning
 from diffusability.core.report.metric_table import best_places
-from diffusability.core.report.number_format import column_decimals, format_delta, format_number
+from diffusability.core.report.number_format import column_decimals, format_delta, format_interval, format_number
 from diffusability.core.report.run_folder import Run
 from diffusability.core.report.seed_statistics import Estimate
-from diffusability.core.report.seed_values import over_equal_seeds, over_seeds, seed_values
+from diffusability.core.report.seed_values import over_seeds, seed_values
 from diffusability.core.specs.table import TableColumn, TableSpec
 
 ARROWS = {True: "↑", False: "↓", None: ""}
@@ -48,14 +49,14 @@ class TableCell:
     Attributes:
         metric: the metric.
         estimate: over seeds; None where there is no result.
-        difference: from the first row, over equal seeds; None in the first row and where there is none.
+        difference: from the first row, in pairs where that is possible; None in the first row and where there is none.
         published: the published number, or None.
         best: whether it is the best of its metric.
     """
 
     metric: TableMetric
     estimate: Estimate | None
-    difference: Estimate | None
+    difference: Difference | None
     published: float | None
     best: bool
 
@@ -92,13 +93,8 @@ class TableCell:
 
     @property
     def improves(self) -> bool | None:
-        """Whether the difference is for the better; None without a direction, and where its interval holds zero."""
-        one = self.difference
-        if one is None or one.mean == 0 or self.metric.higher_is_better is None:
-            return None
-        if one.low is not None and one.high is not None and one.low <= 0 <= one.high:
-            return None
-        return (one.mean > 0) == self.metric.higher_is_better
+        """Whether the difference is for the better; None without a direction, and unless its interval excludes 0."""
+        return None if self.difference is None else self.difference.improves(self.metric.higher_is_better)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -169,6 +165,18 @@ class PaperTable:
         return any(show(cell) for row in self.cells for cell in row)
 
     @property
+    def difference_methods(self) -> str:
+        """How the intervals of the differences were found, in a few words."""
+        methods = [cell.difference.method for row in self.cells for cell in row if cell.difference is not None]
+        return "; ".join(dict.fromkeys(method for method in methods if method))
+
+    @property
+    def difference_legend(self) -> str:
+        """A sentence on the differences."""
+        how = f" ({self.difference_methods})" if self.difference_methods else ""
+        return f"difference from {self.rows[0]}, and its 95% interval{how}; it is significant where that excludes 0"
+
+    @property
     def num_seeds(self) -> tuple[int, int]:
         """The least and the most seeds that a number is of; zeros without a number."""
         counts = [cell.estimate.num_seeds for row in self.cells for cell in row if cell.estimate is not None]
@@ -181,9 +189,12 @@ class PaperTable:
         if most > 1:
             seeds = f"{most} seeds" if least == most else f"{least} to {most} seeds"
             sentences.append(f"Mean ± standard deviation over {seeds}.")
+        elif most == 1:
+            sentences.append("One seed.")
         if self.has(lambda cell: cell.interval):
-            over = "over seeds and within each run" if most > 1 else "within the run"
-            sentences.append(f"In square brackets: 95% interval, bootstrap {over}.")
+            over = "Student's t over seeds" if least > 1 else "over samples within the run"
+            over = over if least == most or least > 1 else f"Student's t over seeds, {over} where there is one"
+            sentences.append(f"In square brackets: 95% interval, {over}.")
         if self.has(lambda cell: cell.published_value):
             sentences.append(f"{published}: published.")
         if any(cell.best for row in self.cells for cell in row):
@@ -240,7 +251,7 @@ def _column(
         TableCell(
             metric=metric,
             estimate=one,
-            difference=over_equal_seeds(measured[0], measured[place]) if place else None,
+            difference=difference(measured[0], measured[place]) if place else None,
             published=published[place],
             best=place in best,
         )
@@ -283,6 +294,4 @@ def _positive(value: float, decimals: int | None) -> str:
 
 
 def _interval(estimate: Estimate, decimals: int | None) -> str:
-    if estimate.low is None or estimate.high is None:
-        return ""
-    return f"[{format_number(estimate.low, decimals)}, {format_number(estimate.high, decimals)}]"
+    return format_interval(estimate.low, estimate.high, decimals)

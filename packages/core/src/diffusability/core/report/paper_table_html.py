@@ -15,7 +15,7 @@ def paper_table_html(paper: PaperTable) -> Markup:
     grid = paper.grid(_cell)
     legend = paper.legend("Gray, in parentheses")
     if paper.has(lambda cell: cell.delta):
-        legend.append(f"Δ: difference from {paper.rows[0]} with equal seeds, and its 95% interval.")
+        legend.append(f"Δ: {paper.difference_legend}, and gray where not.")
     grouped = any(name for name, _ in grid.column_groups)
     return Markup(_template().render(paper=paper, grid=grid, grouped=grouped, legend=" ".join(legend)))
 

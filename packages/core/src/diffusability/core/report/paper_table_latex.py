@@ -40,7 +40,7 @@ def paper_table_latex(paper: PaperTable) -> str:
     second = paper.grid(_interval) if paper.has(lambda cell: cell.interval) else None
     lines += _environment(caption, paper.grid(_value), second)
     if paper.has(lambda cell: cell.delta):
-        caption = f"Difference from {paper.rows[0]} with equal seeds, and its 95% interval."
+        caption = f"{paper.difference_legend[0].upper()}{paper.difference_legend[1:]}, and gray where not."
         second = paper.grid(_delta_interval, 1) if paper.has(lambda cell: cell.delta_interval) else None
         lines += ["", *_environment(caption, paper.grid(_delta, 1), second)]
     return "\n".join(lines) + "\n"
@@ -105,7 +105,9 @@ _delta_interval = _small(lambda cell: cell.delta_interval)
 
 
 def _delta(cell: TableCell) -> str:
-    return escape_latex(cell.delta)
+    text = escape_latex(cell.delta)
+    unclear = cell.difference is not None and not cell.difference.significant
+    return rf"\textcolor{{gray}}{{{text}}}" if unclear else text
 
 
 def _value(cell: TableCell) -> str:

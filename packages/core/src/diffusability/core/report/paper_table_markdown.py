@@ -20,10 +20,10 @@ def _sections(paper: PaperTable) -> Iterator[str]:
     if legend:
         yield " ".join(legend)
     if paper.has(lambda cell: cell.interval):
-        yield "95% intervals, by a bootstrap over seeds and within each run:"
+        yield " ".join(sentence for sentence in paper.legend("") if "square brackets" in sentence)
         yield _grid(paper, lambda cell: cell.interval)
     if paper.has(lambda cell: cell.delta):
-        yield f"Difference from {escape(paper.rows[0])} with equal seeds, and its 95% interval:"
+        yield f"{escape(paper.difference_legend[0].upper() + paper.difference_legend[1:])}:"
         yield _grid(paper, lambda cell: " ".join(filter(None, (cell.delta, cell.delta_interval))), first_row=1)
     for note in paper.notes:
         yield f"† {escape(note)}"

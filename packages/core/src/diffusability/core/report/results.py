@@ -42,6 +42,7 @@ class Metric:
         spread: standard deviation of ``value`` over bootstrap samples or the like; None when that is not known.
         settings: what defines the number.
         absence: why there is no value, in a few words; empty when there is one.
+        note: what a reader must know to judge the number; empty where there is nothing.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Metric:
     spread: float | None = None
     settings: Mapping[str, Any] = attrs.field(factory=dict)
     absence: str = ""
+    note: str = ""
 
 
 def finite(raw: object) -> float | None:
@@ -106,6 +108,7 @@ def _metric(name: str, raw: Mapping[str, Any]) -> Metric:
         spread=finite(raw.get("spread")),
         settings=settings if isinstance(settings, Mapping) else {},
         absence=absence,
+        note=str(raw.get("note") or ""),
     )
 
 

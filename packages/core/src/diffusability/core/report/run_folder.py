@@ -10,11 +10,12 @@ import attrs
 import yaml
 from pydantic import ValidationError
 
-from diffusability.core.errors import SpecError
+from diffusability.core.errors import DataError, SpecError
 from diffusability.core.report.results import Metric, finite, parse_metrics
 from diffusability.core.report.training_log import Series, read_training_log
 from diffusability.core.specs.table import TableSpec
 from diffusability.core.stages.remarks import read_remarks
+from diffusability.core.values_file import VALUES_FILE, KeptValues, read_values
 
 STATUSES = ("done", "running", "failed", "interrupted", "pending")
 
@@ -33,6 +34,7 @@ class Stage:
         log: its training curves, by key.
         num_steps: optimizer steps that it is to take, or None.
         remarks: what a reader must know before its numbers, in sentences.
+        kept: its metrics sample by sample; empty where none were kept.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Stage:
     log: Mapping[str, Series] = attrs.field(factory=dict)
     num_steps: int | None = None
     remarks: Sequence[str] = ()
+    kept: KeptValues = attrs.field(factory=KeptValues)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -201,7 +204,16 @@ def _read_stage(
         log=read_training_log(directory / "metrics.jsonl", notes) if directory else {},
         num_steps=_planned_steps(directory / "resolved.yaml") if directory else None,
         remarks=read_remarks(directory) if directory else (),
+        kept=_kept(directory / VALUES_FILE, notes) if directory else KeptValues(),
     )
+
+
+def _kept(path: Path, notes: list[str]) -> KeptValues:
+    try:
+        return read_values(path)
+    except DataError as error:
+        notes.append(f"{error}; variants are compared as if independent")
+        return KeptValues()
 
 
 def _planned_steps(path: Path) -> int | None:

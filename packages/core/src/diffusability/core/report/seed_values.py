@@ -1,4 +1,4 @@
-"""A metric of a variant over its seeds, and beside the first variant's with the same seeds."""
+"""A metric of a variant over its seeds."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import attrs
 from diffusability.core.report.comparison import VariantGroup
 from diffusability.core.report.results import Metric
 from diffusability.core.report.run_folder import Stage
-from diffusability.core.report.seed_statistics import Estimate, estimate, paired_difference
+from diffusability.core.report.seed_statistics import Estimate, estimate
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -17,6 +17,11 @@ class SeedValue:
     seed: int | None
     stage: Stage
     metric: Metric
+
+    @property
+    def stage_key(self) -> object:
+        """What is equal for variants that share the stage."""
+        return self.stage.directory or id(self.stage)
 
 
 def seed_values(group: VariantGroup, stage_name: str, metric: str) -> list[SeedValue]:
@@ -29,34 +34,17 @@ def seed_values(group: VariantGroup, stage_name: str, metric: str) -> list[SeedV
     return found
 
 
+def same_stage(first: SeedValue, second: SeedValue) -> bool:
+    """Whether both are one measurement."""
+    return first.stage_key == second.stage_key
+
+
+def distinct_values(values: Sequence[SeedValue]) -> list[SeedValue]:
+    """Those with a finite value; a stage that several seeds share counts once."""
+    return list({value.stage_key: value for value in values if value.metric.value is not None}.values())
+
+
 def over_seeds(values: Sequence[SeedValue]) -> Estimate | None:
-    """Its mean over seeds; a stage that several seeds share counts once. None without a finite value."""
-    distinct = {_identity(value): value for value in values if value.metric.value is not None}
-    known = [(value.metric.value, value.metric.spread) for value in distinct.values() if value.metric.value is not None]
+    """Its mean over seeds. None without a finite value."""
+    known = [(one.metric.value, one.metric.spread) for one in distinct_values(values) if one.metric.value is not None]
     return estimate([value for value, _ in known], [spread for _, spread in known]) if known else None
-
-
-def over_equal_seeds(first: Sequence[SeedValue], second: Sequence[SeedValue]) -> Estimate | None:
-    """Second minus first over the seeds that both have; pairs of the same two stages count once.
-
-    None where no seed has both, and where both are the same stages: that is no difference but one measurement.
-    """
-    baseline = {value.seed: value for value in first}
-    pairs = {
-        (_identity(baseline[value.seed]), _identity(value)): (baseline[value.seed].metric, value.metric)
-        for value in second
-        if value.seed in baseline
-    }
-    known = [
-        ((one.value, None if same else one.spread), (other.value, None if same else other.spread))
-        for (before, after), (one, other) in pairs.items()
-        for same in [before == after]
-        if one.value is not None and other.value is not None
-    ]
-    if not known or all(before == after for before, after in pairs):
-        return None
-    return paired_difference([one for one, _ in known], [other for _, other in known])
-
-
-def _identity(value: SeedValue) -> object:
-    return value.stage.directory or id(value.stage)

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from diffusability.core.report.metric_names import metric_label
+from diffusability.core.report.metric_table import Cell
 
 #: Order and headings; metrics that are not named here follow at the end.
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -26,9 +28,14 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-def scorecard_table(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
+def scorecard_table(
+    scores: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    differences: Mapping[str, Mapping[str, Cell]] | None = None,
+) -> Table:
     """The table of ``{label: {metric: entry of results.json}}``; the best of each row is bold.
 
+    ``differences`` holds, by label and metric, cells of the report: those of all but the first autoencoder show the
+    difference from it and its 95% interval, green or red where the interval excludes 0 and dim elsewhere.
     The columns of autoencoders with random weights say so.
     """
     table = Table(title="diffusability scorecard")
@@ -51,7 +58,10 @@ def scorecard_table(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Ta
         table.add_section()
         table.add_row(f"[dim]{heading}[/dim]")
         for name in rows:
-            table.add_row(*_row(name, [metrics.get(name) for metrics in scores.values()]))
+            cells = [(differences or {}).get(label, {}).get(name) for label in scores]
+            table.add_row(*_row(name, [metrics.get(name) for metrics in scores.values()], cells))
+    if differences:
+        table.caption = _caption(next(iter(scores)), differences)
     return table
 
 
@@ -67,7 +77,13 @@ def scorecard_notes(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> li
     return lines
 
 
-def _row(name: str, entries: list[Mapping[str, Any] | None]) -> list[str]:
+def _caption(baseline: str, differences: Mapping[str, Mapping[str, Cell]]) -> str:
+    found = [cell.difference for cells in differences.values() for cell in cells.values()]
+    methods = dict.fromkeys(one.method for one in found if one is not None and one.method)
+    return f"below a number: difference from {baseline} and its 95% interval ({'; '.join(methods)})" if methods else ""
+
+
+def _row(name: str, entries: list[Mapping[str, Any] | None], cells: list[Cell | None]) -> list[str]:
     present = [entry for entry in entries if entry is not None]
     direction = present[0].get("higher_is_better")
     values = [entry["value"] for entry in present]
@@ -77,7 +93,15 @@ def _row(name: str, entries: list[Mapping[str, Any] | None]) -> list[str]:
     unit = present[0].get("unit")
     arrow = {True: "↑", False: "↓", None: ""}[direction]
     label = metric_label(name) + (f" ({unit})" if unit else "")
-    return [label, arrow, *(_cell(entry, best) for entry in entries)]
+    texts = [_cell(entry, best) + _difference(cell) for entry, cell in zip(entries, cells, strict=True)]
+    return [label, arrow, *texts]
+
+
+def _difference(cell: Cell | None) -> str:
+    if cell is None or not cell.delta:
+        return ""
+    style = {True: "green", False: "red", None: "dim"}[cell.improves]
+    return f"\n[{style}]{escape(f'{cell.delta} {cell.interval}'.strip())}[/{style}]"
 
 
 def _cell(entry: Mapping[str, Any] | None, best: float | None) -> str:

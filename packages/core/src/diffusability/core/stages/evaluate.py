@@ -22,21 +22,25 @@ from diffusability.core.specs.stages import EvaluateStage
 from diffusability.core.stages.evaluation_data import fixed_order
 from diffusability.core.stages.evaluation_results import (
     Settings,
+    kept_values,
+    notes,
     results_json,
     settings_of_autoencoders,
     settings_of_samples,
 )
 from diffusability.core.stages.evaluation_rounds import Round, evaluate
 from diffusability.core.stages.evaluation_source import EvaluationSource
+from diffusability.core.stages.image_digests import ImageDigests
 from diffusability.core.stages.low_precision import LowPrecision
 from diffusability.core.stages.run_folder import write_json
 from diffusability.core.stages.sample_grid import SampleGrid
 from diffusability.core.stages.surroundings import Surroundings, build_sampler, default_sampler
 from diffusability.core.stages.unreadable import UnreadableFiles
+from diffusability.core.values_file import VALUES_FILE, write_values
 
 
 def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> None:
-    """Evaluates on all ranks; the first writes ``results.json``, figures and a grid of samples.
+    """Evaluates on all ranks; the first writes ``results.json``, ``values.npz``, figures and a grid of samples.
 
     Raises:
         DataError: no image could be read, or too many could not.
@@ -76,9 +80,10 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
             make_generator=lambda: _generator(stage, spec, around, source, kept),
             num_workers=stage.data.num_workers,
         )
-    grid = SampleGrid()
+    grid, digests = SampleGrid(), ImageDigests()
+    most = max(one.num_samples for one in spec.evaluators)
     kept = SampledLatents(directory / "sampled-latents")
-    with StageProgress(around.console, stage.name, max(one.num_samples for one in spec.evaluators)) as progress:
+    with StageProgress(around.console, stage.name, most) as progress:
 
         def on_round(done: Round) -> None:
             around.stop.raise_together(
@@ -94,7 +99,7 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
             around.ranks,
             batch_size=spec.batch_size,
             settings=_settings(stage, spec, around.ranks.device.type),
-            others=[(grid, spec.num_preview_images)],
+            others=[(grid, spec.num_preview_images), (digests, most)],
             on_round=on_round,
             on_fewer=lambda short, there: around.remark_fewer(stage, short, there, spec.resolved_split()),
         )
@@ -102,6 +107,9 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
         kept.remove()
         for evaluator in evaluation.evaluators:
             evaluator.draw(directory / ("samples" if evaluator is grid else "figures"))
+        write_values(directory / VALUES_FILE, kept_values(evaluation.results, digests.digests))
+        for note in notes(evaluation.results):
+            around.console.print(f"{stage.name}: {note}", markup=False, highlight=False)
         write_json(directory / "results.json", results_json(evaluation.results))
 
 

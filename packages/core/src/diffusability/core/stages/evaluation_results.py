@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 
 from diffusability.core.evaluator import EvalResult
+from diffusability.core.values_file import KeptValues
 
 #: What numbers depend on beside their evaluator's spec, by the fields that the evaluator needs.
 Settings = Callable[[frozenset[str]], Mapping[str, Any]]
@@ -44,6 +45,21 @@ def results_json(results: Sequence[EvalResult]) -> dict[str, Any]:
             entry["note"] = result.note
         content[result.metric] = entry | {"num_samples": result.num_samples, "spec": result.spec}
     return content
+
+
+def notes(results: Sequence[EvalResult]) -> list[str]:
+    """What results say beside their numbers: a line for each note, with the metrics that it is of."""
+    concerned: dict[str, list[str]] = {}
+    for result in results:
+        if result.note:
+            concerned.setdefault(result.note, []).append(result.metric)
+    return [f"{', '.join(metrics)}: {note}" for note, metrics in concerned.items()]
+
+
+def kept_values(results: Sequence[EvalResult], images: Mapping[int, int]) -> KeptValues:
+    """What ``values.npz`` holds beside them; ``images`` are digests of the real images by place."""
+    metrics = {result.metric: result.values for result in results if result.values is not None}
+    return KeptValues(metrics=metrics, images=images)
 
 
 def scalar_values(results: Sequence[EvalResult]) -> Mapping[str, float]:

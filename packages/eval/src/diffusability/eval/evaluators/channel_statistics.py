@@ -3,16 +3,17 @@
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from diffusability.core.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
 from diffusability.eval.channel_figure import draw_channel_statistics
 from diffusability.eval.channel_moments import ChannelMoments
 from diffusability.eval.channel_statistics_spec import ChannelStatisticsSpec
+from diffusability.eval.jackknife import NUM_GROUPS, spread_of, without_each_group_of_all
 
-#: Moments, and how many samples they are of.
-Seen = tuple[ChannelMoments, int]
+#: Moments of all samples and of each group, and the places of the samples.
+Seen = tuple[ChannelMoments, dict[int, ChannelMoments], list[int]]
 
 
 class ChannelStatisticsEvaluator(Evaluator):
@@ -28,34 +29,45 @@ class ChannelStatisticsEvaluator(Evaluator):
 
     def __init__(self) -> None:
         self._moments = ChannelMoments()
-        self._num_samples = 0
+        self._groups: dict[int, ChannelMoments] = {}
+        self._indices: list[int] = []
 
     def update(self, batch: EvaluationBatch) -> None:
         """Adds a batch. Raises DataError when latents have another number of channels than before."""
         assert batch.latents is not None
         self._moments.update(batch.latents)
-        self._num_samples += len(batch.latents)
+        numbers = torch.tensor([index % NUM_GROUPS for index in batch.indices], device=batch.latents.device)
+        for group in sorted(set(numbers.tolist())):
+            self._groups.setdefault(group, ChannelMoments()).update(batch.latents[numbers == group])
+        self._indices += batch.indices
 
     def state(self) -> Seen:
-        return self._moments.on_cpu(), self._num_samples
+        return self._moments.on_cpu(), {group: part.on_cpu() for group, part in self._groups.items()}, self._indices
 
     def merge(self, state: Seen) -> None:
-        moments, num_samples = state
+        moments, groups, indices = state
         self._moments.merge(moments)
-        self._num_samples += num_samples
+        for group, part in groups.items():
+            self._groups.setdefault(group, ChannelMoments()).merge(part)
+        self._indices += indices
+
+    def _without(self, left_out: int) -> ChannelMoments:
+        joined = ChannelMoments()
+        for group in sorted(self._groups):
+            if group != left_out:
+                joined.merge(self._groups[group])
+        return joined
 
     def compute(self) -> list[EvalResult]:
         """Curves and numbers. Raises DataError when nothing was seen."""
         varying = self._moments.varying()
         std = self._moments.variance().clamp(min=0).sqrt()
         kurtosis = self._moments.excess_kurtosis()
-        numbers: dict[str, float] = {"constant_channels": float((~varying).sum())}
-        if varying.any():
-            numbers |= {
-                "channel_std_ratio": float(std[varying].max() / std[varying].min()),
-                "channel_kurtosis": float(kurtosis[varying].mean()),
-                "channel_correlation": _mean_correlation(self._moments.correlation()),
-            }
+        numbers, left_out = without_each_group_of_all(
+            self._indices,
+            lambda group: _numbers(self._moments if group is None else self._without(group), varying),
+        )
+        spec = {"spread_over": f"jackknife of {NUM_GROUPS} groups of images"}
         everything = torch.ones_like(varying)
         curves = {
             "channel_mean_curve": (self._moments.gaussian.mean, everything, "mean"),
@@ -64,12 +76,19 @@ class ChannelStatisticsEvaluator(Evaluator):
         }
         return [
             *(
-                EvalResult(metric=metric, curve=_curve(values, shown, label), num_samples=self._num_samples)
+                EvalResult(metric=metric, curve=_curve(values, shown, label), num_samples=len(self._indices))
                 for metric, (values, shown, label) in curves.items()
                 if shown.any()
             ),
             *(
-                EvalResult(metric=metric, value=value, num_samples=self._num_samples)
+                EvalResult(
+                    metric=metric,
+                    value=value,
+                    num_samples=len(self._indices),
+                    spread=spread_of(left_out[metric], value),
+                    spec=spec,
+                    values=left_out[metric],
+                )
                 for metric, value in numbers.items()
             ),
         ]
@@ -83,6 +102,19 @@ class ChannelStatisticsEvaluator(Evaluator):
             moments.excess_kurtosis().cpu(),
             moments.correlation().cpu(),
         )
+
+
+def _numbers(moments: ChannelMoments, varying: Bool[Tensor, " c"]) -> dict[str, float]:
+    """The numbers of these moments; ``varying`` are the channels that are not constant over all latents."""
+    numbers = {"constant_channels": float((~varying).sum())}
+    if varying.any():
+        std, kurtosis = moments.variance().clamp(min=0).sqrt(), moments.excess_kurtosis()
+        numbers |= {
+            "channel_std_ratio": float(std[varying].max() / std[varying].min()),
+            "channel_kurtosis": float(kurtosis[varying].mean()),
+            "channel_correlation": _mean_correlation(moments.correlation()),
+        }
+    return numbers
 
 
 def _mean_correlation(correlation: Float[Tensor, "c c"]) -> float:

@@ -1,6 +1,6 @@
 """What decoding keeps of an image when the latents lose their high frequencies."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -12,13 +12,14 @@ from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.dct import chop
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.sample_values import SampleValues
 from diffusability.core.shapes import Images
 from diffusability.eval.blocks import crop_to_blocks, fitting_block_size
 from diffusability.eval.chop_curve import area_under, distinct_shares, kept_share
 from diffusability.eval.chop_figures import ChoppedPictures, draw_chop_curves, draw_chopped_pictures
-from diffusability.eval.frames import as_frames
+from diffusability.eval.frames import as_frames, mean_of_frames
 from diffusability.eval.psnr import psnr_per_image
-from diffusability.eval.running_mean import RunningMean
+from diffusability.eval.sample_mean import SampleMean
 from diffusability.eval.specs import ChopOffSpec
 
 
@@ -42,8 +43,8 @@ class ChopState:
     """What a ChopOff has seen: mean PSNR at each share, of decoded and of chopped images, and pictures by index."""
 
     plan: ChopPlan | None
-    latent_psnr: list[RunningMean]
-    rgb_psnr: list[RunningMean]
+    latent_psnr: list[SampleMean]
+    rgb_psnr: list[SampleMean]
     pictures: Mapping[int, ChoppedPictures]
     num_samples: int
 
@@ -69,8 +70,8 @@ class ChopOff(Evaluator):
     def __init__(self, spec: ChopOffSpec) -> None:
         self.spec = spec
         self._plan: ChopPlan | None = None
-        self._latent_psnr: list[RunningMean] = []
-        self._rgb_psnr: list[RunningMean] = []
+        self._latent_psnr: list[SampleMean] = []
+        self._rgb_psnr: list[SampleMean] = []
         self._pictures: dict[int, ChoppedPictures] = {}
         self._num_samples = 0
 
@@ -97,8 +98,8 @@ class ChopOff(Evaluator):
                     f"the decoder maps latents of shape {tuple(kept.shape)!r} to {tuple(decoded.shape)!r};"
                     f" expected the images' shape {tuple(images.shape)!r}"
                 )
-            self._rgb_psnr[index].update(self._psnr(images, chopped))
-            self._latent_psnr[index].update(self._psnr(images, decoded))
+            self._rgb_psnr[index].update(batch.indices, self._psnr(images, chopped))
+            self._latent_psnr[index].update(batch.indices, self._psnr(images, decoded))
             for row, rgb, picture in zip(rows, as_pictures(chopped), as_pictures(decoded), strict=False):
                 row.append((rgb, picture))
         for index, row in zip(shown, rows, strict=True):
@@ -107,7 +108,8 @@ class ChopOff(Evaluator):
         self._num_samples += len(images)
 
     def _psnr(self, images: Images, others: Images) -> Float[Tensor, " n"]:
-        return psnr_per_image(as_frames(images), as_frames(others)).clamp(max=self.spec.max_psnr)
+        values = psnr_per_image(as_frames(images), as_frames(others)).clamp(max=self.spec.max_psnr)
+        return mean_of_frames(values, len(images))
 
     def _settle(self, images: Images, latents: Float[Tensor, "b d *s i j"], autoencoder: Autoencoder) -> ChopPlan:
         height, width = latents.shape[-2:]
@@ -128,8 +130,8 @@ class ChopOff(Evaluator):
 
     def _adopt(self, plan: ChopPlan) -> None:
         self._plan = plan
-        self._latent_psnr = [RunningMean() for _ in plan.shares]
-        self._rgb_psnr = [RunningMean() for _ in plan.shares]
+        self._latent_psnr = [SampleMean() for _ in plan.shares]
+        self._rgb_psnr = [SampleMean() for _ in plan.shares]
 
     def state(self) -> ChopState:
         return ChopState(
@@ -168,6 +170,7 @@ class ChopOff(Evaluator):
         ):
             shares = [kept_share(share, block, self.spec.shape) for share in plan.shares]
             values = [mean.compute() for mean in means]
+            areas = _areas(shares, means)
             settings = {"block_size": block, "shape": self.spec.shape, "max_psnr": self.spec.max_psnr}
             curve = Curve(x=shares, y=values, x_label="share of DCT coefficients kept", y_label="PSNR (dB)")
             results += [
@@ -184,7 +187,9 @@ class ChopOff(Evaluator):
                     unit="dB",
                     higher_is_better=None if prefix else True,
                     num_samples=self._num_samples,
+                    spread=areas.spread(area_under(shares, values)),
                     spec={**settings, "shares": shares},
+                    values=areas,
                 ),
             ]
         return results
@@ -197,6 +202,13 @@ class ChopOff(Evaluator):
         paths = draw_chop_curves(directory, latents, rgb, self.spec.max_psnr)
         pictures = [self._pictures[index] for index in sorted(self._pictures)]
         return [*paths, *draw_chopped_pictures(directory, pictures, latents.x)] if pictures else paths
+
+
+def _areas(shares: Sequence[float], means: Sequence[SampleMean]) -> SampleValues:
+    """The area under each image's own curve, of which the area under the mean curve is the mean."""
+    rows = [mean.values() for mean in means]
+    columns = zip(*(row.values.tolist() for row in rows), strict=True)
+    return SampleValues.of_samples(rows[0].places.tolist(), [area_under(shares, column) for column in columns])
 
 
 def as_pictures(images: Images) -> list[Float[Tensor, "c h w"]]:

@@ -8,6 +8,7 @@ from diffusability.eval.kernel_distance import (
     kernel_sums,
     mmd_of_sums,
     mmd_spread,
+    mmd_without_each_pair,
 )
 from diffusability.eval.sample_set_specs import CMMDSpec
 
@@ -26,6 +27,7 @@ class CMMD(SampleSetEvaluator[CMMDSpec]):
         """The distance. Raises DataError when there are fewer than two images of a set."""
         real, generated = (self._store.vectors(which, self.least) for which in ("real", "generated"))
         sums = kernel_sums(gaussian_kernel(self.spec.sigma), real, generated)
+        left_out = mmd_without_each_pair(sums, unbiased=False)
         enough = min(len(real), len(generated)) >= FEWEST_FOR_A_SPREAD
         return [
             EvalResult(
@@ -36,5 +38,6 @@ class CMMD(SampleSetEvaluator[CMMDSpec]):
                 higher_is_better=False,
                 num_samples=len(generated),
                 spec=self.settings(sigma=self.spec.sigma, spread_over="jackknife of images"),
+                values=self._store.pair_values(None if left_out is None else SCALE * left_out),
             )
         ]

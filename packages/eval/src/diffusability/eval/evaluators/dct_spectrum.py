@@ -1,6 +1,8 @@
 """Spectra of latents next to those of images."""
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,12 +13,13 @@ from diffusability.core.resampling import downsample
 from diffusability.eval.block_spectrum import BlockSpectrum
 from diffusability.eval.blocks import fitting_block_size
 from diffusability.eval.frames import as_frames
+from diffusability.eval.jackknife import NUM_GROUPS, spread_of, without_each_group
 from diffusability.eval.specs import DCTSpectrumSpec
 from diffusability.eval.spectrum import high_frequency_share, log_amplitude_ratio, spectral_gap
 from diffusability.eval.spectrum_figure import draw_spectrum
 
-#: Spectra of latents, of pooled and of full images, if any, and how many samples they are of.
-Seen = tuple[tuple[BlockSpectrum, BlockSpectrum, BlockSpectrum] | None, int]
+#: Spectra of latents, of pooled and of full images, if any, and the places of the samples that they are of.
+Seen = tuple[tuple[BlockSpectrum, BlockSpectrum, BlockSpectrum] | None, list[int]]
 
 
 def pool_to(images: Float[Tensor, "n c h w"], height: int, width: int) -> Float[Tensor, "n c h2 w2"]:
@@ -64,7 +67,7 @@ class DCTSpectrum(Evaluator):
     def __init__(self, spec: DCTSpectrumSpec) -> None:
         self.spec = spec
         self._spectra: tuple[BlockSpectrum, BlockSpectrum, BlockSpectrum] | None = None
-        self._num_samples = 0
+        self._indices: list[int] = []
 
     def update(self, batch: EvaluationBatch) -> None:
         """Adds a batch.
@@ -88,13 +91,14 @@ class DCTSpectrum(Evaluator):
         elif size != self._spectra[0].block_size:
             raise DataError(f"latents of {height}x{width} need blocks of {size}, earlier ones others: give one size")
         latent, pooled, full = self._spectra
-        latent.update(latents)
-        pooled.update(pool_to(images.double(), height, width))
+        groups = [index % NUM_GROUPS for index in batch.indices]
+        latent.update(latents, repeated(groups, len(latents)))
+        pooled.update(pool_to(images.double(), height, width), repeated(groups, len(images)))
         full.update(images)
-        self._num_samples += len(batch.images)
+        self._indices += batch.indices
 
     def state(self) -> Seen:
-        return self._spectra, self._num_samples
+        return self._spectra, self._indices
 
     def merge(self, state: Seen) -> None:
         """Adds what another rank has seen.
@@ -102,7 +106,7 @@ class DCTSpectrum(Evaluator):
         Raises:
             DataError: its latents or images were of other sizes.
         """
-        spectra, num_samples = state
+        spectra, indices = state
         if spectra is None:
             return
         if self._spectra is None:
@@ -110,7 +114,7 @@ class DCTSpectrum(Evaluator):
         else:
             for own, other in zip(self._spectra, spectra, strict=True):
                 own.merge(other)
-        self._num_samples += num_samples
+        self._indices += indices
 
     def compute(self) -> list[EvalResult]:
         if self._spectra is None:
@@ -118,43 +122,51 @@ class DCTSpectrum(Evaluator):
         latent, pooled, _ = self._spectra
         spec = {"block_size": latent.block_size}
         curves = [log_amplitude_ratio(spectrum.amplitude()) for spectrum in self._spectra]
-        centred = [log_amplitude_ratio(spectrum.centred_amplitude()) for spectrum in (latent, pooled)]
         names = ("latent_spectrum_curve", "rgb_pooled_spectrum_curve", "rgb_spectrum_curve")
         share_spec = {**spec, "high_from": latent.block_size}
         return [
             *(
-                EvalResult(metric=name, curve=spectrum_curve(curve), num_samples=self._num_samples, spec=spec)
+                EvalResult(metric=name, curve=spectrum_curve(curve), num_samples=len(self._indices), spec=spec)
                 for name, curve in zip(names, curves, strict=True)
             ),
-            EvalResult(
-                metric="high_frequency_share",
-                value=high_frequency_share(latent.energy(), latent.variance()),
-                higher_is_better=False,
-                num_samples=self._num_samples,
-                spec=share_spec,
-                note=latent.note(),
+            self._number(
+                "high_frequency_share", lambda left_out: _share(latent, left_out), share_spec, latent.note(), False
             ),
-            EvalResult(
-                metric="rgb_high_frequency_share",
-                value=high_frequency_share(pooled.energy(), pooled.variance()),
-                num_samples=self._num_samples,
-                spec=share_spec,
+            self._number("rgb_high_frequency_share", lambda left_out: _share(pooled, left_out), share_spec),
+            self._number(
+                "spectral_gap",
+                lambda left_out: _gap(latent, pooled, left_out),
+                {**spec, "channels": "standardised"},
+                latent.note(),
             ),
-            EvalResult(
-                metric="spectral_gap",
-                value=spectral_gap(*centred),
-                num_samples=self._num_samples,
-                spec={**spec, "channels": "standardised"},
-                note=latent.note(),
-            ),
-            EvalResult(
-                metric="spectral_gap_raw",
-                value=spectral_gap(curves[0], curves[1]),
-                num_samples=self._num_samples,
-                spec={**spec, "channels": "raw"},
-                note=latent.note(),
+            self._number(
+                "spectral_gap_raw",
+                lambda left_out: _gap(latent, pooled, left_out, raw=True),
+                {**spec, "channels": "raw"},
+                latent.note(),
             ),
         ]
+
+    def _number(
+        self,
+        metric: str,
+        statistic: Callable[[int | None], float],
+        spec: Mapping[str, Any],
+        note: str = "",
+        higher_is_better: bool | None = None,
+    ) -> EvalResult:
+        """A number of all samples; ``statistic`` takes the group that is left out, or None."""
+        value, values = statistic(None), without_each_group(self._indices, statistic)
+        return EvalResult(
+            metric=metric,
+            value=value,
+            higher_is_better=higher_is_better,
+            num_samples=len(self._indices),
+            spread=spread_of(values, value),
+            spec={**spec, "spread_over": f"jackknife of {NUM_GROUPS} groups of images"},
+            values=values,
+            note=note,
+        )
 
     def draw(self, directory: Path) -> list[Path]:
         results = {result.metric: result for result in self.compute()}
@@ -164,3 +176,23 @@ class DCTSpectrum(Evaluator):
         assert self._spectra is not None
         latents, pooled, full = (curve for curve in curves if curve is not None)
         return draw_spectrum(directory, latents, pooled, full, self._spectra[0].block_size)
+
+
+def repeated(groups: Sequence[int], count: int) -> list[int]:
+    """The group of each frame, of ``count`` frames in all: those of a clip are in its group."""
+    return [group for group in groups for _ in range(count // len(groups))]
+
+
+def _part(spectrum: BlockSpectrum, left_out: int | None) -> BlockSpectrum:
+    return spectrum if left_out is None else spectrum.without(left_out)
+
+
+def _share(spectrum: BlockSpectrum, left_out: int | None) -> float:
+    part = _part(spectrum, left_out)
+    return high_frequency_share(part.energy(), part.variance())
+
+
+def _gap(latents: BlockSpectrum, rgb: BlockSpectrum, left_out: int | None, raw: bool = False) -> float:
+    parts = [_part(spectrum, left_out) for spectrum in (latents, rgb)]
+    curves = [log_amplitude_ratio(part.amplitude() if raw else part.centred_amplitude()) for part in parts]
+    return spectral_gap(curves[0], curves[1])

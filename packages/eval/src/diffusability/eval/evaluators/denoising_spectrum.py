@@ -17,6 +17,7 @@ from diffusability.eval.denoiser_inputs import denoiser_inputs
 from diffusability.eval.denoising_error import half_resolved_time, relative_error, wiener_error
 from diffusability.eval.denoising_figures import draw_channels, draw_denoising_spectrum
 from diffusability.eval.denoising_spectrum_spec import DenoisingSpectrumSpec
+from diffusability.eval.jackknife import NUM_GROUPS, spread_of, without_each_group_of_all
 
 
 class DenoisingSpectrum(Evaluator):
@@ -39,7 +40,9 @@ class DenoisingSpectrum(Evaluator):
         self._error: Tensor = torch.zeros(())
         self._energy: Tensor = torch.zeros(())
         self._num_blocks = 0
-        self._num_samples = 0
+        #: By group: summed squared errors and data, and the number of blocks.
+        self._groups: dict[int, tuple[Tensor, Tensor, int]] = {}
+        self._indices: list[int] = []
 
     def update(self, batch: EvaluationBatch) -> None:
         """Adds a batch.
@@ -58,13 +61,22 @@ class DenoisingSpectrum(Evaluator):
             t = broadcast(times, latents)
             noisy = (1 - t) * latents + t * noise
             estimate = data_of(velocities(noisy, times, labels), noisy, times)
-            errors.append(_sums(coefficients(estimate - latents, size)))
+            errors.append(_sums(coefficients(estimate - latents, size), len(latents)))
         found = coefficients(latents, size)
         self.block_size = size
-        self._error = self._error + torch.stack(errors)
-        self._energy = self._energy + _sums(found)
+        error, energy = torch.stack(errors), _sums(found, len(latents))
+        self._error = self._error + error.sum(1)
+        self._energy = self._energy + energy.sum(0)
         self._num_blocks += found.shape[0] * found.shape[2]
-        self._num_samples += len(latents)
+        for place, index in enumerate(batch.indices):
+            blocks = found.shape[0] * found.shape[2] // len(latents)
+            self._add_to_group(index % NUM_GROUPS, (error[:, place], energy[place], blocks))
+        self._indices += batch.indices
+
+    def _add_to_group(self, group: int, part: tuple[Tensor, Tensor, int]) -> None:
+        zero = torch.zeros(())
+        error, energy, blocks = self._groups.get(group, (zero, zero, 0))
+        self._groups[group] = (error + part[0], energy + part[1], blocks + part[2])
 
     def state(self) -> dict[str, Any]:
         return {
@@ -72,7 +84,8 @@ class DenoisingSpectrum(Evaluator):
             "error": self._error,
             "energy": self._energy,
             "num_blocks": self._num_blocks,
-            "num_samples": self._num_samples,
+            "groups": self._groups,
+            "indices": self._indices,
         }
 
     def merge(self, state: dict[str, Any]) -> None:
@@ -80,20 +93,35 @@ class DenoisingSpectrum(Evaluator):
         self._error = self._error + state["error"]
         self._energy = self._energy + state["energy"]
         self._num_blocks += state["num_blocks"]
-        self._num_samples += state["num_samples"]
+        for group, part in state["groups"].items():
+            self._add_to_group(group, part)
+        self._indices += state["indices"]
 
-    def _measured(self) -> tuple[Float[Tensor, "t c k"], Float[Tensor, "c k"], Float[Tensor, " t"]]:
-        """Relative error, mean square of the data, and times."""
-        if self._num_samples == 0:
+    def _measured(
+        self, left_out: int | None = None
+    ) -> tuple[Float[Tensor, "t c k"], Float[Tensor, "c k"], Float[Tensor, " t"]]:
+        """Relative error, mean square of the data, and times; of all samples or of all but those of a group."""
+        if not self._indices:
             raise DataError("no images were evaluated: a denoising spectrum needs at least one")
-        energy = self._energy / self._num_blocks
+        zero = torch.zeros(())
+        error, energy, blocks = (zero, zero, 0) if left_out is None else self._groups[left_out]
+        count = self._num_blocks - blocks
+        energy = (self._energy - energy) / count
         times = torch.tensor(self.spec.times, dtype=torch.float64)
-        return relative_error(self._error / self._num_blocks, energy), energy, times
+        return relative_error((self._error - error) / count, energy), energy, times
+
+    def _values(self, left_out: int | None = None) -> dict[str, float]:
+        """The numbers, by metric."""
+        relative, energy, times = self._measured(left_out)
+        return {
+            "denoising_error": relative.mean().item(),
+            "denoising_error_high": relative[:, :, _is_high(self.block_size)].mean().item(),
+            "denoising_excess": (relative / wiener_error(energy, times)).mean().item(),
+        }
 
     def compute(self) -> list[EvalResult]:
-        relative, energy, times = self._measured()
+        relative, _, times = self._measured()
         resolved = half_resolved_time(relative, times)
-        high = _is_high(self.block_size)
         spec = {"block_size": self.block_size, "times": list(self.spec.times)}
         time_curve = Curve(
             x=times.tolist(),
@@ -108,19 +136,23 @@ class DenoisingSpectrum(Evaluator):
             x_label="zigzag index of the DCT frequency",
             y_label="time until which it is half resolved",
         )
-        values = {
-            "denoising_error": relative.mean().item(),
-            "denoising_error_high": relative[:, :, high].mean().item(),
-            "denoising_excess": (relative / wiener_error(energy, times)).mean().item(),
-        }
+        values, left_out = without_each_group_of_all(self._indices, self._values)
         curves = {"denoising_error_curve": time_curve, "resolved_time_curve": resolved_curve}
         return [
             *(
-                EvalResult(metric=name, curve=curve, num_samples=self._num_samples, spec=spec)
+                EvalResult(metric=name, curve=curve, num_samples=len(self._indices), spec=spec)
                 for name, curve in curves.items()
             ),
             *(
-                EvalResult(metric=name, value=value, higher_is_better=False, num_samples=self._num_samples, spec=spec)
+                EvalResult(
+                    metric=name,
+                    value=value,
+                    higher_is_better=False,
+                    num_samples=len(self._indices),
+                    spread=spread_of(left_out[name], value),
+                    spec={**spec, "spread_over": f"jackknife of {NUM_GROUPS} groups of images"},
+                    values=left_out[name],
+                )
                 for name, value in values.items()
             ),
         ]
@@ -134,8 +166,10 @@ class DenoisingSpectrum(Evaluator):
         ]
 
 
-def _sums(values: Float[Tensor, "n c blocks k"]) -> Float[Tensor, "c k"]:
-    return values.square().sum((0, 2)).cpu()
+def _sums(values: Float[Tensor, "n c blocks k"], num_samples: int) -> Float[Tensor, "b c k"]:
+    """Summed squares of each sample; the frames of a clip make one."""
+    sums = values.square().sum(2)
+    return sums.reshape(num_samples, -1, *sums.shape[1:]).sum(1).cpu()
 
 
 def _is_high(block_size: int) -> Tensor:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.sample_values import SampleValues
 from diffusability.eval.predictor_specs import EquivarianceSpec
 from diffusability.eval.predictors.bootstrap import spread_of_mean
 from diffusability.eval.predictors.equivariance_error import squared_error, transformations
@@ -67,8 +68,9 @@ class Equivariance(Evaluator):
                         higher_is_better=None if suffix else False,
                         num_samples=len(values),
                         spread=spread_of_mean(values),
-                        spec={"relative_to": to, "spread_over": "200 bootstrap samples"},
+                        spec={"relative_to": to, "scaling": "of all images", "spread_over": "200 bootstrap samples"},
                         note=scaling.note,
+                        values=SampleValues.of_samples(self._table.indices, values.tolist()),
                     )
                 )
         return results

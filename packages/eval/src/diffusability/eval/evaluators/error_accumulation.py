@@ -1,5 +1,6 @@
 """How the errors of single sampling steps add up along the sampler."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from diffusability.eval.blocks import fitting_block_size
 from diffusability.eval.coefficient_moments import CoefficientMoments, gaussian_divergence
 from diffusability.eval.denoiser_inputs import denoiser_inputs
 from diffusability.eval.error_accumulation_spec import ErrorAccumulationSpec
+from diffusability.eval.jackknife import FEW_GROUPS, spread_of, without_each_group_of_all
 
 
 class ErrorAccumulation(Evaluator):
@@ -49,7 +51,9 @@ class ErrorAccumulation(Evaluator):
         self.block_size = 0
         self._times: list[float] = []
         self._sampled, self._stepped, self._true = (CoefficientMoments() for _ in range(3))
-        self._num_samples = 0
+        #: The same of each group of samples.
+        self._groups: dict[int, tuple[CoefficientMoments, CoefficientMoments, CoefficientMoments]] = {}
+        self._indices: list[int] = []
 
     def update(self, batch: EvaluationBatch) -> None:
         """Adds a batch.
@@ -62,10 +66,17 @@ class ErrorAccumulation(Evaluator):
         noise = randomness.normal("error-accumulation", latents.shape[1:], latents.device)
         self.block_size = fitting_block_size(latents.shape[-2], latents.shape[-1], self.spec.block_size)
         self._times = model.velocity_model().times(self.spec.steps, self.spec.time_shift)
-        self._follow(model, latents, noise, labels)
-        self._num_samples += len(latents)
+        self._follow(model, latents, noise, labels, [index % FEW_GROUPS for index in batch.indices])
+        self._indices += batch.indices
 
-    def _follow(self, model: DiffusionModel, latents: Latents, noise: Latents, labels: Labels | None) -> None:
+    def _follow(
+        self,
+        model: DiffusionModel,
+        latents: Latents,
+        noise: Latents,
+        labels: Labels | None,
+        groups: Sequence[int],
+    ) -> None:
         velocities = model.velocity_model()
         made, estimate = velocities.start(noise), None  # the same noise: what differs is what the steps do
         sampled, stepped, true = [], [], []
@@ -79,15 +90,23 @@ class ErrorAccumulation(Evaluator):
             sampled.append(coefficients(made, self.block_size))
             stepped.append(coefficients(right, self.block_size))
             true.append(coefficients((1 - next_time) * latents + next_time * noise, self.block_size))
-        for moments, steps in ((self._sampled, sampled), (self._stepped, stepped), (self._true, true)):
-            moments.update(steps)
+        frames = len(true[0]) // len(groups)
+        numbers = torch.tensor(groups, device=latents.device).repeat_interleave(frames)
+        for place, steps in enumerate((sampled, stepped, true)):
+            (self._sampled, self._stepped, self._true)[place].update(steps)
+            for group in sorted(set(groups)):
+                self._group(group)[place].update([one[numbers == group] for one in steps])
+
+    def _group(self, group: int) -> tuple[CoefficientMoments, CoefficientMoments, CoefficientMoments]:
+        return self._groups.setdefault(group, (CoefficientMoments(), CoefficientMoments(), CoefficientMoments()))
 
     def state(self) -> dict[str, Any]:
         return {
             "block_size": self.block_size,
             "times": self._times,
             "moments": (self._sampled, self._stepped, self._true),
-            "num_samples": self._num_samples,
+            "groups": self._groups,
+            "indices": self._indices,
         }
 
     def merge(self, state: dict[str, Any]) -> None:
@@ -95,21 +114,36 @@ class ErrorAccumulation(Evaluator):
         self._times = self._times or state["times"]
         for own, other in zip((self._sampled, self._stepped, self._true), state["moments"], strict=True):
             own.merge(other)
-        self._num_samples += state["num_samples"]
+        for group, moments in state["groups"].items():
+            for own, other in zip(self._group(group), moments, strict=True):
+                own.merge(other)
+        self._indices += state["indices"]
 
-    def _errors(self) -> tuple[Float[Tensor, "steps c k"], Float[Tensor, "steps c k"]]:
-        """Cumulative and modular errors, in nats."""
-        if self._num_samples == 0:
+    def _errors(self, left_out: int | None = None) -> tuple[Float[Tensor, "steps c k"], Float[Tensor, "steps c k"]]:
+        """Cumulative and modular errors, in nats; of all samples or of all but those of a group."""
+        if not self._indices:
             raise DataError("no images were evaluated: error accumulation needs at least one")
-        true = self._true.mean(), self._true.variance()
+        sampled, stepped, exact = self._sampled, self._stepped, self._true
+        if left_out is not None:
+            parts = zip((sampled, stepped, exact), self._group(left_out), strict=True)
+            sampled, stepped, exact = (whole.without(part) for whole, part in parts)
+        true = exact.mean(), exact.variance()
         return (
-            gaussian_divergence(self._sampled.mean(), self._sampled.variance(), *true),
-            gaussian_divergence(self._stepped.mean(), self._stepped.variance(), *true),
+            gaussian_divergence(sampled.mean(), sampled.variance(), *true),
+            gaussian_divergence(stepped.mean(), stepped.variance(), *true),
         )
 
     @property
     def _floor(self) -> float:
         return 2 / self._true.count
+
+    def _values(self, left_out: int | None = None) -> dict[str, float]:
+        """The numbers, by metric."""
+        cumulative, modular = (errors.mean((1, 2)) for errors in self._errors(left_out))
+        removed = 0 if left_out is None else self._group(left_out)[2].count
+        end, added = cumulative[-1].item(), modular.sqrt().sum().item()
+        grown = max(0.0, end - 2 / (self._true.count - removed)) ** 0.5
+        return {"cumulative_error": end, "error_amplification": grown / added if added > 0 else 0.0}
 
     def compute(self) -> list[EvalResult]:
         cumulative, modular = (errors.mean((1, 2)) for errors in self._errors())
@@ -120,14 +154,7 @@ class ErrorAccumulation(Evaluator):
         }
         spec |= {"floor_nats": self._floor}
         curves = {"cumulative_error_curve": cumulative, "modular_error_curve": modular}
-        added = modular.sqrt().sum().item()
-        values = {
-            "cumulative_error": (cumulative[-1].item(), "nats"),
-            "error_amplification": (
-                (max(0.0, cumulative[-1].item() - self._floor) ** 0.5) / added if added > 0 else 0.0,
-                "",
-            ),
-        }
+        values, left_out = without_each_group_of_all(self._indices, self._values, FEW_GROUPS)
         return [
             *(
                 EvalResult(
@@ -139,7 +166,7 @@ class ErrorAccumulation(Evaluator):
                         y_label="divergence from noised data, nats a coefficient",
                     ),
                     unit="nats",
-                    num_samples=self._num_samples,
+                    num_samples=len(self._indices),
                     spec=spec,
                 )
                 for name, errors in curves.items()
@@ -148,12 +175,14 @@ class ErrorAccumulation(Evaluator):
                 EvalResult(
                     metric=name,
                     value=value,
-                    unit=unit,
+                    unit="nats" if name == "cumulative_error" else "",
                     higher_is_better=False,
-                    num_samples=self._num_samples,
-                    spec=spec,
+                    num_samples=len(self._indices),
+                    spread=spread_of(left_out[name], value),
+                    spec={**spec, "spread_over": f"jackknife of {FEW_GROUPS} groups of images"},
+                    values=left_out[name],
                 )
-                for name, (value, unit) in values.items()
+                for name, value in values.items()
             ),
         ]
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.sample_values import SampleValues
 from diffusability.core.shapes import Images
 from diffusability.eval.feature_cache import FeatureCache
 from diffusability.eval.feature_sets import shared_features
@@ -11,7 +12,7 @@ from diffusability.eval.frechet import frechet_distance
 from diffusability.eval.frechet_spec import FrechetSettings, too_few
 from diffusability.eval.gaussian_statistics import GaussianStatistics
 from diffusability.eval.grouped_statistics import GroupedStatistics
-from diffusability.eval.jackknife import jackknife_spread
+from diffusability.eval.jackknife import spread_of
 from diffusability.eval.reference_statistics import (
     POOLED,
     SPATIAL,
@@ -19,17 +20,22 @@ from diffusability.eval.reference_statistics import (
     read_reference,
     write_reference,
 )
+from diffusability.eval.small_sample_bias import NEAR, PARTS, bias_note, small_sample_bias
 
-#: Statistics of the real and of the other images, and the size of images.
-Seen = tuple[GroupedStatistics, GroupedStatistics, tuple[int, int] | None]
+#: Statistics of the real and of the other images, the same by groups that are left out, and the size of images.
+Seen = tuple[GroupedStatistics, GroupedStatistics, tuple[GroupedStatistics, ...], tuple[int, int] | None]
 
 
 class Frechet(Evaluator):
     """``fid``, ``sfid``, ``fdd``, ``fvd`` or ``frechet_FEATURES``; of reconstructions ``rfid`` and so on.
 
     The squared Frechet distance between Gaussians fitted to the features of the two sets (Heusel et al. 2017). Memory
-    is two covariances in float64, whatever the number of images. Real images are the stage's, or a file with their
+    is eight covariances in float64, whatever the number of images. Real images are the stage's, or a file with their
     statistics stands for them.
+
+    With few images, up to five for each feature, the result's ``note`` says how much of the distance comes of their
+    number (``small_sample_bias``), measured on the real images, or on the others where the reference is a file. The
+    distance itself is not corrected, since it is compared with others' numbers.
 
     With ``jackknife_groups: K`` there is a spread, by leaving out each K-th of the images in turn, of both sets at once
     (of the other one, where the reference is a file: its images are taken as given). Memory is then K covariances of
@@ -43,8 +49,8 @@ class Frechet(Evaluator):
         self.needs = spec.needed()
         self._features = shared_features(spec.features)
         self._names = SPATIAL if spec.features.frechet_name() == "sfid" else POOLED
-        self._real = GroupedStatistics(max(1, spec.jackknife_groups))
-        self._other = GroupedStatistics(max(1, spec.jackknife_groups))
+        self._real, self._other = (GroupedStatistics(PARTS) for _ in range(2))
+        self._left_out = tuple(GroupedStatistics(spec.jackknife_groups) for _ in range(2))
         self._size: tuple[int, int] | None = None
         self._reference = None if spec.reference is None else read_reference(spec.reference, self._names)
         if self._reference is not None:
@@ -83,8 +89,11 @@ class Frechet(Evaluator):
             self._expect_size(batch.images, "real")
             features = self._features.of(batch.images, batch.indices, self.spec.seed, self._cache)
             self._real.update(features, batch.indices)
+            self._left_out[0].update(features, batch.indices)
         self._expect_size(other, self.spec.compares)
-        self._other.update(self._features.of(other, batch.indices, self.spec.seed), batch.indices)
+        features = self._features.of(other, batch.indices, self.spec.seed)
+        self._other.update(features, batch.indices)
+        self._left_out[1].update(features, batch.indices)
 
     def _expect_size(self, images: Images, what: str) -> None:
         size = (images.shape[-2], images.shape[-1])
@@ -97,7 +106,8 @@ class Frechet(Evaluator):
         self._size = size
 
     def state(self) -> Seen:
-        return self._real.on_cpu(), self._other.on_cpu(), self._size
+        real, other, *left_out = (one.on_cpu() for one in (self._real, self._other, *self._left_out))
+        return real, other, tuple(left_out), self._size
 
     def merge(self, state: Seen) -> None:
         """Adds what another rank has seen.
@@ -105,12 +115,14 @@ class Frechet(Evaluator):
         Raises:
             DataError: its images were of another size.
         """
-        real, other, size = state
+        real, other, left_out, size = state
         if size is not None and self._size is not None and size != self._size:
             raise DataError(f"{self.spec.metric()} compares images of one size: got {size!r} and {self._size!r}")
         self._size = self._size or size
         self._real.merge(real)
         self._other.merge(other)
+        for own, theirs in zip(self._left_out, left_out, strict=True):
+            own.merge(theirs)
 
     def compute(self) -> list[EvalResult]:
         reference = self._reference or self._own_reference()
@@ -119,31 +131,46 @@ class Frechet(Evaluator):
         length = self._features.extractor.dimension
         if self._other.count <= length and not self.spec.force:  # images may have turned out to be unreadable
             raise DataError(too_few(self.spec.metric(), self._other.count, length))
+        value = _distance(reference, self._other.whole())
+        values = self._values() if self.spec.jackknife_groups else None
+        bias = self._bias(reference)
+        fewest = min(self._other.count, reference.count or self._other.count)
         return [
             EvalResult(
                 metric=self.spec.metric(),
-                value=_distance(reference, self._other.whole()),
-                spread=self._spread() if self.spec.jackknife_groups else None,
+                value=value,
+                spread=spread_of(values, value),
                 higher_is_better=False,
                 num_samples=self._other.count,
                 spec=self._settings(reference),
+                values=values,
+                note="" if bias is None else bias_note(bias, fewest, length),
             )
         ]
 
-    def _spread(self) -> float:
-        """Standard deviation of the distance, by the jackknife over groups of images."""
+    def _bias(self, reference: ReferenceStatistics) -> float | None:
+        """How much of the distance is due to small sets; None where they are not small, or too small to tell."""
+        counts = [count for count in (self._other.count, reference.count) if count is not None]
+        if min(counts) > NEAR * self._features.extractor.dimension:
+            return None
+        bias = small_sample_bias(self._real if self._reference is None else self._other, _distance)
+        return None if bias is None else bias.of_distance(reference.count, self._other.count)
+
+    def _values(self) -> SampleValues | None:
+        """The distance without each group of images."""
         fewest = 2 * self.spec.jackknife_groups
-        for sets in (self._other, *(() if self._reference else (self._real,))):
+        real, other = self._left_out
+        for sets in (other, *(() if self._reference else (real,))):
             if min(group.count for group in sets.groups) < 2:
                 raise DataError(
                     f"{self.spec.metric()} with jackknife_groups {self.spec.jackknife_groups} needs at least two images"
                     f" in each group, so {fewest} or more of each set; got {sets.count}"
                 )
-        return jackknife_spread(
-            [
-                _distance(self._reference or self._real.without(group), self._other.without(group))
-                for group in range(self.spec.jackknife_groups)
-            ]
+        groups = range(self.spec.jackknife_groups)
+        return SampleValues.without_groups(
+            groups,
+            [_distance(self._reference or real.without(group), other.without(group)) for group in groups],
+            [other.groups[group].count for group in groups],
         )
 
     def _own_reference(self) -> ReferenceStatistics:

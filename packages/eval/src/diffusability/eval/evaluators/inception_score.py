@@ -3,6 +3,7 @@
 import numpy as np
 
 from diffusability.core.evaluator import EvalResult
+from diffusability.core.sample_values import SampleValues
 from diffusability.eval.evaluators.sample_set import SampleSetEvaluator
 from diffusability.eval.inception_score import inception_scores
 from diffusability.eval.sample_set_specs import InceptionScoreSpec
@@ -31,5 +32,10 @@ class InceptionScore(SampleSetEvaluator[InceptionScoreSpec]):
                 higher_is_better=True,
                 num_samples=len(logits),
                 spec=self.settings(splits=self.spec.splits, seed=self.spec.seed, spread_over="splits"),
+                values=SampleValues.without_groups(
+                    range(len(scores)),
+                    ((scores.sum() - scores) / max(1, len(scores) - 1)).tolist(),
+                    [1] * len(scores),
+                ),
             )
         ]

@@ -7,6 +7,7 @@ import torch
 from diffusability.core.autoencoder import Autoencoder
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.sample_values import SampleValues
 from diffusability.eval.predictor_specs import InterpolationSpec
 from diffusability.eval.predictors.bootstrap import spread_of_mean
 from diffusability.eval.predictors.interpolation import path_directness
@@ -70,5 +71,6 @@ class Interpolation(Evaluator):
                 num_samples=2 * num_pairs,
                 spread=spread_of_mean(values),
                 spec={"num_steps": self.spec.num_steps, "spread_over": "200 bootstrap samples of pairs"},
+                values=SampleValues.of_samples(self._table.indices[: 2 * num_pairs : 2], values.tolist()),
             )
         ]

@@ -9,6 +9,7 @@ from diffusability.eval.kernel_distance import (
     FEWEST_FOR_A_SPREAD,
     kernel_sums,
     mmd_spread,
+    mmd_without_each_pair,
     polynomial_kernel,
     unbiased_mmd,
 )
@@ -36,8 +37,9 @@ class KID(SampleSetEvaluator[KIDSpec]):
         for _ in range(self.spec.subsets):
             chosen = [draws.choice(len(rows), self.spec.subset_size, replace=False) for rows in (generated, real)]
             values.append(unbiased_mmd(polynomial_kernel, generated[chosen[0]], real[chosen[1]]))
+        sums = kernel_sums(polynomial_kernel, generated, real)
         if self.spec.spread == "jackknife":
-            spread: float | None = mmd_spread(kernel_sums(polynomial_kernel, generated, real), unbiased=True)
+            spread: float | None = mmd_spread(sums, unbiased=True)
         else:
             spread = float(np.std(values)) if len(values) > 1 else None
         return [
@@ -53,5 +55,6 @@ class KID(SampleSetEvaluator[KIDSpec]):
                     seed=self.spec.seed,
                     spread_over="subsets" if self.spec.spread == "subsets" else "jackknife of images",
                 ),
+                values=self._store.pair_values(mmd_without_each_pair(sums, unbiased=True)),
             )
         ]

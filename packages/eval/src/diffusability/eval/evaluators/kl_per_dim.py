@@ -2,7 +2,7 @@
 
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
-from diffusability.eval.running_mean import RunningMean
+from diffusability.eval.sample_mean import SampleMean
 from diffusability.eval.specs import KLPerDimSpec
 
 
@@ -13,7 +13,7 @@ class KLPerDim(Evaluator):
 
     def __init__(self, spec: KLPerDimSpec) -> None:
         self.spec = spec
-        self._mean = RunningMean()
+        self._mean = SampleMean()
         self._skipped = False
 
     def update(self, batch: EvaluationBatch) -> None:
@@ -31,12 +31,12 @@ class KLPerDim(Evaluator):
                 "evaluator 'kl-per-dim' needs a posterior with a variance, but this autoencoder's encoder is"
                 " deterministic; leave the evaluator out"
             )
-        self._mean.update(batch.posterior.kl_per_dim().double().flatten(1).mean(1))
+        self._mean.update(batch.indices, batch.posterior.kl_per_dim().double().flatten(1).mean(1))
 
-    def state(self) -> RunningMean:
+    def state(self) -> SampleMean:
         return self._mean
 
-    def merge(self, state: RunningMean) -> None:
+    def merge(self, state: SampleMean) -> None:
         self._mean.merge(state)
 
     def compute(self) -> list[EvalResult]:
@@ -49,5 +49,6 @@ class KLPerDim(Evaluator):
                 unit="nats",
                 num_samples=self._mean.count,
                 spread=self._mean.spread(),
+                values=self._mean.values(),
             )
         ]

@@ -1,7 +1,8 @@
 """Spectra of whole maps."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from torch import Tensor
 
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
-from diffusability.eval.evaluators.dct_spectrum import pool_to
+from diffusability.eval.evaluators.dct_spectrum import pool_to, repeated
 from diffusability.eval.frames import as_frames
+from diffusability.eval.jackknife import NUM_GROUPS, spread_of, without_each_group_of_all
 from diffusability.eval.map_spectrum_figure import draw_channel_spectra
 from diffusability.eval.map_sums import MapSums, TemporalSums
 from diffusability.eval.predictor_specs import MapSpectrumSpec
-from diffusability.eval.predictors.bootstrap import bootstrap_spread
 from diffusability.eval.predictors.spectral_energy import (
     is_high,
     radial_profile,
@@ -26,6 +27,8 @@ from diffusability.eval.predictors.standardization import ChannelScaling
 from diffusability.eval.sample_table import SampleTable
 
 SMALLEST_SIDE = 4
+#: All samples.
+EVERY = slice(None)
 
 
 class MapSpectrum(Evaluator):
@@ -67,9 +70,11 @@ class MapSpectrum(Evaluator):
         if min(height, width) < SMALLEST_SIDE:
             raise DataError(f"latents of {height}x{width} are too small for a spectrum; expected at least 4x4")
         count = len(batch.latents)
-        latent = self._latents.update(as_frames(batch.latents))
-        pooled = self._pooled.update(pool_to(as_frames(batch.images).double(), height, width))
-        self._images.update(as_frames(batch.images))
+        groups = [index % NUM_GROUPS for index in batch.indices]
+        latents, images = as_frames(batch.latents), as_frames(batch.images)
+        latent = self._latents.update(latents, repeated(groups, len(latents)))
+        pooled = self._pooled.update(pool_to(images.double(), height, width), repeated(groups, len(images)))
+        self._images.update(images)
         if batch.latents.ndim == 5:
             self._times.update(batch.latents)
             self._rgb_times.update(batch.images)
@@ -97,22 +102,27 @@ class MapSpectrum(Evaluator):
         columns, count = self._table.columns(), len(self._table)
         scaling, rgb = (_scaling(columns, prefix) for prefix in ("", "rgb_"))
         results = []
-        for prefix, scale in (("", scaling), ("rgb_", rgb)):
-            for suffix in ("", "_raw"):
-                concentration = _concentration(columns, prefix, scale, raw=bool(suffix))
+        for prefix, sums, scale in (("", self._latents, scaling), ("rgb_", self._pooled, rgb)):
+            numbers, left_out = without_each_group_of_all(
+                self._table.indices, partial(self._numbers, columns, prefix, sums)
+            )
+            for name, value in numbers.items():
+                raw = name.endswith("_raw")
+                is_share = name.startswith("sec")
                 results.append(
                     EvalResult(
-                        metric=f"{prefix}sec{suffix}",
-                        value=concentration(torch.arange(count)),
-                        higher_is_better=None if prefix or suffix else False,
+                        metric=prefix + name,
+                        value=value,
+                        higher_is_better=False if prefix + name == "sec" else None,
                         num_samples=count,
-                        spread=bootstrap_spread(count, concentration, 200),
+                        spread=spread_of(left_out[name], value),
                         spec={
-                            "rho": self.spec.rho,
-                            "channels": "raw" if suffix else "standardised",
-                            "spread_over": "200 bootstrap samples",
+                            **({"rho": self.spec.rho} if is_share else {}),
+                            "channels": "raw" if raw else "standardised",
+                            "spread_over": f"jackknife of {NUM_GROUPS} groups of images",
                         },
                         note=scale.note,
+                        values=left_out[name],
                     )
                 )
         spectra: tuple[tuple[str, MapSums, ChannelScaling | None], ...] = (
@@ -124,19 +134,6 @@ class MapSpectrum(Evaluator):
             amplitude = sums.amplitude() if of is None else sums.amplitude()[of.varying]
             frequencies, profile = radial_profile(amplitude)
             results.append(_curve_result(f"{name}_radial_spectrum_curve", frequencies, _relative(profile), count))
-            metric = {"latent": "spectral_slope", "rgb_pooled": "rgb_spectral_slope"}.get(name)
-            if metric is not None and of is not None:
-                standard = profile / of.std[of.varying][:, None]
-                for suffix, rows in (("", standard), ("_raw", profile)):
-                    results.append(
-                        EvalResult(
-                            metric=f"{metric}{suffix}",
-                            value=spectral_slope(frequencies, rows.mean(0)),
-                            num_samples=count,
-                            spec={"channels": "raw" if suffix else "standardised"},
-                            note=of.note,
-                        )
-                    )
         if self._times.num_clips:
             for name, times, chosen in (
                 ("temporal", self._times, scaling.varying),
@@ -149,6 +146,21 @@ class MapSpectrum(Evaluator):
                 )
         return results
 
+    def _numbers(
+        self, columns: Mapping[str, Tensor], prefix: str, sums: MapSums, left_out: int | None
+    ) -> dict[str, float]:
+        """The numbers of all samples but those of a group, whose scaling is made without it too."""
+        chosen = torch.tensor(self._table.indices) % NUM_GROUPS != (-1 if left_out is None else left_out)
+        scale = _scaling(columns, prefix, chosen)
+        frequencies, profile = radial_profile(sums.amplitude(left_out)[scale.varying])
+        standard = profile / scale.std[scale.varying][:, None]
+        return {
+            "sec": _concentration(columns, prefix, scale, chosen, raw=False),
+            "sec_raw": _concentration(columns, prefix, scale, chosen, raw=True),
+            "spectral_slope": spectral_slope(frequencies, standard.mean(0)),
+            "spectral_slope_raw": spectral_slope(frequencies, profile.mean(0)),
+        }
+
     def draw(self, directory: Path) -> list[Path]:
         """``map-spectrum``: a heat map of the radial spectrum of each channel."""
         varying = _scaling(self._table.columns(), "").varying
@@ -156,28 +168,23 @@ class MapSpectrum(Evaluator):
         return draw_channel_spectra(directory, frequencies, _relative(profile))
 
 
-def _scaling(columns: Mapping[str, Tensor], prefix: str) -> ChannelScaling:
-    """The scaling of channels; by Parseval from the coefficients' energy and DC."""
-    values = columns[f"{prefix}values"]
-    number = values.sum()
-    return ChannelScaling.from_moments(
-        columns[f"{prefix}sum"].sum(0) / number, columns[f"{prefix}total"].sum(0) / number, "map-spectrum"
-    )
+def _scaling(columns: Mapping[str, Tensor], prefix: str, chosen: Tensor | slice = EVERY) -> ChannelScaling:
+    """The scaling of channels over chosen samples; by Parseval from the coefficients' energy and DC."""
+    sums, total, number = (columns[f"{prefix}{name}"][chosen].sum(0) for name in ("sum", "total", "values"))
+    return ChannelScaling.from_moments(sums / number, total / number, "map-spectrum")
 
 
 def _concentration(
-    columns: Mapping[str, Tensor], prefix: str, scale: ChannelScaling, raw: bool
-) -> Callable[[Tensor], float]:
+    columns: Mapping[str, Tensor], prefix: str, scale: ChannelScaling, chosen: Tensor, raw: bool
+) -> float:
     """The energy concentration of chosen samples."""
-    high, total = (columns[f"{prefix}{name}"][:, scale.varying] for name in ("high", "total"))
+    high, total, sums = (columns[f"{prefix}{name}"][chosen].sum(0)[scale.varying] for name in ("high", "total", "sum"))
     if not raw:
         mean, variance = scale.mean[scale.varying], scale.std[scale.varying].square()
         # The energy about the mean: a constant has all of its energy at DC.
-        sums, number = columns[f"{prefix}sum"][:, scale.varying], columns[f"{prefix}values"][:, None]
-        total = (total - 2 * mean * sums + number * mean.square()) / variance
+        total = (total - 2 * mean * sums + columns[f"{prefix}values"][chosen].sum() * mean.square()) / variance
         high = high / variance
-    high, total = high.sum(1), total.sum(1)
-    return lambda chosen: (high[chosen].sum() / total[chosen].sum()).item()
+    return (high.sum() / total.sum()).item()
 
 
 def _relative(profile: Float[Tensor, "c k"]) -> Float[Tensor, "c k"]:

@@ -13,6 +13,7 @@ from diffusability.core.shapes import Images
 from diffusability.eval.evaluators.reconstruction_mean import ReconstructionMean
 from diffusability.eval.frames import as_frames, mean_of_frames
 from diffusability.eval.reconstruction_specs import MS_SSIM_SMALLEST_SIDE
+from diffusability.eval.structural_similarity import to_intensities
 
 WINDOW = 11
 SIGMA = 1.5
@@ -23,8 +24,9 @@ WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 class MSSSIM(ReconstructionMean):
     """``ms_ssim``: the mean over images of SSIM at five scales (Wang, Simoncelli & Bovik 2003), by torchmetrics.
 
-    In [0, 1]: similarities below 0 count as 0. The window as for SSIM. Images have at least 176 pixels a side. Each
-    frame of a clip is an image.
+    Of intensities ``(x + 1) / 2`` with data range 1. In [0, 1]: similarities below 0 count as 0. The window as for
+    SSIM, images reflected at their borders for the luminance and windows that fit for the rest. Images have at least
+    176 pixels a side. Each frame of a clip is an image.
     """
 
     metric = "ms_ssim"
@@ -40,9 +42,9 @@ class MSSSIM(ReconstructionMean):
             )
         with torch.autocast(images.device.type, enabled=False):
             values = multiscale_structural_similarity_index_measure(
-                as_frames(reconstruction).float(),
-                as_frames(images).float(),
-                data_range=2.0,
+                to_intensities(as_frames(reconstruction)),
+                to_intensities(as_frames(images)),
+                data_range=1.0,
                 kernel_size=WINDOW,
                 sigma=SIGMA,
                 betas=WEIGHTS,
@@ -51,4 +53,4 @@ class MSSSIM(ReconstructionMean):
         return mean_of_frames(values, len(images))
 
     def settings(self) -> Mapping[str, Any]:
-        return {"data_range": 2.0, "window": WINDOW, "sigma": SIGMA, "weights": list(WEIGHTS)}
+        return {"data_range": 1.0, "window": WINDOW, "sigma": SIGMA, "weights": list(WEIGHTS)}

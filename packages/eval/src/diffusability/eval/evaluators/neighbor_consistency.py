@@ -7,6 +7,7 @@ from torch import Tensor
 
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.sample_values import SampleValues
 from diffusability.eval.predictor_specs import NeighborConsistencySpec
 from diffusability.eval.predictors.bootstrap import spread_of_mean
 from diffusability.eval.predictors.neighbors import neighbor_consistency
@@ -69,8 +70,9 @@ class NeighborConsistency(Evaluator):
             spec={
                 "num_neighbors": self.spec.num_neighbors,
                 "chance": shares.square().sum().item(),
-                "channels": "standardised" if metric == "lnc" else "raw",
+                "channels": "standardised over all images" if metric == "lnc" else "raw",
                 "spread_over": "200 bootstrap samples",
             },
             note=note,
+            values=SampleValues.of_samples(self._table.indices, consistency.tolist()),
         )

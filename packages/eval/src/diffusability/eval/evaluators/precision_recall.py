@@ -1,9 +1,10 @@
 """Precision and recall of generated images."""
 
 from diffusability.core.evaluator import EvalResult
+from diffusability.core.sample_values import SampleValues
 from diffusability.eval.evaluators.sample_set import SampleSetEvaluator
 from diffusability.eval.feature_cache import FeatureCache
-from diffusability.eval.manifolds import precision_and_recall
+from diffusability.eval.manifolds import covered_by_each_other
 from diffusability.eval.sample_set_specs import PrecisionRecallSpec
 
 
@@ -21,14 +22,26 @@ class PrecisionRecall(SampleSetEvaluator[PrecisionRecallSpec]):
     def compute(self) -> list[EvalResult]:
         """Both numbers. Raises DataError when there are no more images than neighbours."""
         real, generated = (self._store.vectors(which, self.least) for which in ("real", "generated"))
-        values = precision_and_recall(real, generated, self.spec.neighbours)
-        return [
-            EvalResult(
-                metric=self.spec.metric(name),
-                value=value,
-                higher_is_better=True,
-                num_samples=len(generated),
-                spec=self.settings(neighbours=self.spec.neighbours),
+        precise, recalled = covered_by_each_other(real, generated, self.spec.neighbours)
+        results = []
+        for name, inside, of in (
+            ("precision", precise, self._store.generated),
+            ("recall", recalled, self._store.real),
+        ):
+            value = float(inside.double().mean())
+            values = SampleValues.of_samples(sorted(of), inside.double().tolist())
+            results.append(
+                EvalResult(
+                    metric=self.spec.metric(name),
+                    value=value,
+                    higher_is_better=True,
+                    num_samples=len(generated),
+                    spread=values.spread(value),
+                    spec=self.settings(
+                        neighbours=self.spec.neighbours,
+                        spread_over="bootstrap samples, within the manifolds as they are",
+                    ),
+                    values=values,
+                )
             )
-            for name, value in zip(("precision", "recall"), values, strict=True)
-        ]
+        return results

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.shapes import Images
-from diffusability.eval.running_mean import RunningMean
+from diffusability.eval.sample_mean import SampleMean
 
 
 class ReconstructionMean(Evaluator):
@@ -27,7 +27,7 @@ class ReconstructionMean(Evaluator):
     unit: str = ""
 
     def __init__(self) -> None:
-        self._mean = RunningMean()
+        self._mean = SampleMean()
 
     @abstractmethod
     def quality(self, images: Images, reconstruction: Images) -> Float[Tensor, " b"]:
@@ -41,12 +41,12 @@ class ReconstructionMean(Evaluator):
         """Adds a batch. Raises DataError when the images do not suit the measure."""
         assert batch.images is not None
         assert batch.reconstruction is not None
-        self._mean.update(self.quality(batch.images, batch.reconstruction))
+        self._mean.update(batch.indices, self.quality(batch.images, batch.reconstruction))
 
-    def state(self) -> RunningMean:
+    def state(self) -> SampleMean:
         return self._mean
 
-    def merge(self, state: RunningMean) -> None:
+    def merge(self, state: SampleMean) -> None:
         self._mean.merge(state)
 
     def compute(self) -> list[EvalResult]:
@@ -59,5 +59,6 @@ class ReconstructionMean(Evaluator):
                 num_samples=self._mean.count,
                 spread=self._mean.spread(),
                 spec=dict(self.settings()),
+                values=self._mean.values(),
             )
         ]

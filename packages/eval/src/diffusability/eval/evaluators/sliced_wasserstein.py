@@ -1,12 +1,17 @@
 """Distance between the patches of real and of generated images."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.sample_values import SampleValues
 from diffusability.core.seeds import derived_seed
+from diffusability.eval.jackknife import FEW_GROUPS, spread_of
 from diffusability.eval.laplacian_pyramid import laplacian_pyramid
 from diffusability.eval.patches import cut_patches, patch_corners, standardize_channels
 from diffusability.eval.specs import SlicedWassersteinSpec
@@ -19,6 +24,8 @@ PATCH_SIZE = 7
 SMALLEST_LEVEL = 16
 #: Distances are reported in thousandths, as in the paper.
 SCALE = 1e3
+#: Directions along which distances are computed anew without each group of images.
+FEW_PROJECTIONS = 64
 
 
 class SlicedWasserstein(Evaluator):
@@ -102,20 +109,15 @@ class SlicedWasserstein(Evaluator):
     def compute(self) -> list[EvalResult]:
         if not self._patches:
             raise DataError("no images were evaluated: sliced-wasserstein needs some of both sets")
-        distances = {}
-        in_order = [self._patches[index] for index in sorted(self._patches)]
-        for place, side in enumerate(self._sides):
-            first, second = (
-                standardize_channels(torch.cat([levels[place][which] for levels in in_order])) for which in (0, 1)
-            )
-            directions = random_directions(self.spec.seed, self.spec.num_projections, first.shape[1])
-            distances[f"sliced_wasserstein_{side}"] = SCALE * sliced_wasserstein(first, second, directions)
-        mean = sum(distances.values()) / len(distances)
+        indices = sorted(self._patches)
+        distances = self._distances(indices, self.spec.num_projections)
+        left_out = self._left_out(indices, distances)
         settings = {
             "patches_per_image": self.spec.resolved_patches_per_image(),
             "num_projections": self.spec.num_projections,
             "patch_size": PATCH_SIZE,
             "seed": self.spec.seed,
+            "spread_over": f"jackknife of {FEW_GROUPS} groups of images",
         }
         return [
             EvalResult(
@@ -124,7 +126,44 @@ class SlicedWasserstein(Evaluator):
                 unit="1e-3",
                 higher_is_better=False,
                 num_samples=len(self._patches),
+                spread=spread_of(left_out[metric], value),
                 spec=settings,
+                values=left_out[metric],
             )
-            for metric, value in {"sliced_wasserstein": mean, **distances}.items()
+            for metric, value in distances.items()
         ]
+
+    def _distances(self, indices: Sequence[int], num_projections: int) -> dict[str, float]:
+        """Of these samples, by metric."""
+        distances = {}
+        for place, side in enumerate(self._sides):
+            first, second = (
+                standardize_channels(torch.cat([self._patches[index][place][which] for index in indices]))
+                for which in (0, 1)
+            )
+            directions = random_directions(self.spec.seed, self.spec.num_projections, first.shape[1])
+            value = sliced_wasserstein(first, second, directions[:, :num_projections])
+            distances[f"sliced_wasserstein_{side}"] = SCALE * value
+        return {"sliced_wasserstein": sum(distances.values()) / len(distances), **distances}
+
+    def _left_out(self, indices: Sequence[int], whole: Mapping[str, float]) -> Mapping[str, SampleValues | None]:
+        """The distances without each group of pairs of images, by metric.
+
+        Along the first ``FEW_PROJECTIONS`` directions, shifted by what that changes for all images: what they vary by
+        is the images' doing, and hardly that of directions.
+        """
+        few = min(FEW_PROJECTIONS, self.spec.num_projections)
+        counts = Counter(index % FEW_GROUPS for index in indices)
+        groups = sorted(counts)
+        if len(groups) < 2:
+            return dict.fromkeys(whole)
+        rows = [self._distances([index for index in indices if index % FEW_GROUPS != group], few) for group in groups]
+        of_all = self._distances(indices, few)
+        return {
+            metric: SampleValues.without_groups(
+                groups,
+                [row[metric] + value - of_all[metric] for row in rows],
+                [counts[group] for group in groups],
+            )
+            for metric, value in whole.items()
+        }

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.sample_values import SampleValues
 from diffusability.eval.frames import as_frames
 from diffusability.eval.predictor_specs import SpatialStructureSpec
 from diffusability.eval.predictors.bootstrap import spread_of_mean
@@ -72,7 +73,7 @@ class SpatialStructure(Evaluator):
         return [
             self._result(metric, values, scaling.note)
             for metric, row in rows.items()
-            if len(values := _finite(torch.stack(row)))
+            if (values := torch.stack(row)).isfinite().any()
         ]
 
     def _of_sample(self, maps: Float[Tensor, "t c h w"], foreground: Bool[Tensor, "t s"]) -> dict[str, Tensor]:
@@ -87,9 +88,15 @@ class SpatialStructure(Evaluator):
             "srss": regions.nanmean().double(),
         }
 
-    def _result(self, metric: str, values: Tensor, note: str) -> EvalResult:
-        raw = metric.endswith("_raw")
-        settings: dict[str, Any] = {"far": self.spec.far, "channels": "raw" if raw else "standardised"}
+    def _result(self, metric: str, column: Tensor, note: str) -> EvalResult:
+        """The mean over the samples that have a value."""
+        raw, is_known = metric.endswith("_raw"), column.isfinite()
+        values = column[is_known]
+        places = [index for index, known in zip(self._table.indices, is_known.tolist(), strict=True) if known]
+        settings: dict[str, Any] = {
+            "far": self.spec.far,
+            "channels": "raw" if raw else "standardised over all images",
+        }
         settings["spread_over"] = "200 bootstrap samples"
         if metric.startswith("cds"):
             settings["longest"] = self.spec.longest
@@ -103,12 +110,8 @@ class SpatialStructure(Evaluator):
             spread=spread_of_mean(values),
             spec=settings,
             note="" if raw else note,
+            values=SampleValues.of_samples(places, values.tolist()),
         )
-
-
-def _finite(values: Tensor) -> Tensor:
-    """The samples that have a value."""
-    return values[values.isfinite()]
 
 
 def _matching(frames: torch.Tensor, count: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.seeds import derived_seed
+from diffusability.eval.jackknife import without_each_part
 from diffusability.eval.predictor_specs import UniformitySpec
 from diffusability.eval.predictors.bootstrap import bootstrap_spread
 from diffusability.eval.predictors.standardization import ChannelScaling
@@ -59,6 +60,7 @@ class LatentUniformity(Evaluator):
         columns = self._table.columns()
         scaling = ChannelScaling.from_moments(columns["mean"].mean(0), columns["square"].mean(0), "uniformity")
         points = scaling(columns["points"].flatten(0, 1)[: self.spec.num_points])
+        places = [index for index in self._table.indices for _ in range(columns["points"].shape[1])][: len(points)]
         different = len(torch.unique(points, dim=0))
         if different < FEWEST_POINTS:
             raise DataError(
@@ -69,7 +71,7 @@ class LatentUniformity(Evaluator):
         value = uniformity(densities)
         settings = {
             "num_points": len(points),
-            "channels": "standardised",
+            "channels": "standardised over all images",
             "embedding": "t-SNE",
             "bandwidth": "Scott",
             "seed": self.spec.seed,
@@ -84,6 +86,7 @@ class LatentUniformity(Evaluator):
                 spread=bootstrap_spread(len(densities), _statistic(densities, name), 100),
                 spec=settings,
                 note=scaling.note,
+                values=without_each_part(places, _statistic(densities, name)),
             )
             for name, higher in (("cv", False), ("gini", False), ("entropy", True))
         ]

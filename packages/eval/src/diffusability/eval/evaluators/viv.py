@@ -1,5 +1,6 @@
 """Velocity irreducible variance of latents."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from diffusability.core.errors import DataError
 from diffusability.core.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
-from diffusability.eval.jackknife import jackknife_spread
+from diffusability.core.sample_values import SampleValues
+from diffusability.eval.jackknife import spread_of, without_each_group_of_all
 from diffusability.eval.predictor_specs import VIVSpec
 from diffusability.eval.predictors.standardization import ChannelScaling, standardized
 from diffusability.eval.predictors.velocity_variance import (
@@ -85,25 +87,7 @@ class VIV(Evaluator):
         fits = [self._fit(latents[group]) for group in groups] or [whole]
         spectra = [fit.eigenvalues() for fit in fits]
         members = groups or [torch.arange(count)]
-
-        num_groups = min(self.spec.num_replicates, count)
-
-        def without(left_out: int) -> float | None:
-            """One iteration from the fit of the whole is enough for a sample that is so near to it."""
-            kept = torch.arange(count) % num_groups != left_out
-            part = spatial_frequencies(standardized(columns["latents"][kept], "viv"))
-            place = kept.cumsum(0) - 1
-            values = []
-            for group, fit in zip(members, fits, strict=True):
-                chosen = part[place[group[kept[group]]]]
-                if len(chosen) > 1:
-                    again = kronecker_covariance(chosen, 1, start=fit if len(chosen[0]) == len(fit.channel) else None)
-                    values.append(integrated_irreducible_variance(again.eigenvalues()))
-            return _mean(values) if values else None
-
-        left_out = [without(group) for group in range(num_groups)] if count > 2 else []
-        parts = [value for value in left_out if value is not None]
-        spread = jackknife_spread(parts) if len(parts) == len(left_out) > 1 else None
+        rest = self._left_out(columns["latents"], whole, list(zip(members, fits, strict=True)))
         settings = {
             "conditional": bool(groups),
             "num_classes": len(groups),
@@ -111,23 +95,27 @@ class VIV(Evaluator):
             "num_iterations": self.spec.num_iterations,
         }
         note = "; ".join(filter(None, [scaling.note, _of_few(members, fits)]))
+        over = {"spread_over": f"jackknife of {self.spec.num_replicates} groups of images"} if rest else {}
         times = [place / (CURVE_TIMES - 1) for place in range(CURVE_TIMES)]
         results = [
             EvalResult(
                 metric="viv",
-                value=_mean([integrated_irreducible_variance(values) for values in spectra]),
+                value=(value := _mean([integrated_irreducible_variance(values) for values in spectra])),
                 higher_is_better=False,
                 num_samples=count,
-                spread=spread,
-                spec=settings | {"spread_over": f"jackknife over {num_groups} groups"},
+                spread=spread_of(rest.get("viv"), value),
+                spec=settings | over,
+                values=rest.get("viv"),
                 note=note,
             ),
             EvalResult(
                 metric="trajectory_straightness",
-                value=_mean([trajectory_curvature(values) for values in spectra]),
+                value=(straightness := _mean([trajectory_curvature(values) for values in spectra])),
                 higher_is_better=False,
                 num_samples=count,
-                spec=settings,
+                spread=spread_of(rest.get("trajectory_straightness"), straightness),
+                spec=settings | over,
+                values=rest.get("trajectory_straightness"),
                 note=note,
             ),
             EvalResult(
@@ -146,14 +134,55 @@ class VIV(Evaluator):
             results.append(
                 EvalResult(
                     metric="viv_unconditional",
-                    value=integrated_irreducible_variance(overall),
+                    value=(unconditional := integrated_irreducible_variance(overall)),
                     higher_is_better=False,
                     num_samples=count,
-                    spec=settings | {"conditional": False},
+                    spread=spread_of(rest.get("viv_unconditional"), unconditional),
+                    spec=settings | over | {"conditional": False},
+                    values=rest.get("viv_unconditional"),
                     note=scaling.note,
                 )
             )
         return results
+
+    def _left_out(
+        self, latents: Tensor, whole: KroneckerCovariance, fits: Sequence[tuple[Tensor, KroneckerCovariance]]
+    ) -> Mapping[str, SampleValues | None]:
+        """The numbers without each group of samples, by metric; none of fewer than two groups.
+
+        Channels are standardised without the group too. One iteration from the fit of the whole is enough for samples
+        that are so near to it.
+        """
+        num_groups = self.spec.num_replicates
+        if num_groups < 2:
+            return {}
+        groups = torch.tensor(self._table.indices) % num_groups
+
+        def numbers(left_out: int | None) -> dict[str, float]:
+            stays = groups != (-1 if left_out is None else left_out)
+            if int(stays.sum()) < 2:
+                raise DataError("viv without a group of samples needs at least two others")
+            part = spatial_frequencies(standardized(latents[stays], "viv"))
+            places = stays.cumsum(0) - 1
+
+            def eigenvalues(members: Tensor, fit: KroneckerCovariance) -> Tensor:
+                start = fit if part.shape[1] == len(fit.channel) else None
+                return kronecker_covariance(part[places[members]], 1, start=start).eigenvalues()
+
+            remaining = [(members[stays[members]], fit) for members, fit in fits]
+            spectra = [eigenvalues(members, fit) for members, fit in remaining if len(members) > 1]
+            if not spectra:
+                raise DataError("viv without a group of samples needs a class with at least two others")
+            found = {
+                "viv": _mean([integrated_irreducible_variance(values) for values in spectra]),
+                "trajectory_straightness": _mean([trajectory_curvature(values) for values in spectra]),
+            }
+            if len(fits) > 1:
+                everything = eigenvalues(stays.nonzero().flatten(), whole)
+                found["viv_unconditional"] = integrated_irreducible_variance(everything)
+            return found
+
+        return without_each_group_of_all(self._table.indices, numbers, num_groups)[1]
 
     def _groups(self, labels: Tensor | None) -> list[Tensor]:
         """Places of the samples of each class that has enough of them; none where a single class has."""

@@ -24,7 +24,8 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 class CLIP(FeatureExtractor):
     """Projected image embeddings of CLIP (Radford et al. 2021), of length 1, as CMMD compares them.
 
-    Images are resized to the network's side, bicubic with antialiasing, without cropping.
+    Images are rounded to bytes, as files have them, and resized to the network's side, bicubic with antialiasing as
+    ``jax.image.resize`` does in CMMD's code, without cropping or rounding.
     """
 
     def __init__(self, folder: Path, weights: Path, model: CLIPModel) -> None:
@@ -45,8 +46,8 @@ class CLIP(FeatureExtractor):
     def forward(self, images: Images) -> Float[Tensor, "b d"]:
         """Embeddings of images in [-1, 1] of any size."""
         with torch.autocast(images.device.type, enabled=False):
-            prepared = normalized(resized(in_color(images, "clip"), self.size), CLIP_MEAN, CLIP_STD)
+            prepared = normalized(resized(in_color(images, "clip"), self.size, clamp=False), CLIP_MEAN, CLIP_STD)
             return F.normalize(self.network(pixel_values=prepared).image_embeds, dim=1)
 
     def settings(self) -> Mapping[str, Any]:
-        return {"model": self.model, "weights": self._digest, "resize": f"bicubic, antialias, {self.size} px"}
+        return {"model": self.model, "weights": self._digest, "resize": f"bicubic, antialias, {self.size} px, of bytes"}

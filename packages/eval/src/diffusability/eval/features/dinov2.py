@@ -14,7 +14,13 @@ from diffusability.core.features import FeatureExtractor
 from diffusability.core.perceptual.published_weights import file_digest
 from diffusability.core.shapes import Images
 from diffusability.eval.features.dinov2_spec import LENGTHS, TIMM_NAMES, DINOv2Model
-from diffusability.eval.features.preparation import IMAGENET_MEAN, IMAGENET_STD, in_color, normalized, resized
+from diffusability.eval.features.preparation import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    in_color,
+    normalized,
+    resized_as_pillow,
+)
 from diffusability.eval.features.weights import fill, read_tensors
 
 SIZE = 224
@@ -39,7 +45,9 @@ def positions_at(positions: Float[Tensor, "1 n d"], side: int) -> Float[Tensor, 
 class DINOv2(FeatureExtractor):
     """The normalised class token of DINOv2 (Oquab et al. 2023), on images of 224 pixels, bicubic with antialiasing.
 
-    FDD is the Frechet distance in the features of ViT-L/14 (Stein et al. 2023).
+    FDD is the Frechet distance in the features of ViT-L/14 (Stein et al. 2023), whose code reads bytes and has Pillow
+    resize them to bytes: images are rounded before the resize and after each of its
+    two passes.
     """
 
     def __init__(self, weights: Path, model: DINOv2Model = "vitl14") -> None:
@@ -67,9 +75,14 @@ class DINOv2(FeatureExtractor):
 
     def _tokens(self, images: Images) -> Float[Tensor, "b n d"]:
         with torch.autocast(images.device.type, enabled=False):
-            prepared = normalized(resized(in_color(images, "dinov2"), SIZE), IMAGENET_MEAN, IMAGENET_STD)
+            small = resized_as_pillow(in_color(images, "dinov2"), SIZE)
+            prepared = normalized(small, IMAGENET_MEAN, IMAGENET_STD)
             tokens: Tensor = self.network.forward_features(prepared)
         return tokens
 
     def settings(self) -> Mapping[str, Any]:
-        return {"model": self.model, "weights": self._digest, "resize": f"bicubic, antialias, {SIZE} px"}
+        return {
+            "model": self.model,
+            "weights": self._digest,
+            "resize": f"bicubic, antialias, {SIZE} px, of bytes to bytes as Pillow",
+        }

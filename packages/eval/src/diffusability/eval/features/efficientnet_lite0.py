@@ -24,7 +24,8 @@ class EfficientNetLite0(FeatureExtractor):
     """Pooled features of the last layer, 1,280 numbers that are not negative, or the 1,000 logits.
 
     EfficientNet-Lite0 (Tan & Le 2019; the Lite variants have ReLU6 and no squeeze-and-excitation), trained on
-    ImageNet-1k. Images are resized to 224 pixels, bicubic with antialiasing. Its Frechet distance is not FID.
+    ImageNet-1k. Images are rounded to bytes and resized to 224 pixels, bicubic with antialiasing. Its Frechet distance
+    is not FID.
     """
 
     def __init__(self, weights: Path, layer: Literal["pooled", "logits"] = "pooled") -> None:
@@ -55,5 +56,5 @@ class EfficientNetLite0(FeatureExtractor):
         return {
             "layer": self.layer,
             "weights": self._digest,
-            "resize": f"bicubic, antialias, {SIZE} px",
+            "resize": f"bicubic, antialias, {SIZE} px, of bytes",
         }

@@ -23,8 +23,9 @@ SIZE = 224
 class I3D(FeatureExtractor):
     """The 400 logits of I3D (Carreira & Zisserman 2017), as FVD takes them (Unterthiner et al. 2019).
 
-    Clips in [-1, 1] are resized to 224 pixels, bilinear without antialiasing. The file is the one that StyleGAN-V and
-    others use: a script whose ``forward`` takes clips and the flags ``rescale``, ``resize``, ``return_features``.
+    Clips in [-1, 1] are rounded to bytes and resized to 224 pixels, bilinear without antialiasing. The file is the one
+    that StyleGAN-V and others use: a script whose ``forward`` takes clips and the flags ``rescale``, ``resize``,
+    ``return_features``.
     """
 
     dimension = 400
@@ -57,4 +58,4 @@ class I3D(FeatureExtractor):
         return features
 
     def settings(self) -> Mapping[str, Any]:
-        return {"weights": self._digest, "resize": f"bilinear, no antialias, {SIZE} px"}
+        return {"weights": self._digest, "resize": f"bilinear, no antialias, {SIZE} px, of bytes"}

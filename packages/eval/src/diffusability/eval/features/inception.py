@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffusability.core.errors import CheckpointError
@@ -13,16 +13,11 @@ from diffusability.core.features import FeatureExtractor
 from diffusability.core.perceptual.published_weights import file_digest
 from diffusability.core.shapes import Images
 from diffusability.eval.features.inception_spec import LENGTHS, InceptionLayer
-from diffusability.eval.features.preparation import in_color
+from diffusability.eval.features.preparation import as_bytes, in_color
 from diffusability.eval.features.weights import read_tensors
 
 #: Channels of the spatial features that count: 17 x 17 x 7 numbers (Nash et al. 2021; ADM).
 SPATIAL_CHANNELS = 7
-
-
-def as_bytes(images: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
-    """Pixels from 0 to 255, as in an image file, of images in [-1, 1]."""
-    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 class Inception(FeatureExtractor):

@@ -21,7 +21,7 @@ class VideoMAE(FeatureExtractor):
     """The mean of the last tokens of VideoMAE (Tong et al. 2022), of 16 frames at even distances.
 
     Ge et al. 2024 ("On the Content Bias in Frechet Video Distance") find the distance in such features to see motion
-    where I3D's sees content. Frames are resized bilinearly with antialiasing.
+    where I3D's sees content. Frames are rounded to bytes and resized bilinearly with antialiasing.
     """
 
     def __init__(self, folder: Path, weights: Path, name: str, dimension: int) -> None:
@@ -51,6 +51,6 @@ class VideoMAE(FeatureExtractor):
         return {
             "model": self.name,
             "weights": self._digest,
-            "resize": f"bilinear, antialias, {config.image_size} px",
+            "resize": f"bilinear, antialias, {config.image_size} px, of bytes",
             "frames": config.num_frames,
         }
