@@ -18,11 +18,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffusability.core.build import BuildContext
+from diffusability.core.contracts.objective import Batch
 from diffusability.core.engine.blocks import prepare_blocks
 from diffusability.core.engine.task import TrainTask
-from diffusability.core.objective import Batch
-from diffusability.core.randomness import BatchRandomness
+from diffusability.core.numerics.randomness import BatchRandomness
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec, ObjectiveSpec
 from diffusability.core.specs.engine import EngineSpec
 

@@ -16,7 +16,7 @@ import torch
 from engine_runs import EngineRun
 from PIL import Image
 
-from diffusability.core.build import BuildContext
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import DatasetSpec
 
 WIDTH, HEIGHT = 500, 375

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy.fft import dctn
 
-from diffusability.eval.block_spectrum import BlockSpectrum
+from diffusability.eval.spectra.block_spectrum import BlockSpectrum
 
 SHAPE = (16, 32, 32)
 BLOCK = 8

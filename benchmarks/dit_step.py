@@ -3,7 +3,7 @@
     python benchmarks/dit_step.py [--sizes S/2 B/2] [--rounds 3] [--precisions fp32 bf16]
 
 Latents of 4x32x32, batch 8, 1000 classes; forward, backward and fused AdamW for both. The original's model runs
-eagerly, as its users run it and with memory of freed tensors kept (``diffusability.core.freed_memory``), which ``dfz
+eagerly, as its users run it and with memory of freed tensors kept (``diffusability.core.run.freed_memory``), which ``dfz
 run`` does; ours eagerly and compiled, with memory kept. Each has a process of its own, and takes its turns with the
 others, so that a machine whose speed drifts slows all. Prints one line of JSON: for each size the median seconds a
 step, the median of the ratios round by round, the share of a large matmul's FLOP/s (measured in the same rounds), and
@@ -27,11 +27,11 @@ import torch
 from timm.models.vision_transformer import Attention, Mlp, PatchEmbed
 from torch import Tensor, nn
 
-from diffusability.core.build import BuildContext
-from diffusability.core.freed_memory import keep_freed_memory
-from diffusability.core.precision import multiplies_bf16
-from diffusability.models.dit_spec import DIT_SIZES, DiTSpec
-from diffusability.models.positions import grid_positions, time_frequencies
+from diffusability.core.numerics.precision import multiplies_bf16
+from diffusability.core.run.freed_memory import keep_freed_memory
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.models.denoisers.positions import grid_positions, time_frequencies
+from diffusability.models.specs.denoisers.dit import DIT_SIZES, DiTSpec
 
 BATCH, SHAPE, NUM_CLASSES = 8, (4, 32, 32), 1000
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

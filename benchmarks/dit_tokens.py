@@ -17,10 +17,10 @@ import time
 import torch
 from torch import Tensor
 
-from diffusability.core.freed_memory import keep_freed_memory
-from diffusability.core.precision import autocast_dtype, resolve_precision
-from diffusability.models.dit import DiT
-from diffusability.models.dit_architecture import DIT_SIZES, DiTArchitecture
+from diffusability.core.numerics.precision import autocast_dtype, resolve_precision
+from diffusability.core.run.freed_memory import keep_freed_memory
+from diffusability.models.denoisers.dit import DiT
+from diffusability.models.specs.denoisers.dit_architecture import DIT_SIZES, DiTArchitecture
 
 #: Rows and columns of patches.
 GRIDS = ((8, 8), (16, 8), (16, 16), (32, 16), (32, 32), (64, 32), (64, 64))

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from diffusability.core.build import BuildContext
-from diffusability.core.dataset import Dataset, Example
+from diffusability.core.contracts.dataset import Dataset, Example
 from diffusability.core.engine import distributed
-from diffusability.core.engine.checkpoints import Checkpoints
+from diffusability.core.engine.checkpoints.checkpoints import Checkpoints
 from diffusability.core.engine.deepspeed_engine import initialize
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.engine.metrics_log import MetricsLog
@@ -19,7 +18,8 @@ from diffusability.core.engine.numerical_guard import NumericalGuard
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.engine.task import TrainTask
 from diffusability.core.engine.training_loop import TrainingLoop
-from diffusability.core.progress import StageProgress
+from diffusability.core.run.progress import StageProgress
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.engine import EngineSpec
 from diffusability.core.specs.stages import StageSpec, TrainStage
 from diffusability.core.stages.surroundings import autocast_dtype

@@ -19,8 +19,8 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from diffusability.eval.frechet import frechet_distance
-from diffusability.eval.gaussian_statistics import GaussianStatistics
+from diffusability.eval.generation.frechet import frechet_distance
+from diffusability.eval.streaming.gaussian_statistics import GaussianStatistics
 
 
 def features(count, dimensions, seed):

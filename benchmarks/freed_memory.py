@@ -1,4 +1,4 @@
-"""What it is worth on a CPU that memory of freed tensors is kept (``diffusability.core.freed_memory``).
+"""What it is worth on a CPU that memory of freed tensors is kept (``diffusability.core.run.freed_memory``).
 
     python benchmarks/freed_memory.py [--rounds 3] [--steps 10]
 
@@ -29,15 +29,15 @@ SHAPES = {"compact-kl": (16, 3, 128, 128), "dit-s": (4, 4, 32, 32)}
 def measure(name: str, steps: int, keep: bool) -> None:
     """Prints seconds a step, the kernel's share and peak bytes of this process."""
     if keep:
-        from diffusability.core.freed_memory import keep_freed_memory
+        from diffusability.core.run.freed_memory import keep_freed_memory
 
         assert keep_freed_memory(), "malloc is not glibc's, or the environment has settings for it"
     import torch
 
-    from diffusability.core.build import BuildContext
+    from diffusability.core.contracts.objective import Batch
     from diffusability.core.engine.task import TrainTask
-    from diffusability.core.objective import Batch
-    from diffusability.core.randomness import BatchRandomness
+    from diffusability.core.numerics.randomness import BatchRandomness
+    from diffusability.core.specs.build_context import BuildContext
     from diffusability.core.specs.components import ObjectiveSpec
 
     torch.manual_seed(0)

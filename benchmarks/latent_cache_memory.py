@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from diffusability.core.data.latent_cache import CacheIndex, shard_path, write_index
-from diffusability.core.data.latents import Latents
+from diffusability.core.data.latents.latent_cache import CacheIndex, shard_path, write_index
+from diffusability.core.data.latents.latents import Latents
 from diffusability.core.engine.batches import BatchPlan, batches
 
 SHAPE = (4, 32, 32)

@@ -14,12 +14,12 @@ import time
 
 import torch
 
-from diffusability.core.build import BuildContext
+from diffusability.core.contracts.objective import Batch
 from diffusability.core.engine.task import TrainTask
-from diffusability.core.freed_memory import keep_freed_memory
-from diffusability.core.objective import Batch
-from diffusability.core.precision import autocast_dtype, resolve_precision
-from diffusability.core.randomness import BatchRandomness
+from diffusability.core.numerics.precision import autocast_dtype, resolve_precision
+from diffusability.core.numerics.randomness import BatchRandomness
+from diffusability.core.run.freed_memory import keep_freed_memory
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import ObjectiveSpec
 
 MODELS = {

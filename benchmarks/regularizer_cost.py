@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 
-from diffusability.core.build import AutoencoderInfo, BuildContext
+from diffusability.core.contracts.objective import Batch
 from diffusability.core.engine.task import TrainTask
-from diffusability.core.objective import Batch
-from diffusability.core.randomness import BatchRandomness
+from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.specs.base import PluginSpec
+from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.specs.components import ObjectiveSpec, RegularizerSpec
 
 ALIGNMENT = {"kind": "representation-alignment", "features": {"kind": "efficientnet-lite0"}}

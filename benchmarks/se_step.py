@@ -15,10 +15,10 @@ from collections.abc import Callable
 
 import torch
 
-from diffusability.core.build import BuildContext
+from diffusability.core.contracts.objective import Batch
 from diffusability.core.engine.task import TrainTask
-from diffusability.core.objective import Batch
-from diffusability.core.randomness import BatchRandomness
+from diffusability.core.numerics.randomness import BatchRandomness
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import ObjectiveSpec, RegularizerSpec
 
 OBJECTIVE = {

@@ -19,7 +19,7 @@ RANKS = 2
 
 def held(engine: Any) -> dict[str, int]:
     """Bytes that this rank holds between two steps."""
-    from diffusability.core.engine.master_weights import MOMENTS, partitions
+    from diffusability.core.engine.checkpoints.master_weights import MOMENTS, partitions
 
     moments = masters = 0
     for partition in partitions(engine):

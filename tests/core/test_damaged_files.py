@@ -14,26 +14,26 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
-from diffusability.core.build import BuildContext
+from diffusability.core.contracts.dataset import UnreadableExample
 from diffusability.core.data.idx_images import read_idx
-from diffusability.core.data.latents import Latents
-from diffusability.core.data.latents_spec import LatentsSpec
-from diffusability.core.data.streamed_shards import _read_sizes
-from diffusability.core.data.tar_index import _read_kept, build_index, tar_index
-from diffusability.core.data.webdataset_spec import WebDatasetSpec
-from diffusability.core.dataset import UnreadableExample
+from diffusability.core.data.latents.latents import Latents
+from diffusability.core.data.shards.streamed_shards import _read_sizes
+from diffusability.core.data.shards.tar_index import _read_kept, build_index, tar_index
+from diffusability.core.data.specs.latents import LatentsSpec
+from diffusability.core.data.specs.webdataset import WebDatasetSpec
 from diffusability.core.errors import DiffusabilityError
-from diffusability.core.exporting.selection import trained_models
+from diffusability.core.models.saved_models import load_autoencoder, save_autoencoder
+from diffusability.core.planning.plan import load_plan
 from diffusability.core.report import build_report
-from diffusability.core.report.run_folder import read_run
-from diffusability.core.sampled_latents import SampledLatents
-from diffusability.core.saved_models import load_autoencoder, save_autoencoder
+from diffusability.core.run.folder_reader import read_run
+from diffusability.core.run.selection import trained_models
+from diffusability.core.sampling.sampled_latents import SampledLatents
 from diffusability.core.score.references import named_autoencoders
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
-from diffusability.core.specs.plan import load_plan
 from diffusability.core.specs.references import SavedAutoencoderSpec
-from diffusability.eval.reference_statistics import read_reference
-from diffusability.models.diffusers_layout import info_of, read_config
+from diffusability.eval.generation.reference_statistics import read_reference
+from diffusability.models.specs.autoencoders.diffusers_layout import info_of, read_config
 from diffusability.models.weight_files import read_header, read_weight_file
 
 SPEC = """name: x

@@ -86,10 +86,10 @@ def test_optional_libraries_are_imported_only_inside_functions(package):
     "code",
     [
         "from diffusability.core.cli import app",
-        "from diffusability.core.specs.check import check; from diffusability.core.specs.plan import load_plan, select;"
+        "from diffusability.core.planning.check import check; from diffusability.core.planning.plan import load_plan, select;"
         "from pathlib import Path; p = load_plan(Path('examples/quickstart.yaml')); check(p)",
-        "from diffusability.core.specs.schema import schema; schema()",
-        "from diffusability.core import plugins; plugins.installed()",
+        "from diffusability.core.planning.schema import schema; schema()",
+        "from diffusability.core.plugins import registry; registry.installed()",
     ],
 )
 def test_checking_needs_no_torch(code):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from complaints import complaints
 
-from diffusability.core.specs.plan import load_plan
+from diffusability.core.planning.plan import load_plan
 
 POSTER = Path(__file__).resolve().parents[2] / "recipes" / "poster"
 RECIPES = sorted(POSTER.glob("*.yaml"))

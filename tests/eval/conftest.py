@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusability.core.autoencoder import Autoencoder
-from diffusability.core.build import AutoencoderInfo, BuildContext
-from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
-from diffusability.core.posterior import Posterior
+from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.contracts.posterior import Posterior
+from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.specs.components import EvaluatorSpec
 
 

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from diffusability.core import plugins
-from diffusability.core.build import BuildContext
-from diffusability.core.evaluator import Evaluator
+from diffusability.core.contracts.evaluator import Evaluator
+from diffusability.core.plugins import registry
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import EvaluatorSpec
-from diffusability.eval import specs
+from diffusability.eval.specs import spectra as specs
 
 KINDS = {
     "psnr": specs.PSNRSpec,
@@ -40,7 +40,7 @@ sys.exit(bool({"torch", "matplotlib", "timm", "transformers", "torch_fidelity"} 
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_are_found_and_built(kind: str) -> None:
     """Each kind through the plugin door, by its kind alone; what it builds needs what its spec says."""
-    assert plugins.load("evaluators", kind, EvaluatorSpec) is KINDS[kind]
+    assert registry.load("evaluators", kind, EvaluatorSpec) is KINDS[kind]
     spec = EvaluatorSpec.model_validate({"kind": kind})
     evaluator = spec.build(BuildContext())
     assert isinstance(evaluator, Evaluator)

@@ -11,8 +11,8 @@ from tiny_runs import metrics, run_here, tiny_spec, write_spec
 
 from diffusability.core.engine.stopping import SIGNALS, StopRequest
 from diffusability.core.errors import SpecError, StoppedOnRequest
-from diffusability.core.specs.check import check
-from diffusability.core.specs.plan import load_plan
+from diffusability.core.planning.check import check
+from diffusability.core.planning.plan import load_plan
 
 pytestmark = pytest.mark.integration
 

@@ -8,12 +8,12 @@ import torch
 from rich.console import Console
 from tiny_runs import tiny_spec, write_spec
 
-from diffusability.core import precision
 from diffusability.core.engine.task import TrainTask
-from diffusability.core.specs.check import check
-from diffusability.core.specs.plan import load_plan
+from diffusability.core.numerics import precision
+from diffusability.core.planning.check import check
+from diffusability.core.planning.plan import load_plan
+from diffusability.core.run.folder_writer import RunFolder
 from diffusability.core.stages import runner
-from diffusability.core.stages.run_folder import RunFolder
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 from tiny_runs import run_here, tiny_spec, write_spec
 from typer.testing import CliRunner
 
-from diffusability.core.averaged_models import synthesize_model
 from diffusability.core.cli.app import app
+from diffusability.core.engine.averages.averaged_models import synthesize_model
 from diffusability.core.errors import CheckpointError, SpecError
-from diffusability.core.exporting.selection import select_model
-from diffusability.core.power_function import gamma_of
-from diffusability.core.saved_models import load_autoencoder
-from diffusability.core.specs.plan import load_plan
+from diffusability.core.models.saved_models import load_autoencoder
+from diffusability.core.numerics.power_function import gamma_of
+from diffusability.core.planning.plan import load_plan
+from diffusability.core.run.selection import select_model
 
 pytestmark = pytest.mark.integration
 

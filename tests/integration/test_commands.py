@@ -11,7 +11,7 @@ from tiny_runs import run_here, tiny_spec, write_spec
 
 from diffusability.core import load_generator
 from diffusability.core.cli.run_command import run_spec
-from diffusability.core.data.latent_cache import read_index
+from diffusability.core.data.latents.latent_cache import read_index
 from diffusability.core.errors import SpecError
 from diffusability.core.score.references import named_autoencoders
 

@@ -11,7 +11,7 @@ import yaml
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from diffusability.core.build import BuildContext
+from diffusability.core.contracts.objective import Batch
 from diffusability.core.cost.amounts import Flops, UnknownCost
 from diffusability.core.cost.devices import DEVICES, device_named
 from diffusability.core.cost.inference_cost import autoencoder_cost, sampling_cost
@@ -21,10 +21,10 @@ from diffusability.core.cost.stand_ins import ShapeRandomness, is_stand_in, stan
 from diffusability.core.cost.training_cost import step_cost, trained_without_content
 from diffusability.core.engine.task import TrainTask
 from diffusability.core.errors import SpecError
-from diffusability.core.objective import Batch
-from diffusability.core.randomness import BatchRandomness
+from diffusability.core.numerics.randomness import BatchRandomness
+from diffusability.core.planning.plan import load_plan
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec, ObjectiveSpec, SamplerSpec
-from diffusability.core.specs.plan import load_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (4, 32, 32)

@@ -6,7 +6,7 @@ import math
 import pytest
 from tiny_runs import metrics, run_here, tiny_spec, write_spec
 
-from diffusability.core.saved_models import load_diffusion_model
+from diffusability.core.models.saved_models import load_diffusion_model
 
 DENOISER = {"kind": "dit", "size": "Ti/4"}
 

@@ -10,10 +10,10 @@ import yaml
 from quickstart_run import dfz_here
 
 from diffusability.core.cli.app import app
+from diffusability.core.planning.check import check
+from diffusability.core.planning.plan import load_plan
 from diffusability.core.score.references import named_autoencoders
 from diffusability.core.score.scorecard_spec import ScoreOptions, scorecard_spec
-from diffusability.core.specs.check import check
-from diffusability.core.specs.plan import load_plan
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from tiny_runs import dfz, metrics, run_here, tiny_spec, write_spec
 
 from diffusability.core.engine import distributed
-from diffusability.core.engine.checkpoints import Checkpoints
+from diffusability.core.engine.checkpoints.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.integration
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from tiny_runs import run_here, tiny_spec, write_spec
 
-from diffusability.core.data.latent_cache import read_index
+from diffusability.core.data.latents.latent_cache import read_index
 from diffusability.core.errors import DataError
 
 pytestmark = pytest.mark.integration

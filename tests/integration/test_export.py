@@ -13,9 +13,9 @@ from tiny_runs import run_here, write_spec
 
 from diffusability.core.cli.export_command import export_model
 from diffusability.core.errors import CheckpointError, SpecError
-from diffusability.core.exporting.export import export
-from diffusability.core.exporting.selection import select_model
-from diffusability.core.saved_models import load_autoencoder
+from diffusability.core.models.exporting.export import export
+from diffusability.core.models.saved_models import load_autoencoder
+from diffusability.core.run.selection import select_model
 
 pytestmark = pytest.mark.integration
 

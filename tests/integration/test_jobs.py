@@ -14,8 +14,8 @@ import pytest
 from tiny_runs import dfz, tiny_spec, write_spec
 
 from diffusability.core.errors import RunLockedError
-from diffusability.core.specs.plan import load_plan
-from diffusability.core.stages.run_folder import RunFolder
+from diffusability.core.planning.plan import load_plan
+from diffusability.core.run.folder_writer import RunFolder
 
 pytestmark = pytest.mark.integration
 

@@ -15,8 +15,8 @@ from tiny_runs import metrics, run_here, tiny_spec, write_spec
 
 from diffusability.core.engine.nonfinite_batch import read_nonfinite_batch
 from diffusability.core.errors import CheckpointError, SpecError, TrainingError
-from diffusability.core.specs.plan import load_plan
-from diffusability.core.stages.run_folder import RunFolder
+from diffusability.core.planning.plan import load_plan
+from diffusability.core.run.folder_writer import RunFolder
 
 pytestmark = pytest.mark.integration
 

@@ -8,8 +8,8 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_runs import dfz, run_here, tiny_spec, write_spec
 
-from diffusability.core.specs.plan import load_plan
-from diffusability.core.stages.run_folder import RunFolder
+from diffusability.core.planning.plan import load_plan
+from diffusability.core.run.folder_writer import RunFolder
 from diffusability.core.stages.runner import run
 
 pytestmark = pytest.mark.integration

@@ -12,7 +12,7 @@ import pytest
 from tiny_runs import metrics, tiny_spec, write_spec
 
 from diffusability.core.errors import PluginError
-from diffusability.core.plugin_template import KINDS, write_plugin
+from diffusability.core.plugins.template import KINDS, write_plugin
 
 pytestmark = pytest.mark.integration
 

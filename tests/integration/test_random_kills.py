@@ -14,10 +14,10 @@ from tiny_runs import metrics, run_here, tiny_spec, write_spec
 
 from diffusability.core.engine import distributed
 from diffusability.core.engine.batches import BatchPlan, batches, naming_dead_workers
-from diffusability.core.engine.checkpoints import Checkpoints
+from diffusability.core.engine.checkpoints.checkpoints import Checkpoints
 from diffusability.core.errors import DataError
-from diffusability.core.specs.plan import load_plan
-from diffusability.core.stages.run_folder import RunFolder
+from diffusability.core.planning.plan import load_plan
+from diffusability.core.run.folder_writer import RunFolder
 from diffusability.core.stages.train import data_context
 
 pytestmark = pytest.mark.integration

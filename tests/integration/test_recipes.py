@@ -7,11 +7,11 @@ import pytest
 import yaml
 from rich.console import Console
 
-from diffusability.core.saved_models import build_autoencoder, save_autoencoder
-from diffusability.core.specs.check import check
+from diffusability.core.models.saved_models import build_autoencoder, save_autoencoder
+from diffusability.core.planning.check import check
+from diffusability.core.planning.plan import load_plan, select
+from diffusability.core.run.folder_writer import RunFolder
 from diffusability.core.specs.components import AutoencoderSpec
-from diffusability.core.specs.plan import load_plan, select
-from diffusability.core.stages.run_folder import RunFolder
 from diffusability.core.stages.runner import run
 
 pytestmark = pytest.mark.integration

@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import dfz, metrics, run_here, tiny_spec, write_spec
 
-from diffusability.core.build import BuildContext
+from diffusability.core.contracts.objective import Batch
 from diffusability.core.engine.task import TrainTask
 from diffusability.core.errors import SpecError
-from diffusability.core.objective import Batch
-from diffusability.core.randomness import BatchRandomness
-from diffusability.core.specs.check import check
+from diffusability.core.numerics.randomness import BatchRandomness
+from diffusability.core.planning.check import check
+from diffusability.core.planning.plan import load_plan
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import ObjectiveSpec, RegularizerSpec
-from diffusability.core.specs.plan import load_plan
 
 pytestmark = pytest.mark.integration
 

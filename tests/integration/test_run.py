@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from tiny_runs import dfz, run_here, tiny_spec, write_spec
 
-from diffusability.core.build import BuildContext
+from diffusability.core.specs.build_context import BuildContext
 
 pytestmark = pytest.mark.integration
 

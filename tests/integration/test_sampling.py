@@ -14,20 +14,20 @@ from tiny_runs import run_here, tiny_spec, write_spec
 from typer.testing import CliRunner
 
 from diffusability.core import load_generator
-from diffusability.core.build import BuildContext
 from diffusability.core.cli.app import app
+from diffusability.core.contracts.diffusion_model import DiffusionModel
+from diffusability.core.contracts.normalizer import LatentNormalizer
 from diffusability.core.errors import CheckpointError, DataError, SpecError
-from diffusability.core.normalizer import LatentNormalizer
-from diffusability.core.sampling import find_denoiser
-from diffusability.core.saved_models import (
-    DiffusionModel,
+from diffusability.core.models.saved_models import (
     build_autoencoder,
     load_diffusion_model,
     save_autoencoder,
     save_diffusion_model,
 )
+from diffusability.core.sampling.load_generator import find_denoiser
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
-from diffusability.models.dit_spec import DiTSpec
+from diffusability.models.specs.denoisers.dit import DiTSpec
 
 pytestmark = pytest.mark.integration
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from tiny_runs import dfz, run_here, tiny_spec, write_spec
 
-from diffusability.core.specs.plan import load_plan
+from diffusability.core.planning.plan import load_plan
 
 
 @pytest.fixture(scope="module")

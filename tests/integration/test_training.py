@@ -19,7 +19,7 @@ from diffusability.core.engine import distributed
 from diffusability.core.engine.batches import BatchPlan, batches
 from diffusability.core.engine.deepspeed_engine import deepspeed_config
 from diffusability.core.engine.stopping import StopRequest
-from diffusability.core.specs.plan import load_plan
+from diffusability.core.planning.plan import load_plan
 from diffusability.core.stages.surroundings import Surroundings
 from diffusability.core.stages.train import build_task, data_context
 

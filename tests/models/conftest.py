@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusability.core.objective import Batch
-from diffusability.core.randomness import BatchRandomness
+from diffusability.core.contracts.objective import Batch
+from diffusability.core.numerics.randomness import BatchRandomness
 
 
 @pytest.fixture

@@ -5,14 +5,14 @@ import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 
-from diffusability.core.build import BuildContext
 from diffusability.core.errors import CheckpointError
-from diffusability.core.saved_format import AUTOENCODER_FORMAT, DENOISER_FORMAT, problem_of_format
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.core.specs.saved_format import AUTOENCODER_FORMAT, DENOISER_FORMAT, problem_of_format
 from diffusability.core.weight_prefixes import prefix_of, without_prefix
-from diffusability.models.diffusers_layout import read_config
-from diffusability.models.diffusers_spec import DiffusersSpec
-from diffusability.models.taesd import load_half
-from diffusability.models.taesd_spec import TaesdSpec
+from diffusability.models.autoencoders.taesd import load_half
+from diffusability.models.specs.autoencoders.diffusers import DiffusersSpec
+from diffusability.models.specs.autoencoders.diffusers_layout import read_config
+from diffusability.models.specs.autoencoders.taesd import TaesdSpec
 from diffusability.models.weight_files import read_weight_file
 
 PREFIXES = [

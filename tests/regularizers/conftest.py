@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusability.core.autoencoder import Autoencoder
+from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.objective import Batch, Objective, StepOutput
 from diffusability.core.engine.task import TrainTask
-from diffusability.core.objective import Batch, Objective, StepOutput
-from diffusability.core.randomness import BatchRandomness
+from diffusability.core.numerics.randomness import BatchRandomness
 
 
 class Reconstruction(Objective):

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from diffusability.regularizers.scaling import Factor, sides_of, small_size
+from diffusability.regularizers.specs.factors import Factor, sides_of, small_size
 
 FACTOR = TypeAdapter(Factor)
 

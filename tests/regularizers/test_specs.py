@@ -7,17 +7,17 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from diffusability.core import plugins
-from diffusability.core.build import BuildContext
-from diffusability.core.regularizer import Regularizer
-from diffusability.core.resampling import Resampling
+from diffusability.core.contracts.regularizer import Regularizer
+from diffusability.core.numerics.resampling import Resampling
+from diffusability.core.plugins import registry
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import RegularizerSpec
-from diffusability.regularizers.kl_spec import KLSpec
-from diffusability.regularizers.local_correlation_spec import LocalCorrelationSpec
-from diffusability.regularizers.scale_equivariance_spec import ScaleEquivarianceSpec
+from diffusability.regularizers.specs.kl import KLSpec
+from diffusability.regularizers.specs.local_correlation import LocalCorrelationSpec
+from diffusability.regularizers.specs.scale_equivariance import ScaleEquivarianceSpec
 
 KINDS = [
-    plugin.kind for plugin in plugins.installed("regularizers") if plugin.distribution == "diffusability-regularizers"
+    plugin.kind for plugin in registry.installed("regularizers") if plugin.distribution == "diffusability-regularizers"
 ]
 #: Kinds that a spec can name without saying more.
 PLAIN = [kind for kind in KINDS if kind != "representation-alignment"]
@@ -25,7 +25,7 @@ PLAIN = [kind for kind in KINDS if kind != "representation-alignment"]
 
 def test_specs_are_read_without_torch() -> None:
     """A fresh interpreter's loaded modules after importing all spec modules."""
-    modules = [plugins.find("regularizers", kind).module for kind in KINDS]
+    modules = [registry.find("regularizers", kind).module for kind in KINDS]
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -42,7 +42,7 @@ def test_all_kinds_are_there() -> None:
 @pytest.mark.parametrize("kind", PLAIN)
 def test_kinds_are_found_through_entry_points(kind: str) -> None:
     """A spec by kind alone gives the class that the door loads, with a summary, and survives a round trip."""
-    spec_class = plugins.load("regularizers", kind, RegularizerSpec)
+    spec_class = registry.load("regularizers", kind, RegularizerSpec)
     spec = RegularizerSpec.model_validate({"kind": kind})
     assert spec == spec_class()
     assert RegularizerSpec.model_validate(spec.model_dump(mode="json")) == spec
@@ -53,7 +53,7 @@ def test_kinds_are_found_through_entry_points(kind: str) -> None:
 @pytest.mark.parametrize("kind", PLAIN)
 def test_needs_of_specs_are_those_of_modules(kind: str) -> None:
     """What checking compares against what the module says."""
-    from diffusability.core.build import AutoencoderInfo
+    from diffusability.core.specs.build_context import AutoencoderInfo
 
     info = AutoencoderInfo(latent_channels=4, spatial_factor=2)
     spec = RegularizerSpec.model_validate({"kind": kind})
@@ -177,7 +177,7 @@ def test_kinds_for_images_alone_refuse_clips() -> None:
     """Those that say so; the others take clips of which their sizes fit."""
     refused = []
     for kind in KINDS:
-        spec_class = plugins.load("regularizers", kind, RegularizerSpec)
+        spec_class = registry.load("regularizers", kind, RegularizerSpec)
         spec = spec_class.model_construct() if kind == "representation-alignment" else spec_class()
         if spec_class.clips:
             spec.check_model(BuildContext(latent_shape=(4, 5, 8, 8)))
@@ -203,6 +203,6 @@ def test_frames_do_not_matter_when_time_is_left_alone() -> None:
 def test_every_kind_has_a_module_of_its_own() -> None:
     """Spec modules are apart from the modules that import torch."""
     for kind in KINDS:
-        plugin = plugins.find("regularizers", kind)
+        plugin = registry.find("regularizers", kind)
         assert plugin.module.endswith(kind.replace("-", "_") + "_spec")
         assert importlib.import_module(plugin.module.removesuffix("_spec"))

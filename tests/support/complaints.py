@@ -3,8 +3,8 @@
 from collections.abc import Collection
 
 from diffusability.core.errors import SpecError
-from diffusability.core.specs.check import check
-from diffusability.core.specs.plan import Plan, PlannedStage
+from diffusability.core.planning.check import check
+from diffusability.core.planning.plan import Plan, PlannedStage
 
 
 def complaints(plan: Plan, num_ranks: int = 1, files: Collection[PlannedStage] | None = None) -> str:

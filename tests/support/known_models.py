@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from diffusability.core.denoiser import Denoiser
+from diffusability.core.contracts.denoiser import Denoiser
 
 
 class Gaussian(Denoiser):

@@ -5,9 +5,9 @@ import math
 import torch
 from plain_training import task_of
 
-from diffusability.core.adversarial.discriminator_task import DiscriminatorTask
+from diffusability.core.engine.adversarial.discriminator_task import DiscriminatorTask
 from diffusability.core.engine.batches import BatchPlan, batches
-from diffusability.core.seeds import derived_seed
+from diffusability.core.numerics.seeds import derived_seed
 
 
 def adamw(parameters, spec):

@@ -10,7 +10,7 @@ from rich.console import Console
 from diffusability.core.engine import distributed
 from diffusability.core.engine.batches import BatchPlan, batches
 from diffusability.core.engine.stopping import StopRequest
-from diffusability.core.stages.run_folder import RunFolder
+from diffusability.core.run.folder_writer import RunFolder
 from diffusability.core.stages.surroundings import Surroundings
 from diffusability.core.stages.train import build_task, data_context
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from diffusability.core.specs.check import check
-from diffusability.core.specs.plan import load_plan, select
-from diffusability.core.stages.run_folder import RunFolder
+from diffusability.core.planning.check import check
+from diffusability.core.planning.plan import load_plan, select
+from diffusability.core.run.folder_writer import RunFolder
 from diffusability.core.stages.runner import run
 
 #: Fields of a line of metrics that measure time or memory.

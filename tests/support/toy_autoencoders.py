@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusability.core.autoencoder import Autoencoder
-from diffusability.core.build import AutoencoderInfo
-from diffusability.core.posterior import Posterior
+from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.posterior import Posterior
+from diffusability.core.specs.build_context import AutoencoderInfo
 
 
 class LinearConvolutions(Autoencoder):

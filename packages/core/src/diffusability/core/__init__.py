@@ -7,10 +7,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffusability.core.autoencoder import Autoencoder
-    from diffusability.core.build import AutoencoderInfo, BuildContext
-    from diffusability.core.dataset import Dataset, Example, UnreadableExample
-    from diffusability.core.denoiser import Denoiser
+    from diffusability.core.contracts.autoencoder import Autoencoder
+    from diffusability.core.contracts.dataset import Dataset, Example, UnreadableExample
+    from diffusability.core.contracts.denoiser import Denoiser
+    from diffusability.core.contracts.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
+    from diffusability.core.contracts.features import FeatureExtractor
+    from diffusability.core.contracts.normalizer import LatentNormalizer, NormalizedLatents
+    from diffusability.core.contracts.objective import Batch, Objective, StepOutput
+    from diffusability.core.contracts.parametrisation import Parametrisation
+    from diffusability.core.contracts.posterior import Posterior
+    from diffusability.core.contracts.regularizer import Regularizer
+    from diffusability.core.contracts.sampler import Sampler
+    from diffusability.core.contracts.tracker import Tracker
+    from diffusability.core.contracts.velocity_model import VelocityModel
     from diffusability.core.errors import (
         CheckpointError,
         DataError,
@@ -19,19 +28,12 @@ if TYPE_CHECKING:
         SpecError,
         TrainingError,
     )
-    from diffusability.core.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
-    from diffusability.core.features import FeatureExtractor
-    from diffusability.core.generation import ImageGenerator
-    from diffusability.core.normalizer import LatentNormalizer, NormalizedLatents
-    from diffusability.core.objective import Batch, Objective, StepOutput
-    from diffusability.core.parametrisation import Parametrisation
-    from diffusability.core.posterior import Posterior
-    from diffusability.core.randomness import BatchRandomness
-    from diffusability.core.regularizer import Regularizer
-    from diffusability.core.sampler import Sampler
-    from diffusability.core.sampling import load_generator
+    from diffusability.core.numerics.randomness import BatchRandomness
+    from diffusability.core.sampling.generation import ImageGenerator
+    from diffusability.core.sampling.load_generator import load_generator
     from diffusability.core.shapes import Images, Labels, Latents, Predictions, Scalar, Times
     from diffusability.core.specs.base import Incidental, Spec, StageReference
+    from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
     from diffusability.core.specs.components import (
         AnyAutoencoder,
         AnyDataset,
@@ -52,8 +54,6 @@ if TYPE_CHECKING:
         SamplerSpec,
         TrackerSpec,
     )
-    from diffusability.core.tracker import Tracker
-    from diffusability.core.velocity_model import VelocityModel
 
 _HOMES = {
     "autoencoder": ("Autoencoder",),

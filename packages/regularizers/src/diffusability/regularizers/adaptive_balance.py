@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffusability.core.contracts.objective import StepOutput
 from diffusability.core.engine.task import TrainTask
-from diffusability.core.objective import StepOutput
 from diffusability.core.shapes import Latents, Scalar
 from diffusability.regularizers.decoding import distance_of, images_and_latents, trained_autoencoder
 from diffusability.regularizers.step_means import StepMeans

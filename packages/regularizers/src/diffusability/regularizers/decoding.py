@@ -5,10 +5,10 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusability.core.autoencoder import Autoencoder
+from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.objective import StepOutput
 from diffusability.core.engine.task import TrainTask
 from diffusability.core.errors import TrainingError
-from diffusability.core.objective import StepOutput
 from diffusability.core.shapes import Images, Latents, Scalar
 
 #: Images of latents.

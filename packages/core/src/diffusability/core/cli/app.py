@@ -8,10 +8,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from diffusability.core import plugins
 from diffusability.core.cli.error_messages import show_bug, show_error
 from diffusability.core.cost.devices import DEVICES
 from diffusability.core.errors import DiffusabilityError
+from diffusability.core.plugins import registry
 
 app = typer.Typer(
     name="dfz",
@@ -36,7 +36,7 @@ RunsFolder = Annotated[Path, typer.Option("--runs", help="folder in which runs a
 
 def _show_version(asked: bool) -> bool:
     if asked:
-        from diffusability.core.stages.run_folder import versions
+        from diffusability.core.run.folder_writer import versions
 
         for name, version in versions().items():
             typer.echo(f"{name} {version}")
@@ -297,7 +297,7 @@ def ema(
 
 @app.command(name="plugins")
 def list_plugins(
-    group: Annotated[str | None, typer.Argument(metavar="[KIND]", help=f"one of: {', '.join(plugins.GROUPS)}")] = None,
+    group: Annotated[str | None, typer.Argument(metavar="[KIND]", help=f"one of: {', '.join(registry.GROUPS)}")] = None,
     check_imports: Annotated[bool, typer.Option("--check", help="import each one and report the broken")] = False,
 ) -> None:
     """List what is installed."""

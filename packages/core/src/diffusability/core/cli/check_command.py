@@ -9,13 +9,13 @@ from rich.console import Console
 
 from diffusability.core.cli.cost_table import Assumptions, print_costs
 from diffusability.core.cli.plan_table import plan_table
-from diffusability.core.specs.check import check
+from diffusability.core.planning.check import check
+from diffusability.core.planning.plan import Plan, PlannedStage, load_plan, select
+from diffusability.core.planning.sample_counts import shortfalls
+from diffusability.core.run.changed_files import changes
+from diffusability.core.run.folder_writer import RunFolder
 from diffusability.core.specs.components import AutoencoderSpec
-from diffusability.core.specs.plan import Plan, PlannedStage, load_plan, select
-from diffusability.core.specs.sample_counts import shortfalls
 from diffusability.core.specs.stages import TrainStage
-from diffusability.core.stages.changed_files import changes
-from diffusability.core.stages.run_folder import RunFolder
 
 
 def check_spec(

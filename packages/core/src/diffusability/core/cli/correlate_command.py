@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diffusability.core.report.correlation import write_correlation
-from diffusability.core.report.metric_names import metric_label
+from diffusability.core.report.tables.metric_names import metric_label
 
 
 def show_correlation(run_folders: Sequence[Path], target: str, output: Path | None) -> None:

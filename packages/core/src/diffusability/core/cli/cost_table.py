@@ -10,7 +10,7 @@ from rich.table import Table
 from diffusability.core.cli.plan_table import StageGroup, byte_count, group_label, groups, number_range, numbers_of
 from diffusability.core.cost.amounts import Flops, StageCost
 from diffusability.core.cost.devices import Device
-from diffusability.core.specs.plan import PlannedStage
+from diffusability.core.planning.plan import PlannedStage
 
 #: Images that a cost is given for where their number is not known.
 _MANY = 1_000_000

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from diffusability.core.exporting.selection import select_model
+from diffusability.core.run.selection import select_model
 
 
 def export_model(run: Path, to: Path, stage: str | None, variant: str | None) -> None:
     """Writes a trained model of a run into a folder of its own."""
     model = select_model(run, stage, variant)
-    from diffusability.core.exporting.export import export
+    from diffusability.core.models.exporting.export import export
 
     export(model, to)
     Console(soft_wrap=True).print(f"{model.stage} of variant {model.variant}: {to}", highlight=False, markup=False)

@@ -16,11 +16,11 @@ from rich.console import Console
 from diffusability.core.cli.launch import num_cores
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import DiffusabilityError, SpecError, StoppedOnRequest
-from diffusability.core.report.results_table import print_results
-from diffusability.core.specs.jobs import VARIABLE, Job, jobs_of
-from diffusability.core.specs.plan import PlannedStage
+from diffusability.core.planning.jobs import VARIABLE, Job, jobs_of
+from diffusability.core.planning.plan import PlannedStage
+from diffusability.core.report.tables.results_table import print_results
+from diffusability.core.run.folder_writer import RunFolder
 from diffusability.core.stages.overview import Overview
-from diffusability.core.stages.run_folder import RunFolder
 
 _PERIOD_S = 0.2
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from diffusability.core.plugin_template import write_plugin
+from diffusability.core.plugins.template import write_plugin
 
 
 def new_plugin(name: str, kind: str, parent: Path) -> None:

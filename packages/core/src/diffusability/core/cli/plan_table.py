@@ -9,8 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from diffusability.core.specs.check import encoded_bytes_per_sample, estimate
-from diffusability.core.specs.plan import PlannedStage
+from diffusability.core.planning.check import encoded_bytes_per_sample, estimate
+from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
 
 #: Kinds of evaluators, and characters of variants' names, that a row names before it counts the rest.

@@ -5,10 +5,10 @@ from itertools import groupby
 from rich.console import Console
 from rich.table import Table
 
-from diffusability.core import plugins
 from diffusability.core.errors import PluginError
-from diffusability.core.plugin_summaries import summary
-from diffusability.core.plugins import Plugin
+from diffusability.core.plugins import registry
+from diffusability.core.plugins.registry import Plugin
+from diffusability.core.plugins.summaries import summary
 
 
 def show_plugins(group: str | None, check_imports: bool) -> None:
@@ -19,15 +19,15 @@ def show_plugins(group: str | None, check_imports: bool) -> None:
     Raises:
         PluginError: with ``check_imports``, naming every broken plugin.
     """
-    found = plugins.installed(group)
+    found = registry.installed(group)
     broken: dict[Plugin, PluginError] = {}
     if check_imports:
         from diffusability.core.specs.components import SPEC_BASES
 
-        broken = plugins.failures(found, dict(SPEC_BASES))
+        broken = registry.failures(found, dict(SPEC_BASES))
     console = Console(highlight=False)
     width = max((len(plugin.kind) for plugin in found), default=0)
-    order = list(plugins.GROUPS)
+    order = list(registry.GROUPS)
     found.sort(key=lambda plugin: (order.index(plugin.group), plugin.distribution, plugin.kind))
     for (name, distribution, version), members in groupby(found, lambda p: (p.group, p.distribution, p.version)):
         console.print(f"[bold]{name}[/bold] of {distribution} {version}", soft_wrap=True)

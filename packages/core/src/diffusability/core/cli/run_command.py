@@ -13,15 +13,15 @@ from rich.console import Console
 
 from diffusability.core.engine.launched import launched_rank
 from diffusability.core.errors import SpecError
-from diffusability.core.specs.check import check
-from diffusability.core.specs.extends import KEY
-from diffusability.core.specs.jobs import assigned_stages
-from diffusability.core.specs.overrides import with_overrides
-from diffusability.core.specs.plan import Plan, load_plan, select
-from diffusability.core.specs.source import read_source
+from diffusability.core.planning.check import check
+from diffusability.core.planning.extends import KEY
+from diffusability.core.planning.jobs import assigned_stages
+from diffusability.core.planning.overrides import with_overrides
+from diffusability.core.planning.plan import Plan, load_plan, select
+from diffusability.core.planning.source import read_source
 
 if TYPE_CHECKING:
-    from diffusability.core.stages.run_folder import RunFolder
+    from diffusability.core.run.folder_writer import RunFolder
 
 
 def keep_spec(spec: Path, plan: Plan, folder: "RunFolder") -> None:
@@ -102,15 +102,15 @@ def run_spec(
 
         launch(num_ranks)
         return
-    from diffusability.core.freed_memory import keep_freed_memory
-    from diffusability.core.stages.run_folder import RunFolder
+    from diffusability.core.run.folder_writer import RunFolder
+    from diffusability.core.run.freed_memory import keep_freed_memory
 
     folder = RunFolder(runs / plan.name)
     command = shlex.join(["dfz", *sys.argv[1:]])
     console = Console(soft_wrap=True)
     if starts_jobs:
         from diffusability.core.cli.jobs import Crew
-        from diffusability.core.stages.changed_files import set_aside_changed
+        from diffusability.core.run.changed_files import set_aside_changed
         from diffusability.core.stages.overview import Overview
 
         crew = Crew(Overview(plan=plan, folder=folder, command=command), num_jobs, num_ranks, console, keep_going)

@@ -9,7 +9,7 @@ import attrs
 from rich.console import Console
 
 from diffusability.core.errors import DataError, SpecError
-from diffusability.core.progress import StageProgress
+from diffusability.core.run.progress import StageProgress
 from diffusability.core.specs.engine import InferencePrecision
 
 #: Samples shown on the sheet.
@@ -70,10 +70,10 @@ def write_samples(request: SampleRequest) -> None:
         raise SpecError(f"{str(to)!r} is there already and holds no earlier samples; expected a new folder")
     import torch
 
-    from diffusability.core.freed_memory import keep_freed_memory
-    from diffusability.core.image_grid import save_grid
-    from diffusability.core.sample_files import as_rgb, save_sample
-    from diffusability.core.sampling import load_generator
+    from diffusability.core.run.freed_memory import keep_freed_memory
+    from diffusability.core.sampling.image_grid import save_grid
+    from diffusability.core.sampling.load_generator import load_generator
+    from diffusability.core.sampling.sample_files import as_rgb, save_sample
 
     keep_freed_memory()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from diffusability.core.specs.schema import schema
+from diffusability.core.planning.schema import schema
 
 
 def show_schema(to: Path | None) -> None:

@@ -15,8 +15,8 @@ from diffusability.core.cli.run_command import run_spec
 from diffusability.core.engine.launched import launched_rank
 from diffusability.core.errors import Problem, SpecError
 from diffusability.core.report.comparison import compare
-from diffusability.core.report.metric_table import Cell, metric_columns
-from diffusability.core.report.run_folder import Run, read_run
+from diffusability.core.report.tables.metric_table import Cell, metric_columns
+from diffusability.core.run.folder_reader import Run, read_run
 from diffusability.core.score.references import Named, check_named, named_autoencoders
 from diffusability.core.score.scorecard_spec import STAGE, ScoreOptions, scorecard_spec
 from diffusability.core.score.scorecard_table import scorecard_notes, scorecard_table

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diffusability.core.errors import SpecError
-from diffusability.core.report.results_table import print_results, results_text
+from diffusability.core.report.tables.results_table import print_results, results_text
 
 
 def show_results(run: Path, form: str) -> None:

@@ -7,16 +7,16 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from diffusability.core.build import BuildContext
+from diffusability.core.contracts.denoiser import Denoiser
+from diffusability.core.contracts.diffusion_model import DiffusionModel
 from diffusability.core.cost.amounts import Flops, UnknownCost
 from diffusability.core.cost.pass_meter import PassMeter
 from diffusability.core.cost.stand_ins import NUM_CLASSES, stand_in, weights_without_content
 from diffusability.core.cost.standalone import refuse_weights
 from diffusability.core.cost.training_cost import measuring
-from diffusability.core.denoiser import Denoiser
-from diffusability.core.randomness import BatchRandomness
-from diffusability.core.saved_models import DiffusionModel
+from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.shapes import Labels, Latents, Predictions, Times
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec, SamplerSpec
 from diffusability.core.stages.surroundings import default_sampler
 

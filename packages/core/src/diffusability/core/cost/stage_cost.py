@@ -6,20 +6,25 @@ from typing import Any
 
 import attrs
 
-from diffusability.core.build import BuildContext
+from diffusability.core.contracts.diffusion_model import DiffusionModel
+from diffusability.core.contracts.normalizer import LatentNormalizer
+from diffusability.core.contracts.parametrisation import Parametrisation
 from diffusability.core.cost.amounts import Flops, StageCost, UnknownCost
 from diffusability.core.cost.inference_cost import AutoencoderCost, SamplingCost, autoencoder_cost, sampling_cost
 from diffusability.core.cost.stand_ins import NUM_CLASSES, weights_without_content
 from diffusability.core.cost.standalone import autoencoder_of, refuse_weights, saved_config, standalone
-from diffusability.core.cost.training_cost import StepCost, context_without_content, step_cost, trained_without_content
-from diffusability.core.normalizer import LatentNormalizer
-from diffusability.core.parametrisation import Parametrisation
-from diffusability.core.precision import autocast_dtype, resolve_precision
-from diffusability.core.saved_models import DiffusionModel
+from diffusability.core.cost.training_cost import (
+    StepCost,
+    context_without_content,
+    step_cost,
+    trained_without_content,
+)
+from diffusability.core.numerics.precision import autocast_dtype, resolve_precision
+from diffusability.core.planning.check import estimate, needs_of
+from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.specs.base import Spec
-from diffusability.core.specs.check import estimate, needs_of
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec, EvaluatorSpec, SamplerSpec
-from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.references import SavedDenoiserSpec, StageDenoiserSpec
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from diffusability.core.dataset import Dataset, Example
-from diffusability.core.normalizer import LatentNormalizer
-from diffusability.core.randomness import BatchRandomness
+from diffusability.core.contracts.dataset import Dataset, Example
+from diffusability.core.contracts.normalizer import LatentNormalizer
+from diffusability.core.numerics.randomness import BatchRandomness
 
 #: Labels that data is taken to have; how many makes no difference to speak of.
 NUM_CLASSES = 1000

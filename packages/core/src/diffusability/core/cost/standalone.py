@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from diffusability.core.cost.amounts import UnknownCost
+from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.specs.base import PluginSpec, Spec
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
-from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.references import (
     SavedAutoencoderSpec,
     SavedDenoiserSpec,

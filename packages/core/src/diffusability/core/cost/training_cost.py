@@ -9,21 +9,27 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import noop_context_fn
 
-from diffusability.core.adversarial.discriminator_task import DiscriminatorTask
-from diffusability.core.adversarial.losses import generator_loss
-from diffusability.core.build import BuildContext
+from diffusability.core.contracts.normalizer import LatentNormalizer
+from diffusability.core.contracts.objective import Batch, StepOutput
 from diffusability.core.cost.amounts import Flops, UnknownCost
 from diffusability.core.cost.pass_meter import CUDAAutocast, PassMeter
-from diffusability.core.cost.stand_ins import NUM_CLASSES, ShapeData, ShapeRandomness, stand_in, weights_without_content
+from diffusability.core.cost.stand_ins import (
+    NUM_CLASSES,
+    ShapeData,
+    ShapeRandomness,
+    stand_in,
+    weights_without_content,
+)
 from diffusability.core.cost.standalone import autoencoder_of, refuse_weights, standalone
+from diffusability.core.engine.adversarial.discriminator_task import DiscriminatorTask
+from diffusability.core.engine.adversarial.losses import generator_loss
 from diffusability.core.engine.blocks import prepare_blocks
 from diffusability.core.engine.task import TrainTask
-from diffusability.core.normalizer import LatentNormalizer
-from diffusability.core.objective import Batch, StepOutput
+from diffusability.core.planning.plan import PlannedStage
+from diffusability.core.planning.stage_context import context_of
 from diffusability.core.specs.adversarial import AdversarialSpec
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.engine import ROUNDED_WEIGHTS
-from diffusability.core.specs.plan import PlannedStage
-from diffusability.core.specs.stage_context import context_of
 from diffusability.core.specs.stages import TrainStage
 from diffusability.core.stages.task_of_stage import build_task
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from diffusability.core.contracts.dataset import Dataset
 from diffusability.core.data.image_folder import ImageFolder
-from diffusability.core.dataset import Dataset
 
 #: Files that are looked at, at most: only their headers are read.
 MOST_FILES = 512

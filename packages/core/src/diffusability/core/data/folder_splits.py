@@ -7,7 +7,10 @@ from pathlib import Path
 import attrs
 import numpy as np
 
-from diffusability.core.data.file_tree import (
+from diffusability.core.data.overlap import Part, refuse_overlap
+from diffusability.core.errors import DataError
+from diffusability.core.specs.components import Split
+from diffusability.core.specs.file_tree import (
     FileTree,
     class_names_of,
     empty_classes,
@@ -16,9 +19,6 @@ from diffusability.core.data.file_tree import (
     read_tree,
     real_file,
 )
-from diffusability.core.data.overlap import Part, refuse_overlap
-from diffusability.core.errors import DataError
-from diffusability.core.specs.components import Split
 
 
 @attrs.frozen(kw_only=True, eq=False, slots=False)

@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
+from diffusability.core.contracts.dataset import Dataset, Example, UnreadableExample
 from diffusability.core.data.huggingface_overlap import refuse_equal_rows
-from diffusability.core.data.huggingface_spec import HuggingFaceSpec
 from diffusability.core.data.image_files import read_rgb
 from diffusability.core.data.image_view import image_view
-from diffusability.core.data.streamed_shards import StreamedShards
-from diffusability.core.dataset import Dataset, Example, UnreadableExample
+from diffusability.core.data.shards.streamed_shards import StreamedShards
+from diffusability.core.data.specs.huggingface import HuggingFaceSpec
 from diffusability.core.errors import DataError
+from diffusability.core.numerics.seeds import derived_seed
 from diffusability.core.reading import lfs_problem, reading, reason_of
-from diffusability.core.seeds import derived_seed
 from diffusability.core.specs.components import Split
 
 

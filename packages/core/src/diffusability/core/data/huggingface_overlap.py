@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from diffusability.core.data.huggingface_spec import HuggingFaceSpec
 from diffusability.core.data.overlap import Part, refuse_overlap
+from diffusability.core.data.specs.huggingface import HuggingFaceSpec
 from diffusability.core.errors import DataError
 
 

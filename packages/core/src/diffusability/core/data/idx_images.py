@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diffusability.core.data.idx_images_spec import IdxImagesSpec, idx_file
+from diffusability.core.contracts.dataset import Dataset, Example
 from diffusability.core.data.image_files import mirrored
 from diffusability.core.data.overlap import Part, refuse_overlap
-from diffusability.core.dataset import Dataset, Example
+from diffusability.core.data.specs.idx_images import IdxImagesSpec, idx_file
 from diffusability.core.errors import DataError
 from diffusability.core.reading import lfs_problem, reading
 from diffusability.core.specs.components import Split

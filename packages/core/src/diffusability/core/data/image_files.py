@@ -10,8 +10,8 @@ from jaxtyping import Float
 from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
+from diffusability.core.contracts.dataset import UnreadableExample
 from diffusability.core.data.pixel_range import is_deep, refuse_signed, to_8_bits
-from diffusability.core.dataset import UnreadableExample
 from diffusability.core.reading import LFS_POINTER, LFS_REASON, lfs_problem
 
 Box = tuple[float, float, float, float]

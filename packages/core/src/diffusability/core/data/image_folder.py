@@ -4,14 +4,14 @@ from pathlib import Path
 
 import torch
 
-from diffusability.core.data.file_tree import file_paths, label_of
+from diffusability.core.contracts.dataset import Dataset, Example
 from diffusability.core.data.folder_splits import FolderSplits
 from diffusability.core.data.image_files import read_rgb
-from diffusability.core.data.image_suffixes import OTHER_IMAGE_SUFFIXES, image_suffixes
 from diffusability.core.data.image_view import image_view
-from diffusability.core.data.specs import ImageFolderSpec
-from diffusability.core.dataset import Dataset, Example
+from diffusability.core.data.specs.image_folder import ImageFolderSpec
+from diffusability.core.data.specs.image_suffixes import OTHER_IMAGE_SUFFIXES, image_suffixes
 from diffusability.core.specs.components import Split
+from diffusability.core.specs.file_tree import file_paths, label_of
 
 
 def image_paths(root: Path) -> list[str]:

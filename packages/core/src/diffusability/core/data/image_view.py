@@ -5,9 +5,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from diffusability.core.contracts.dataset import FilteredExample
 from diffusability.core.data.image_files import crop_box, cropped, mirrored
-from diffusability.core.data.image_view_spec import ImageViewSpec
-from diffusability.core.dataset import FilteredExample
+from diffusability.core.data.specs.image_view import ImageViewSpec
 
 
 def refuse_by_size(size: tuple[int, int], min_size: int | None, max_aspect: float | None, name: str) -> None:

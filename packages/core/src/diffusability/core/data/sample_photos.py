@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from diffusability.core.contracts.dataset import Dataset, Example
 from diffusability.core.data.image_files import Box, cropped, mirrored, read_rgb, uniform
-from diffusability.core.data.specs import SamplePhotosSpec
-from diffusability.core.dataset import Dataset, Example
+from diffusability.core.data.specs.sample_photos import SamplePhotosSpec
 from diffusability.core.errors import DataError
-from diffusability.core.seeds import derived_seed
+from diffusability.core.numerics.seeds import derived_seed
 from diffusability.core.specs.components import Split
 
 #: The colour photographs, by package. The right frame of the motorcycle's stereo pair is left out: it would show the

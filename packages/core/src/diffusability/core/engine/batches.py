@@ -1,6 +1,8 @@
 """Batches whose content depends on the seed and the step alone, not on the number of ranks or workers."""
 
+import os
 import re
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -9,12 +11,29 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from diffusability.core.dataset import Dataset, Example, FilteredExample, UnreadableExample
-from diffusability.core.engine.data_workers import leave_signals_to_the_run
+from diffusability.core.contracts.dataset import Dataset, Example, FilteredExample, UnreadableExample
+from diffusability.core.contracts.objective import Batch
 from diffusability.core.errors import DataError
-from diffusability.core.objective import Batch
-from diffusability.core.randomness import BatchRandomness
-from diffusability.core.seeds import derived_seed
+from diffusability.core.numerics.randomness import BatchRandomness
+from diffusability.core.numerics.seeds import derived_seed
+
+
+def leave_signals_to_the_run(worker: int) -> None:
+    """For a loading process at its start: signals that ask a run to save and stop shall not end what it still needs.
+
+    Ctrl-C, and commands such as ``timeout``, signal the whole process group, which this process therefore leaves.
+    SIGINT and SIGUSR1 are ignored besides, as SLURM sends them to all processes of a step. SIGTERM is not: it is how
+    the run ends a loading process that hangs. Should the run itself be killed, torch's watchdog ends its loading
+    processes.
+
+    Args:
+        worker: the process's number.
+    """
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
 
 #: Examples that may turn out unreadable one after the other before loading gives up.
 MAX_ATTEMPTS = 100

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffusability.core.tracker import Tracker
+from diffusability.core.contracts.tracker import Tracker
 
 
 class MetricsLog:

@@ -13,10 +13,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from diffusability.core.contracts.objective import Batch
 from diffusability.core.engine.task import TaskOutput, TrainTask
 from diffusability.core.errors import CheckpointError
-from diffusability.core.objective import Batch
-from diffusability.core.randomness import BatchRandomness
+from diffusability.core.numerics.randomness import BatchRandomness
 
 FORMAT = "diffusability-nonfinite-batch"
 

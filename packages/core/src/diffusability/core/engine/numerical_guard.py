@@ -9,13 +9,13 @@ import attrs
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from diffusability.core.contracts.objective import Batch
+from diffusability.core.engine.checkpoints.engine_state import persistent_buffers
+from diffusability.core.engine.checkpoints.sharded_weights import gathered, local_values
 from diffusability.core.engine.distributed import Ranks
-from diffusability.core.engine.engine_state import persistent_buffers
 from diffusability.core.engine.nonfinite_batch import NonfiniteBatch
-from diffusability.core.engine.sharded_weights import gathered, local_values
 from diffusability.core.engine.task import TaskOutput
 from diffusability.core.errors import TrainingError
-from diffusability.core.objective import Batch
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffusability.core.contracts.objective import Batch, Objective, StepOutput
+from diffusability.core.contracts.regularizer import Regularizer
 from diffusability.core.errors import TrainingError
-from diffusability.core.objective import Batch, Objective, StepOutput
-from diffusability.core.plugin_contracts import place_of, plugin_named
-from diffusability.core.regularizer import Regularizer
+from diffusability.core.plugins.contract_checks import place_of, plugin_named
 from diffusability.core.shapes import Scalar
 from diffusability.core.specs.components import RegularizerSpec
 

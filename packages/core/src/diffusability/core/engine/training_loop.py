@@ -1,5 +1,6 @@
 """The loop: batches in, optimizer steps, metrics, checkpoints."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -7,24 +8,39 @@ from typing import Any
 import attrs
 import torch
 
-from diffusability.core.adversarial.adversary import Adversary
-from diffusability.core.dataset import Dataset
+from diffusability.core.contracts.dataset import Dataset
+from diffusability.core.contracts.objective import Batch
+from diffusability.core.engine.adversarial.adversary import Adversary
+from diffusability.core.engine.averages.ema import WeightAverage, update_all
 from diffusability.core.engine.batches import BatchPlan, LoadedBatch, batches, moved
-from diffusability.core.engine.checkpoints import CheckpointPart, Checkpoints
+from diffusability.core.engine.checkpoints.checkpoints import CheckpointPart, Checkpoints
 from diffusability.core.engine.deepspeed_engine import clip_gradients, micro_batch_size, sharded_gradient_norm
 from diffusability.core.engine.distributed import Ranks
-from diffusability.core.engine.ema import WeightAverage, update_all
-from diffusability.core.engine.learning_rate import learning_rate_factor
 from diffusability.core.engine.metrics_log import MetricsLog, RunningMeans
 from diffusability.core.engine.numerical_guard import NumericalGuard
 from diffusability.core.engine.resources import gradient_norms, peak_memory_bytes
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.engine.task import TaskOutput
-from diffusability.core.objective import Batch
-from diffusability.core.progress import StageProgress
-from diffusability.core.seeds import derived_seed
+from diffusability.core.numerics.seeds import derived_seed
+from diffusability.core.run.progress import StageProgress
 from diffusability.core.specs.engine import EngineSpec
 from diffusability.core.specs.stages import TrainStage
+from diffusability.core.specs.training import LearningRateSpec
+
+
+def learning_rate_factor(spec: LearningRateSpec, step: int, total_steps: int) -> float:
+    """Multiplier of the peak learning rate at an optimizer step (from 0), in [0, 1].
+
+    Warm-up is linear and reaches 1 at step ``warmup_steps - 1``; the decay reaches ``final_share`` at the last step.
+    """
+    if step < spec.warmup_steps:
+        return (step + 1) / spec.warmup_steps
+    if spec.decay == "none":
+        return 1.0
+    progress = (step + 1 - spec.warmup_steps) / max(1, total_steps - spec.warmup_steps)
+    remaining = 1 - progress if spec.decay == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+    return spec.final_share + (1 - spec.final_share) * remaining
+
 
 #: Called with the number of finished steps.
 StepHook = Callable[[int], None]

@@ -8,15 +8,15 @@ import attrs
 
 from diffusability.core.errors import SpecError
 from diffusability.core.report.comparison import compare
-from diffusability.core.report.contents import gather
-from diffusability.core.report.html_page import render_html
-from diffusability.core.report.markdown_page import render_markdown
-from diffusability.core.report.metric_table import metric_columns
-from diffusability.core.report.paper_table import PaperTable, paper_table
-from diffusability.core.report.paper_table_html import paper_table_html
-from diffusability.core.report.paper_table_latex import paper_table_latex
-from diffusability.core.report.paper_table_markdown import paper_table_markdown
-from diffusability.core.report.run_folder import Run, read_run
+from diffusability.core.report.pages.contents import gather
+from diffusability.core.report.pages.html_page import render_html
+from diffusability.core.report.pages.markdown_page import render_markdown
+from diffusability.core.report.tables.metric_table import metric_columns
+from diffusability.core.report.tables.paper_table import PaperTable, paper_table
+from diffusability.core.report.tables.paper_table_html import paper_table_html
+from diffusability.core.report.tables.paper_table_latex import paper_table_latex
+from diffusability.core.report.tables.paper_table_markdown import paper_table_markdown
+from diffusability.core.run.folder_reader import Run, read_run
 from diffusability.core.specs.table import TableSpec, read_table
 
 TableFormat = Literal["html", "markdown", "latex"]

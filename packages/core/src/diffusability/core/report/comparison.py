@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from diffusability.core.report.line_styles import SEED_WIDTH, SHARED, LineStyle, variant_style
-from diffusability.core.report.run_folder import Run, Stage
+from diffusability.core.report.figures.line_styles import SEED_WIDTH, SHARED, LineStyle, variant_style
+from diffusability.core.run.folder_reader import Run, Stage
 
 
 @attrs.frozen(kw_only=True, eq=False)

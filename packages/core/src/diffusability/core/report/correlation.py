@@ -10,11 +10,11 @@ import numpy as np
 
 from diffusability.core.errors import SpecError, nearest
 from diffusability.core.report.comparison import Comparison, compare
-from diffusability.core.report.metric_names import metric_label
+from diffusability.core.report.figures.report_figure import ReportFigure, new_figure, plain_text
 from diffusability.core.report.rank_correlation import RankCorrelation, rank_correlation
-from diffusability.core.report.report_figure import ReportFigure, new_figure, plain_text
-from diffusability.core.report.run_folder import read_run
-from diffusability.core.report.seed_values import over_seeds, seed_values
+from diffusability.core.report.tables.metric_names import metric_label
+from diffusability.core.report.tables.seed_values import over_seeds, seed_values
+from diffusability.core.run.folder_reader import read_run
 
 
 @attrs.frozen(kw_only=True, eq=False)

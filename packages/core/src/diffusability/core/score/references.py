@@ -7,15 +7,15 @@ from typing import Any
 import attrs
 from pydantic import ValidationError
 
-from diffusability.core import plugins
 from diffusability.core.errors import DataError, SpecError, nearest
+from diffusability.core.planning.problems import problems_of
+from diffusability.core.planning.source import Source, parse_source
+from diffusability.core.plugins import registry
 from diffusability.core.reading import read_json_object
-from diffusability.core.report.run_folder import read_run
-from diffusability.core.saved_format import AUTOENCODER_FORMAT
+from diffusability.core.run.folder_reader import read_run
 from diffusability.core.specs.base import at_home
 from diffusability.core.specs.components import AutoencoderSpec
-from diffusability.core.specs.problems import problems_of
-from diffusability.core.specs.source import Source, parse_source
+from diffusability.core.specs.saved_format import AUTOENCODER_FORMAT
 
 _FORMS = (
     "expected KIND:PATH (such as flux:weights/flux-vae), KIND:option=value, a folder with a saved autoencoder, or the"
@@ -78,13 +78,13 @@ def _resolve(reference: str) -> list[Named]:
         return _from_folder(Path(reference), None, reference)
     prefix, separator, rest = reference.partition(":")
     rest = at_home(rest)
-    if not separator and prefix in plugins.kinds("autoencoders"):
+    if not separator and prefix in registry.kinds("autoencoders"):
         return [Named(label=_clean(prefix), spec={"kind": prefix})]
-    if prefix in plugins.kinds("autoencoders"):
+    if prefix in registry.kinds("autoencoders"):
         return [_of_kind(prefix, rest, reference)]
     if separator and Path(rest).is_dir():
         return _from_folder(Path(rest), prefix, reference)
-    known = plugins.kinds("autoencoders")
+    known = registry.kinds("autoencoders")
     raise SpecError(f"autoencoder {reference!r} cannot be found; {nearest(prefix, known)}{_FORMS}")
 
 
@@ -94,7 +94,7 @@ def _of_kind(kind: str, rest: str, reference: str) -> Named:
         path, options = "", [path, *options]
     fields: dict[str, Any] = {"kind": kind}
     if path:
-        known = plugins.load("autoencoders", kind, AutoencoderSpec).model_fields
+        known = registry.load("autoencoders", kind, AutoencoderSpec).model_fields
         if "path" not in known:
             raise SpecError(
                 f"autoencoder kind {kind!r} takes no path, got {path!r} in {reference!r}; it takes options such as"

@@ -8,9 +8,9 @@ from typing import Any
 
 import attrs
 
-from diffusability.core import plugins
-from diffusability.core.data.specs import has_images
+from diffusability.core.data.specs.image_folder import has_images
 from diffusability.core.errors import DiffusabilityError, SpecError
+from diffusability.core.plugins import registry
 from diffusability.core.score.references import Named
 from diffusability.core.specs.base import at_home
 from diffusability.core.specs.components import DatasetSpec, EvaluatorSpec
@@ -120,7 +120,7 @@ def _evaluators(options: ScoreOptions) -> list[dict[str, Any]]:
     wanted = list(_EVALUATORS)
     if options.labels:
         wanted.append(("neighbor-consistency", {}, None))
-    installed = plugins.kinds("evaluators")
+    installed = registry.kinds("evaluators")
     chosen = []
     for kind, fields, few in wanted:
         if kind not in installed:
@@ -150,9 +150,9 @@ def _data(options: ScoreOptions) -> dict[str, Any]:
             return _dataset("video-folder", options.data, options) | {"clips_per_video": -(-options.num // len(videos))}
         raise SpecError(f"--data {options.data!r} holds neither images nor videos")
     kind, _, place = options.data.partition(":")
-    if kind in plugins.kinds("datasets"):
+    if kind in registry.kinds("datasets"):
         return _dataset(kind, place, options)
-    known = ", ".join(plugins.kinds("datasets"))
+    known = ", ".join(registry.kinds("datasets"))
     raise SpecError(
         f"--data {options.data!r} is no folder and no dataset; expected a folder with images or videos, or one of:"
         f" {known}"
@@ -161,7 +161,7 @@ def _data(options: ScoreOptions) -> dict[str, Any]:
 
 def _dataset(kind: str, place: str, options: ScoreOptions) -> dict[str, Any]:
     """All of a dataset for validation, with what its spec has fields for."""
-    known = plugins.load("datasets", kind, DatasetSpec).model_fields
+    known = registry.load("datasets", kind, DatasetSpec).model_fields
     wanted: dict[str, Any] = {"resolution": options.resolution, "frames": options.frames}
     if place:
         wanted |= {"path": place, "shards": [place], "validation_share": 1.0}

@@ -6,8 +6,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from diffusability.core.report.metric_names import metric_label
-from diffusability.core.report.metric_table import Cell
+from diffusability.core.report.tables.metric_names import metric_label
+from diffusability.core.report.tables.metric_table import Cell
 
 #: Order and headings; metrics that are not named here follow at the end.
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (

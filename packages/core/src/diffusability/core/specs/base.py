@@ -10,11 +10,11 @@ import attrs
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from diffusability.core import plugins
-from diffusability.core.data.file_tree import read_tree
 from diffusability.core.errors import PluginError, nearest
-from diffusability.core.plugin_contracts import checked_build
+from diffusability.core.plugins import registry
+from diffusability.core.plugins.contract_checks import checked_build
 from diffusability.core.specs.contents import FileSet
+from diffusability.core.specs.file_tree import read_tree
 from diffusability.core.specs.synonyms import synonym
 
 
@@ -216,7 +216,7 @@ class PluginSpec(KindedSpec):
 
     @classmethod
     def class_of(cls, kind: str) -> type[Any]:
-        return plugins.load(cls.group, kind, cls)
+        return registry.load(cls.group, kind, cls)
 
     def builds_untrained(self) -> bool:
         """Whether ``build`` reads no weights, or none where ``context.untrained`` is set. Must not import torch.

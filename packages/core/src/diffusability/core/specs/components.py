@@ -5,20 +5,20 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, SerializeAsAny
 
-from diffusability.core.build import AutoencoderInfo, BuildContext
 from diffusability.core.specs.base import Incidental, PluginSpec, Spec
+from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 
 if TYPE_CHECKING:
-    from diffusability.core.autoencoder import Autoencoder
-    from diffusability.core.dataset import Dataset
-    from diffusability.core.denoiser import Denoiser
-    from diffusability.core.evaluator import Evaluator
-    from diffusability.core.features import FeatureExtractor
-    from diffusability.core.objective import Objective
-    from diffusability.core.regularizer import Regularizer
-    from diffusability.core.sampler import Sampler
+    from diffusability.core.contracts.autoencoder import Autoencoder
+    from diffusability.core.contracts.dataset import Dataset
+    from diffusability.core.contracts.denoiser import Denoiser
+    from diffusability.core.contracts.evaluator import Evaluator
+    from diffusability.core.contracts.features import FeatureExtractor
+    from diffusability.core.contracts.objective import Objective
+    from diffusability.core.contracts.regularizer import Regularizer
+    from diffusability.core.contracts.sampler import Sampler
+    from diffusability.core.contracts.tracker import Tracker
     from diffusability.core.specs.engine import EngineSpec
-    from diffusability.core.tracker import Tracker
 
 Split = Literal["train", "validation"]
 

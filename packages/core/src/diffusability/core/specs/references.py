@@ -5,16 +5,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from diffusability.core.build import AutoencoderInfo, BuildContext
 from diffusability.core.errors import CheckpointError, SpecError, nearest
 from diffusability.core.reading import reading
-from diffusability.core.saved_format import AUTOENCODER_FORMAT, CONFIG, DENOISER_FORMAT, check_saved, read_saved_config
 from diffusability.core.specs.base import StageReference
+from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
+from diffusability.core.specs.saved_format import (
+    AUTOENCODER_FORMAT,
+    CONFIG,
+    DENOISER_FORMAT,
+    check_saved,
+    read_saved_config,
+)
 
 if TYPE_CHECKING:
-    from diffusability.core.autoencoder import Autoencoder
-    from diffusability.core.denoiser import Denoiser
+    from diffusability.core.contracts.autoencoder import Autoencoder
+    from diffusability.core.contracts.denoiser import Denoiser
 
 
 #: What ``config.json`` of a saved model says that it is.
@@ -42,7 +48,7 @@ class StageAutoencoderSpec(AutoencoderSpec):
         return ""
 
     def build(self, context: BuildContext) -> "Autoencoder":
-        from diffusability.core.saved_models import load_autoencoder
+        from diffusability.core.models.saved_models import load_autoencoder
 
         return load_autoencoder(context.stage_directory(self.stage) / "model")
 
@@ -71,7 +77,7 @@ class SavedAutoencoderSpec(AutoencoderSpec):
         return True
 
     def build(self, context: BuildContext) -> "Autoencoder":
-        from diffusability.core.saved_models import load_autoencoder
+        from diffusability.core.models.saved_models import load_autoencoder
 
         return load_autoencoder(self.path)
 
@@ -99,7 +105,7 @@ class StageDenoiserSpec(DenoiserSpec):
         return found
 
     def build(self, context: BuildContext) -> "Denoiser":
-        from diffusability.core.saved_models import load_diffusion_model
+        from diffusability.core.models.saved_models import load_diffusion_model
 
         return load_diffusion_model(self.trained_in(context)).denoiser
 
@@ -126,6 +132,6 @@ class SavedDenoiserSpec(DenoiserSpec):
         return self.path
 
     def build(self, context: BuildContext) -> "Denoiser":
-        from diffusability.core.saved_models import load_diffusion_model
+        from diffusability.core.models.saved_models import load_diffusion_model
 
         return load_diffusion_model(self.path).denoiser

@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from diffusability.core.errors import Problem, SpecError, nearest
+from diffusability.core.planning.extends import KEY as EXTENDS
+from diffusability.core.planning.extends import read_spec
+from diffusability.core.planning.problems import problems_of
+from diffusability.core.planning.source import Source, read_source
 from diffusability.core.specs.base import Spec, SpecPath, fail
-from diffusability.core.specs.extends import KEY as EXTENDS
-from diffusability.core.specs.extends import read_spec
-from diffusability.core.specs.problems import problems_of
-from diffusability.core.specs.source import Source, read_source
 
 #: The key of the table at the top of a spec.
 KEY = "table"

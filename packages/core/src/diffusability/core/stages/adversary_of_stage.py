@@ -2,17 +2,17 @@
 
 import torch
 
-from diffusability.core.adversarial.adversary import Adversary
-from diffusability.core.adversarial.discriminator_task import DiscriminatorTask
-from diffusability.core.adversarial.last_layer import LastLayer
-from diffusability.core.dataset import Dataset
+from diffusability.core.contracts.dataset import Dataset
+from diffusability.core.engine.adversarial.adversary import Adversary
+from diffusability.core.engine.adversarial.discriminator_task import DiscriminatorTask
+from diffusability.core.engine.adversarial.last_layer import LastLayer
 from diffusability.core.engine.batches import BatchPlan, batches
 from diffusability.core.engine.deepspeed_engine import initialize
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.engine.task import TrainTask
 from diffusability.core.errors import SpecError
-from diffusability.core.seeds import derived_seed
-from diffusability.core.specs.plan import PlannedStage
+from diffusability.core.numerics.seeds import derived_seed
+from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.specs.stages import TrainStage
 
 #: Images of the first batch that an untrained discriminator is adapted to, at most.

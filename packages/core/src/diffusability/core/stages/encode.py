@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from diffusability.core.autoencoder import Autoencoder
-from diffusability.core.data.latent_cache import (
+from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.dataset import Dataset
+from diffusability.core.contracts.normalizer import ChannelStatistics, LatentNormalizer
+from diffusability.core.data.latents.latent_cache import (
     CacheIndex,
     ShardOrigin,
     holds,
@@ -13,14 +15,17 @@ from diffusability.core.data.latent_cache import (
     write_index,
     write_shard,
 )
-from diffusability.core.data.latent_origin import autoencoder_origin, data_origin, indices_digest, normalizer_origin
-from diffusability.core.dataset import Dataset
+from diffusability.core.data.latents.latent_origin import (
+    autoencoder_origin,
+    data_origin,
+    indices_digest,
+    normalizer_origin,
+)
 from diffusability.core.errors import SpecError
-from diffusability.core.normalizer import ChannelStatistics, LatentNormalizer
-from diffusability.core.progress import StageProgress
-from diffusability.core.saved_models import save_autoencoder
-from diffusability.core.specs.plan import PlannedStage
-from diffusability.core.specs.sample_counts import fewer
+from diffusability.core.models.saved_models import save_autoencoder
+from diffusability.core.planning.plan import PlannedStage
+from diffusability.core.planning.sample_counts import fewer
+from diffusability.core.run.progress import StageProgress
 from diffusability.core.specs.stages import EncodeStage
 from diffusability.core.stages.decoder_reference import KEPT, keeps_autoencoder
 from diffusability.core.stages.encoding import Encoder

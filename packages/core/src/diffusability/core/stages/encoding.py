@@ -7,12 +7,12 @@ import attrs
 import torch
 from torch import Tensor
 
-from diffusability.core.autoencoder import Autoencoder
-from diffusability.core.dataset import Dataset
+from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.dataset import Dataset
+from diffusability.core.contracts.normalizer import ChannelStatistics
+from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import DataError
-from diffusability.core.normalizer import ChannelStatistics
-from diffusability.core.posterior import Posterior
 from diffusability.core.stages.evaluation_data import EvaluationData, chunk_views
 
 

@@ -5,18 +5,21 @@ from pathlib import Path
 
 import attrs
 
-from diffusability.core.autoencoder import Autoencoder
+from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.diffusion_model import DiffusionModel
+from diffusability.core.contracts.sampler import Sampler
 from diffusability.core.data.enlarged import enlarged_images
-from diffusability.core.generation import ImageGenerator
-from diffusability.core.precision import autocast_dtype, resolve_precision
-from diffusability.core.progress import StageProgress
-from diffusability.core.sampled_latents import SampledLatents
-from diffusability.core.sampler import Sampler
-from diffusability.core.sampling import load_decoder
-from diffusability.core.saved_models import DiffusionModel, trained_model
+from diffusability.core.models.saved_models import trained_model
+from diffusability.core.numerics.precision import autocast_dtype, resolve_precision
+from diffusability.core.planning.plan import PlannedStage
+from diffusability.core.run.folder_writer import write_json
+from diffusability.core.run.progress import StageProgress
+from diffusability.core.run.values_file import VALUES_FILE, write_values
+from diffusability.core.sampling.generation import ImageGenerator
+from diffusability.core.sampling.load_generator import load_decoder
+from diffusability.core.sampling.sampled_latents import SampledLatents
 from diffusability.core.shapes import Images, Latents
 from diffusability.core.specs.components import SamplerSpec
-from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.references import SavedDenoiserSpec
 from diffusability.core.specs.stages import EvaluateStage
 from diffusability.core.stages.evaluation_data import fixed_order
@@ -32,11 +35,9 @@ from diffusability.core.stages.evaluation_rounds import Round, evaluate
 from diffusability.core.stages.evaluation_source import EvaluationSource
 from diffusability.core.stages.image_digests import ImageDigests
 from diffusability.core.stages.low_precision import LowPrecision
-from diffusability.core.stages.run_folder import write_json
 from diffusability.core.stages.sample_grid import SampleGrid
 from diffusability.core.stages.surroundings import Surroundings, build_sampler, default_sampler
 from diffusability.core.stages.unreadable import UnreadableFiles
-from diffusability.core.values_file import VALUES_FILE, write_values
 
 
 def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> None:

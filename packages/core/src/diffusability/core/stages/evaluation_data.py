@@ -8,10 +8,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from diffusability.core.dataset import Dataset, Example, FilteredExample, UnreadableExample
-from diffusability.core.engine.batches import stacked
-from diffusability.core.engine.data_workers import leave_signals_to_the_run
-from diffusability.core.seeds import derived_seed
+from diffusability.core.contracts.dataset import Dataset, Example, FilteredExample, UnreadableExample
+from diffusability.core.engine.batches import leave_signals_to_the_run, stacked
+from diffusability.core.numerics.seeds import derived_seed
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -5,8 +5,8 @@ from typing import Any
 
 import attrs
 
-from diffusability.core.evaluator import EvalResult
-from diffusability.core.values_file import KeptValues
+from diffusability.core.contracts.evaluator import EvalResult
+from diffusability.core.run.values_file import KeptValues
 
 #: What numbers depend on beside their evaluator's spec, by the fields that the evaluator needs.
 Settings = Callable[[frozenset[str]], Mapping[str, Any]]

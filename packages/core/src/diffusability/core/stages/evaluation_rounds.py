@@ -9,10 +9,10 @@ import attrs
 import torch
 from torch import Tensor
 
+from diffusability.core.contracts.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.errors import DiffusabilityError
-from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
-from diffusability.core.posterior import Posterior
 from diffusability.core.specs.components import EvaluatorSpec
 from diffusability.core.stages.evaluation_results import Settings, described
 from diffusability.core.stages.evaluation_source import OF_IMAGES, EvaluationSource, Made, Portion

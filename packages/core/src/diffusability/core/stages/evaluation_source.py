@@ -7,13 +7,13 @@ import attrs
 import torch
 from torch import Tensor
 
-from diffusability.core.autoencoder import Autoencoder
-from diffusability.core.dataset import Dataset
+from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.dataset import Dataset
+from diffusability.core.contracts.evaluator import EvaluationBatch
+from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.errors import DataError
-from diffusability.core.evaluator import EvaluationBatch
-from diffusability.core.finite import require_finite
-from diffusability.core.generation import ImageGenerator
-from diffusability.core.posterior import Posterior
+from diffusability.core.numerics.finite import require_finite
+from diffusability.core.sampling.generation import ImageGenerator
 from diffusability.core.shapes import Images, Latents
 from diffusability.core.stages.evaluation_data import chunk_views, fixed_order
 

@@ -5,7 +5,7 @@ from hashlib import blake2b
 
 import torch
 
-from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.contracts.evaluator import EvalResult, EvaluationBatch, Evaluator
 
 
 class ImageDigests(Evaluator):

@@ -7,15 +7,15 @@ import attrs
 import torch.distributed as dist
 from torch import Tensor
 
-from diffusability.core.build import BuildContext
-from diffusability.core.dataset import Dataset
+from diffusability.core.contracts.dataset import Dataset
+from diffusability.core.contracts.objective import Objective
+from diffusability.core.engine.averages.ema import WeightAverage
+from diffusability.core.engine.checkpoints.engine_state import persistent_buffers
+from diffusability.core.engine.checkpoints.sharded_weights import gathered, local_values
 from diffusability.core.engine.distributed import Ranks
-from diffusability.core.engine.ema import WeightAverage
-from diffusability.core.engine.engine_state import persistent_buffers
-from diffusability.core.engine.sharded_weights import gathered, local_values
 from diffusability.core.engine.task import TrainTask
-from diffusability.core.objective import Objective
-from diffusability.core.specs.plan import PlannedStage
+from diffusability.core.planning.plan import PlannedStage
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.stages.task_of_stage import build_task
 
 

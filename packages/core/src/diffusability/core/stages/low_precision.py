@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusability.core.autoencoder import Autoencoder
-from diffusability.core.posterior import Posterior
+from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.shapes import Images, Latents
 
 

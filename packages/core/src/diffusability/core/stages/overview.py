@@ -2,9 +2,9 @@
 
 import attrs
 
+from diffusability.core.planning.plan import Plan, PlannedStage
 from diffusability.core.report import build_report
-from diffusability.core.specs.plan import Plan, PlannedStage
-from diffusability.core.stages.run_folder import RunFolder
+from diffusability.core.run.folder_writer import RunFolder
 
 
 @attrs.define(kw_only=True, eq=False)

@@ -7,19 +7,19 @@ from pathlib import Path
 import attrs
 import torch
 
-from diffusability.core.autoencoder import Autoencoder
-from diffusability.core.dataset import Dataset
+from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.dataset import Dataset
+from diffusability.core.contracts.objective import Batch, Objective
 from diffusability.core.engine.batches import moved, stacked
 from diffusability.core.engine.metrics_log import MetricsLog
 from diffusability.core.errors import NotFiniteError, SpecError
-from diffusability.core.generation import ImageGenerator
-from diffusability.core.image_grid import save_rows
-from diffusability.core.objective import Batch, Objective
-from diffusability.core.randomness import BatchRandomness
+from diffusability.core.numerics.randomness import BatchRandomness
+from diffusability.core.planning.guidance_check import needs_classes, samplers_of
+from diffusability.core.planning.plan import PlannedStage
+from diffusability.core.sampling.generation import ImageGenerator
+from diffusability.core.sampling.image_grid import save_rows
 from diffusability.core.shapes import Images, Latents
 from diffusability.core.specs.components import DatasetSpec
-from diffusability.core.specs.guidance_check import needs_classes, samplers_of
-from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.stages import EncodeStage, TrainStage
 from diffusability.core.specs.training import InTrainingEvaluationSpec, PreviewSpec
 from diffusability.core.stages.evaluate import image_generator

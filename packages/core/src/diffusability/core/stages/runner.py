@@ -11,14 +11,14 @@ from diffusability.core.engine.batches import naming_dead_workers
 from diffusability.core.engine.deepspeed_engine import require_devices
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import StoppedOnRequest
-from diffusability.core.precision import multiplies_bf16, resolve_precision
-from diffusability.core.report.results_table import print_results
-from diffusability.core.specs.plan import Plan, PlannedStage
-from diffusability.core.stages.changed_files import record_contents, set_aside_changed
+from diffusability.core.numerics.precision import multiplies_bf16, resolve_precision
+from diffusability.core.planning.plan import Plan, PlannedStage
+from diffusability.core.report.tables.results_table import print_results
+from diffusability.core.run.changed_files import record_contents, set_aside_changed
+from diffusability.core.run.folder_writer import RunFolder
 from diffusability.core.stages.encode import run_encode
 from diffusability.core.stages.evaluate import run_evaluate
 from diffusability.core.stages.overview import Overview
-from diffusability.core.stages.run_folder import RunFolder
 from diffusability.core.stages.surroundings import Surroundings
 from diffusability.core.stages.train import run_train
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffusability.core.evaluator import EvalResult, EvaluationBatch, Evaluator
-from diffusability.core.image_grid import save_grid
-from diffusability.core.sample_files import save_sample
+from diffusability.core.contracts.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.sampling.image_grid import save_grid
+from diffusability.core.sampling.sample_files import save_sample
 
 _MOST_ON_SHEET = 16
 _MOST_FILES = 8

@@ -7,25 +7,25 @@ import attrs
 import torch
 from rich.console import Console
 
-from diffusability.core.autoencoder import Autoencoder
-from diffusability.core.build import BuildContext
-from diffusability.core.data.latent_cache import read_index
-from diffusability.core.data.latent_origin import autoencoder_origin, refuse_other
-from diffusability.core.dataset import Dataset
+from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.dataset import Dataset
+from diffusability.core.contracts.sampler import Sampler
+from diffusability.core.data.latents.latent_cache import read_index
+from diffusability.core.data.latents.latent_origin import autoencoder_origin, refuse_other
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import SpecError
-from diffusability.core.sampler import Sampler
-from diffusability.core.saved_models import build_autoencoder
-from diffusability.core.seeds import derived_seed
+from diffusability.core.models.saved_models import build_autoencoder
+from diffusability.core.numerics.seeds import derived_seed
+from diffusability.core.planning.plan import PlannedStage
+from diffusability.core.planning.sample_counts import fewer_for
+from diffusability.core.planning.stage_context import context_of
+from diffusability.core.run.folder_writer import RunFolder
+from diffusability.core.run.remarks import keep_remark
 from diffusability.core.shapes import Images, Latents
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec, EvaluatorSpec, SamplerSpec, Split
-from diffusability.core.specs.plan import PlannedStage
-from diffusability.core.specs.sample_counts import fewer_for
-from diffusability.core.specs.stage_context import context_of
 from diffusability.core.specs.stages import EncodeStage
-from diffusability.core.stages.remarks import keep_remark
-from diffusability.core.stages.run_folder import RunFolder
 
 
 @attrs.frozen(kw_only=True, eq=False)

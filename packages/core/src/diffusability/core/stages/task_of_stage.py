@@ -5,17 +5,17 @@ from contextlib import suppress
 import attrs
 import torch
 
-from diffusability.core.build import BuildContext
-from diffusability.core.data.latent_origin import normalizer_origin
-from diffusability.core.dataset import Dataset, UnreadableExample
+from diffusability.core.contracts.dataset import Dataset, UnreadableExample
+from diffusability.core.contracts.normalizer import LatentNormalizer
+from diffusability.core.contracts.objective import Objective
+from diffusability.core.data.latents.latent_origin import normalizer_origin
 from diffusability.core.engine.task import TrainTask
 from diffusability.core.errors import DataError, Problem, SpecError
-from diffusability.core.normalizer import LatentNormalizer
-from diffusability.core.objective import Objective
-from diffusability.core.precision import autocast_dtype
-from diffusability.core.seeds import derived_seed
+from diffusability.core.numerics.precision import autocast_dtype
+from diffusability.core.numerics.seeds import derived_seed
+from diffusability.core.planning.plan import PlannedStage
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import DenoiserSpec
-from diffusability.core.specs.plan import PlannedStage
 from diffusability.core.specs.stages import TrainStage
 
 

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import attrs
 
-from diffusability.core.build import BuildContext
-from diffusability.core.dataset import Dataset
-from diffusability.core.engine.average_snapshots import FOLDER, SnapshotWriter
+from diffusability.core.contracts.dataset import Dataset
+from diffusability.core.engine.averages.average_snapshots import FOLDER, SnapshotWriter
+from diffusability.core.engine.averages.ema import PowerFunctionAverage, WeightAverage, weight_averages
 from diffusability.core.engine.batches import example_index
-from diffusability.core.engine.checkpoints import CheckpointPart, Checkpoints, Layout, Restored
+from diffusability.core.engine.checkpoints.checkpoints import CheckpointPart, Checkpoints, Layout, Restored
 from diffusability.core.engine.deepspeed_engine import initialize
 from diffusability.core.engine.distributed import Ranks
-from diffusability.core.engine.ema import PowerFunctionAverage, WeightAverage, weight_averages
 from diffusability.core.engine.metrics_log import MetricsLog, RunningMeans
 from diffusability.core.engine.numerical_guard import NumericalGuard
 from diffusability.core.engine.step_trace import StepTrace
 from diffusability.core.engine.training_loop import TrainingLoop
 from diffusability.core.errors import TrainingError
-from diffusability.core.progress import StageProgress
-from diffusability.core.specs.plan import PlannedStage
+from diffusability.core.planning.plan import PlannedStage
+from diffusability.core.run.progress import StageProgress
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.stages import TrainStage
 from diffusability.core.stages.adversary_of_stage import build_adversary
 from diffusability.core.stages.decoder_reference import name_decoder

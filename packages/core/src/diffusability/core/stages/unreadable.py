@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from diffusability.core.dataset import Dataset
+from diffusability.core.contracts.dataset import Dataset
 from diffusability.core.errors import DataError
 
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from diffusability.core.build import BuildContext
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import TrackerSpec
 
 if TYPE_CHECKING:
-    from diffusability.core.tracker import Tracker
+    from diffusability.core.contracts.tracker import Tracker
 
 
 def require(library: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from diffusability.core.tracker import Tracker
+from diffusability.core.contracts.tracker import Tracker
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diffusability.core.contracts.tracker import Tracker
 from diffusability.core.errors import TrainingError
-from diffusability.core.tracker import Tracker
 from diffusability.core.trackers.specs import WandbSpec
 
 #: File in the stage's folder that holds the identity of its run.

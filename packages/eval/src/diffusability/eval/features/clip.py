@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from diffusability.core.contracts.features import FeatureExtractor
 from diffusability.core.errors import CheckpointError
-from diffusability.core.features import FeatureExtractor
 from diffusability.core.perceptual.published_weights import file_digest
 from diffusability.core.shapes import Images
-from diffusability.eval.features.clip_spec import MODELS, CLIPModel
 from diffusability.eval.features.preparation import in_color, normalized, resized
 from diffusability.eval.features.snapshots import pretrained
+from diffusability.eval.specs.features.clip import MODELS, CLIPModel
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from diffusability.core.contracts.features import FeatureExtractor
 from diffusability.core.errors import CheckpointError
-from diffusability.core.features import FeatureExtractor
 from diffusability.core.perceptual.published_weights import file_digest
 from diffusability.core.shapes import Images
-from diffusability.eval.features.dinov2_spec import LENGTHS, TIMM_NAMES, DINOv2Model
 from diffusability.eval.features.preparation import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -22,6 +21,7 @@ from diffusability.eval.features.preparation import (
     resized_as_pillow,
 )
 from diffusability.eval.features.weights import fill, read_tensors
+from diffusability.eval.specs.features.dinov2 import LENGTHS, TIMM_NAMES, DINOv2Model
 
 SIZE = 224
 PATCHES = SIZE // 14

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusability.core.features import FeatureExtractor
+from diffusability.core.contracts.features import FeatureExtractor
 from diffusability.core.perceptual.published_weights import file_digest
 from diffusability.core.shapes import Images
 from diffusability.eval.features.preparation import in_color, normalized, resized

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffusability.core.contracts.features import FeatureExtractor
 from diffusability.core.errors import CheckpointError, DataError
-from diffusability.core.features import FeatureExtractor
 from diffusability.core.perceptual.published_weights import file_digest
 from diffusability.core.shapes import Images
 from diffusability.eval.features.clips import resized_clips
-from diffusability.eval.features.i3d_spec import FEWEST_FRAMES
 from diffusability.eval.features.preparation import in_color
+from diffusability.eval.specs.features.i3d import FEWEST_FRAMES
 
 SIZE = 224
 

@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffusability.core.contracts.features import FeatureExtractor
 from diffusability.core.errors import CheckpointError
-from diffusability.core.features import FeatureExtractor
 from diffusability.core.perceptual.published_weights import file_digest
 from diffusability.core.shapes import Images
-from diffusability.eval.features.inception_spec import LENGTHS, InceptionLayer
 from diffusability.eval.features.preparation import as_bytes, in_color
 from diffusability.eval.features.weights import read_tensors
+from diffusability.eval.specs.features.inception import LENGTHS, InceptionLayer
 
 #: Channels of the spatial features that count: 17 x 17 x 7 numbers (Nash et al. 2021; ADM).
 SPATIAL_CHANNELS = 7

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffusability.core.contracts.features import FeatureExtractor
 from diffusability.core.errors import CheckpointError
-from diffusability.core.features import FeatureExtractor
 from diffusability.core.perceptual.published_weights import file_digest
 from diffusability.core.shapes import Images
 from diffusability.eval.features.clips import resized_clips, sampled_frames

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from diffusability.core.errors import DataError
-from diffusability.core.finite import require_finite
+from diffusability.core.numerics.finite import require_finite
 
 #: A channel is constant when its variance is below this share of its mean square.
 CONSTANT = 1e-12

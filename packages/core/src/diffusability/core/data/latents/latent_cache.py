@@ -1,0 +1,180 @@
+"""The files of cached latents: shards of posterior means and log variances, and what they were made from."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diffusability.core.contracts.normalizer import ChannelStatistics, LatentNormalizer
+from diffusability.core.data.latents.latent_origin import Origin, refuse_other
+from diffusability.core.data.latents.shard_reader import ShardReader
+from diffusability.core.errors import DataError
+from diffusability.core.reading import read_json_object, reading
+
+INDEX = "cache.json"
+FORMAT = "diffusability-latents"
+
+
+@attrs.frozen(kw_only=True)
+class CacheIndex:
+    """What ``cache.json`` says.
+
+    Attributes:
+        shard_sizes: examples in each shard.
+        shape: shape ``(c, *t, h, w)`` of one example.
+        deterministic: True when there is no log variance.
+        flips: True when each example is also cached mirrored.
+        num_classes: labels, or None.
+        mean: per-channel mean of the latents (samples of the posterior).
+        std: per-channel standard deviation.
+        provenance: digests and specs of the autoencoder and the data.
+    """
+
+    shard_sizes: tuple[int, ...]
+    shape: tuple[int, ...]
+    deterministic: bool
+    flips: bool
+    num_classes: int | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    provenance: dict[str, Any]
+
+    @property
+    def num_samples(self) -> int:
+        """Cached examples."""
+        return sum(self.shard_sizes)
+
+    def normalizer(self) -> LatentNormalizer:
+        """The normaliser that goes with these latents."""
+        return LatentNormalizer(torch.tensor(self.mean), torch.tensor(self.std))
+
+
+def shard_path(directory: Path, shard: int) -> Path:
+    """File of a shard."""
+    return directory / f"shard-{shard:05d}.safetensors"
+
+
+@attrs.frozen(kw_only=True)
+class ShardOrigin:
+    """What a shard is made of: the autoencoder, the images with their transform, and which of them (a digest)."""
+
+    autoencoder: Origin
+    data: Origin
+    indices: str
+
+
+def write_shard(
+    directory: Path, shard: int, tensors: Mapping[str, Tensor], statistics: ChannelStatistics, origin: ShardOrigin
+) -> None:
+    """Writes a shard so that it appears whole or not at all, with the channel statistics of its latents."""
+    path = shard_path(directory, shard)
+    partial = path.with_suffix(".partial")
+    # One entry: safetensors writes several in any order, and equal shards are to be equal files.
+    facts = json.dumps({"statistics": statistics.state(), "origin": attrs.asdict(origin)}, allow_nan=False)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata={"facts": facts})
+    os.replace(partial, path)
+
+
+def shard_statistics(shard: ShardReader) -> ChannelStatistics:
+    """The channel statistics that a shard carries."""
+    return ChannelStatistics.from_state(json.loads(shard.metadata["facts"])["statistics"])
+
+
+def open_shard(directory: Path, shard: int) -> ShardReader:
+    """A shard's rows. Raises DataError when it is missing or cut short."""
+    return ShardReader(shard_path(directory, shard))
+
+
+def holds(directory: Path, shard: int, origin: ShardOrigin) -> bool:
+    """True when a shard exists, is whole, and holds these very examples.
+
+    Raises:
+        DataError: it was made with another autoencoder or of other images; names both.
+    """
+    path = shard_path(directory, shard)
+    if not path.is_file():
+        return False
+    try:
+        with reading("latent shard", path):
+            found = dict(json.loads(ShardReader(path).metadata.get("facts", "{}")).get("origin", {}))
+    except DataError:
+        return False
+    advice = f"remove {str(directory)!r} to encode anew"
+    refuse_other(f"latent shard {str(path)!r}", found.get("autoencoder"), origin.autoencoder, advice)
+    refuse_other(f"latent shard {str(path)!r}", found.get("data"), origin.data, advice)
+    return bool(found.get("indices") == origin.indices)
+
+
+def remove_shards_from(directory: Path, first: int) -> None:
+    """Removes shards that an interrupted run with smaller shards left behind."""
+    while shard_path(directory, first).is_file():
+        shard_path(directory, first).unlink()
+        first += 1
+
+
+def write_index(directory: Path, index: CacheIndex) -> None:
+    """Writes ``cache.json``."""
+    path = directory / INDEX
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"format": FORMAT, **attrs.asdict(index)}, indent=2, allow_nan=False) + "\n")
+    os.replace(partial, path)
+
+
+def read_index(directory: Path) -> CacheIndex:
+    """Reads ``cache.json``. Raises DataError when it is missing, damaged or not of this format."""
+    path = directory / INDEX
+    if not path.is_file():
+        raise DataError(f"no latent cache in {str(directory)!r}: {INDEX} is missing")
+    content = read_json_object(path, "latent cache")
+    if content.pop("format", None) != FORMAT:
+        raise DataError(f"{str(path)!r} does not describe a latent cache")
+    return _index_of(content, path)
+
+
+def _index_of(content: dict[str, Any], path: Path) -> CacheIndex:
+    """The index that a file's content makes. Raises DataError when an entry is missing, unknown or of another type."""
+    types: dict[str, Callable[[Any], bool]] = {
+        "shard_sizes": lambda value: _list_of(value, int) and all(size > 0 for size in value),
+        "shape": lambda value: _list_of(value, int) and all(size > 0 for size in value) and bool(value),
+        "deterministic": lambda value: isinstance(value, bool),
+        "flips": lambda value: isinstance(value, bool),
+        "num_classes": lambda value: value is None or (_list_of([value], int) and value > 0),
+        "mean": lambda value: _list_of(value, int, float),
+        "std": lambda value: _list_of(value, int, float) and all(entry > 0 for entry in value),
+        "provenance": lambda value: isinstance(value, dict),
+    }
+    missing = [name for name in types if name not in content]
+    unknown = [name for name in content if name not in types]
+    wrong = [name for name, fits in types.items() if name in content and not fits(content[name])]
+    if missing or unknown or wrong:
+        what = [
+            f"{say} {', '.join(map(repr, names))}"
+            for say, names in (("lacks", missing), ("has unknown", unknown), ("has unusable values of", wrong))
+            if names
+        ]
+        raise DataError(f"latent cache {str(path)!r} is damaged: it {'; it '.join(what)}; encode anew")
+    channels = content["shape"][0]
+    if not len(content["mean"]) == len(content["std"]) == channels:
+        raise DataError(
+            f"latent cache {str(path)!r} is damaged: {channels} channels, but {len(content['mean'])} means and"
+            f" {len(content['std'])} standard deviations; encode anew"
+        )
+    tuples = {name: tuple(content[name]) for name in ("shard_sizes", "shape", "mean", "std")}
+    return CacheIndex(**{**content, **tuples})
+
+
+def _list_of(value: Any, *types: type) -> bool:
+    """Whether it is a list of finite numbers of these types; a bool is none."""
+    if not isinstance(value, list):
+        return False
+    return all(
+        isinstance(one, int | float) and not isinstance(one, bool) and isinstance(one, types) and math.isfinite(one)
+        for one in value
+    )

@@ -1,0 +1,63 @@
+"""Shards by patterns, and copies of those that lie elsewhere, through webdataset's own readers."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from diffusability.core.data.specs.webdataset import globbed, is_url
+from diffusability.core.errors import DataError
+
+
+def local_shards(patterns: Sequence[str], download_to: Path | None) -> list[Path]:
+    """The shards of patterns, in order; those that are given as URLs are fetched first, each once.
+
+    Raises:
+        DataError: a shard does not exist or cannot be fetched.
+    """
+    from webdataset.shardlists import expand_urls
+
+    shards = [shard for pattern in patterns for expanded in expand_urls(pattern) for shard in _matches(expanded)]
+    missing = [shard for shard in shards if not is_url(shard) and not Path(shard.removeprefix("file:")).is_file()]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DataError(f"shard {missing[0]!r}{more} of {list(patterns)} does not exist")
+    return [_fetched(shard, download_to) if is_url(shard) else Path(shard.removeprefix("file:")) for shard in shards]
+
+
+def _matches(shard: str) -> list[str]:
+    """The files that a pattern with ``*`` stands for; what is a file, a URL or no pattern stands for itself."""
+    if is_url(shard) or "*" not in shard or Path(shard.removeprefix("file:")).is_file():
+        return [shard]
+    return [str(path) for path in globbed(shard)] or [shard]
+
+
+def _fetched(url: str, folder: Path | None) -> Path:
+    """The local copy of a shard. Several processes may ask at once: one fetches, the others wait for it."""
+    if folder is None:
+        raise DataError(f"shard {url!r} is a URL; give 'download_to', a folder with room for the shards")
+    from webdataset.gopen import gopen
+
+    name = url.rstrip("/").rsplit("/", maxsplit=1)[-1].split("?", maxsplit=1)[0] or "shard.tar"
+    target = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
+    if target.is_file():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    with target.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.is_file():
+            return target
+        partial = target.with_suffix(".partial")
+        try:
+            with gopen(url) as stream, partial.open("wb") as file:
+                shutil.copyfileobj(stream, file, 1 << 20)
+        except Exception as error:  # noqa: BLE001 - every reader has errors of its own
+            partial.unlink(missing_ok=True)
+            raise DataError(f"shard {url!r} cannot be fetched: {type(error).__name__}: {error}") from None
+        if partial.stat().st_size == 0:
+            partial.unlink()
+            raise DataError(f"shard {url!r} cannot be fetched: it is empty")
+        os.replace(partial, target)
+    return target

@@ -1,0 +1,33 @@
+"""Exports trained denoisers, each with the autoencoder that decodes what it makes."""
+
+import json
+from pathlib import Path
+
+from diffusability.core.models.exporting.denoiser_card import denoiser_card
+from diffusability.core.models.exporting.evidence import evidence_of
+from diffusability.core.models.saved_models import load_diffusion_model, save_autoencoder, save_diffusion_model
+from diffusability.core.run.selection import TrainedModel
+from diffusability.core.sampling.load_generator import AUTOENCODER, load_decoder
+from diffusability.core.specs.saved_format import CONFIG
+
+
+def export_denoiser(model: TrainedModel, directory: Path) -> None:
+    """Writes configuration, weights and normaliser, the autoencoder in ``autoencoder/``, and a model card.
+
+    Where another library has the same architecture, the denoiser's weights are also written in its layout, in a folder
+    that is named for it.
+
+    Raises:
+        CheckpointError: the saved model or its autoencoder cannot be read.
+    """
+    diffusion = load_diffusion_model(model.model)
+    save_diffusion_model(diffusion, directory)
+    save_autoencoder(load_decoder(model.model), directory / AUTOENCODER)
+    path = directory / CONFIG
+    reference = {"kind": "saved", "path": AUTOENCODER}
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {AUTOENCODER: reference}, indent=2, allow_nan=False) + "\n"
+    )
+    exchange = diffusion.denoiser.export(directory)
+    card = denoiser_card(model, evidence_of(model), diffusion=diffusion, exchange=exchange)
+    (directory / "README.md").write_text(card)

@@ -1,0 +1,69 @@
+"""What a run knows about one of its models: its recipe, its metrics, the scaling of its latents. Free of torch."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import yaml
+
+from diffusability.core.reading import reading
+from diffusability.core.run.selection import TrainedModel
+
+
+@attrs.frozen(kw_only=True)
+class Scaling:
+    """Statistics of latents, and where they come from: ``measured`` on which stage's data, or ``published``."""
+
+    mean: list[Any]
+    std: list[Any]
+    source: str
+
+
+@attrs.frozen(kw_only=True)
+class Evidence:
+    """What is told about a model.
+
+    Attributes:
+        recipe: the resolved training stage.
+        done: digest, time and versions of the training stage.
+        results: of stages that evaluated the model: metrics by stage.
+        scaling: of latents that were encoded with it, or None.
+    """
+
+    recipe: Mapping[str, Any]
+    done: Mapping[str, Any]
+    results: Mapping[str, Mapping[str, Any]]
+    scaling: Scaling | None
+
+
+def evidence_of(model: TrainedModel) -> Evidence:
+    """Reads it from the folders of the run."""
+    with reading("the run folder", model.run):
+        recipe = yaml.safe_load((model.directory / "resolved.yaml").read_text())
+        results: dict[str, Any] = {}
+        scaling = None
+        for directory, resolved in _stages_on(model, recipe["digest"]):
+            path = directory / "results.json"
+            if resolved["stage"]["kind"] == "evaluate" and path.is_file():
+                results[resolved["name"]] = json.loads(path.read_text())
+            index = directory / "latents" / "cache.json"
+            if resolved["stage"]["kind"] == "encode" and index.is_file():
+                content = json.loads(index.read_text())
+                how = resolved["stage"].get("normalization", "measured")
+                source = f"{how} (stage {resolved['name']})"
+                scaling = Scaling(mean=content["mean"], std=content["std"], source=source)
+        done = json.loads((model.directory / "done.json").read_text())
+        return Evidence(recipe=recipe, done=done, results=results, scaling=scaling)
+
+
+def _stages_on(model: TrainedModel, digest: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Folders and specs of the finished stages that use the model's stage directly."""
+    for directory in sorted((model.run / "stages").iterdir()):
+        path = directory / "resolved.yaml"
+        if not path.is_file() or not (directory / "done.json").is_file():
+            continue
+        resolved = yaml.safe_load(path.read_text())
+        if digest in resolved["inputs"].values():
+            yield directory, resolved

@@ -1,0 +1,46 @@
+"""Writes a model of a run into a folder of its own, which appears whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from diffusability.core.errors import CheckpointError, SpecError
+from diffusability.core.models.exporting.autoencoders import export_autoencoder
+from diffusability.core.models.exporting.denoisers import export_denoiser
+from diffusability.core.run.selection import TrainedModel
+from diffusability.core.specs.saved_format import AUTOENCODER_FORMAT, DENOISER_FORMAT
+
+#: What exports a model, by the format that its ``config.json`` names.
+EXPORTERS: Mapping[str, Callable[[TrainedModel, Path], None]] = {
+    AUTOENCODER_FORMAT: export_autoencoder,
+    DENOISER_FORMAT: export_denoiser,
+}
+
+
+def export(model: TrainedModel, to: Path) -> None:
+    """Exports a model.
+
+    Raises:
+        SpecError: the folder is not empty.
+        CheckpointError: nothing exports models of its format, or it cannot be read.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise SpecError(f"{str(to)!r} is there already and not empty; expected a new folder")
+    exporter = EXPORTERS.get(model.format)
+    if exporter is None:
+        raise CheckpointError(
+            f"there is no export of models of format {model.format!r}, as stage {model.stage!r} made; expected one of"
+            f" {', '.join(map(repr, EXPORTERS))}"
+        )
+    to.parent.mkdir(parents=True, exist_ok=True)
+    partial = to.with_name(f".{to.name}-writing")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        exporter(model, partial)
+        if to.exists():
+            to.rmdir()
+        os.replace(partial, to)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,23 @@
+"""Whether numbers of different variants were measured in the same way."""
+
+import json
+from collections.abc import Sequence
+
+from diffusability.core.run.results import Metric
+
+
+def disagreement(metrics: Sequence[Metric]) -> str:
+    """What differs between the ways in which variants were measured; empty when nothing does."""
+    parts = []
+    for noun, seen in (
+        ("numbers of samples", {f"{metric.num_samples}" for metric in metrics}),
+        ("units", {metric.unit or "none" for metric in metrics}),
+        ("directions", {f"{metric.higher_is_better}" for metric in metrics}),
+    ):
+        if len(seen) > 1:
+            parts.append(f"{noun} ({', '.join(sorted(seen))})")
+    if len({json.dumps(metric.settings, sort_keys=True, default=str) for metric in metrics}) > 1:
+        keys = sorted({str(key) for metric in metrics for key in metric.settings})
+        differing = [key for key in keys if len({repr(metric.settings.get(key)) for metric in metrics}) > 1]
+        parts.append(f"settings ({', '.join(differing)})")
+    return f"variants differ in {' and '.join(parts)}" if parts else ""

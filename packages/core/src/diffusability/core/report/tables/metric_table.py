@@ -1,0 +1,253 @@
+"""The table of variants by scalar metrics: which value is the best, and how far each is from the baseline.
+
+A variant is one row, whatever the number of its seeds; its value is the mean over them.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+
+from diffusability.core.report.comparison import Comparison
+from diffusability.core.report.tables.comparability import disagreement
+from diffusability.core.report.tables.differences import Difference, difference
+from diffusability.core.report.tables.metric_names import metric_label, metric_meaning
+from diffusability.core.report.tables.number_format import (
+    ABSENT,
+    column_decimals,
+    format_delta,
+    format_interval,
+    format_number,
+)
+from diffusability.core.report.tables.seed_statistics import Estimate
+from diffusability.core.report.tables.seed_values import SeedValue, over_seeds, seed_values
+from diffusability.core.run.results import Metric
+
+#: Metrics of the images themselves, next to the metric of the latents that has the rest of the name.
+REFERENCE_PREFIX = "rgb_"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Cell:
+    """One value as it is shown.
+
+    Attributes:
+        text: the number, or a dash.
+        best: whether it is the best of its column.
+        delta: difference from the first variant; empty where there is none to show.
+        interval: the 95% interval of that difference in brackets; empty where none is known.
+        difference: the difference itself, or None.
+        improves: whether it is for the better; None where it is not significant, where there is none, or no direction.
+        leads: whether ``best`` is more than chance: the baseline is best and all others are significantly worse, or
+            this is best and significantly better than the baseline.
+        title: what a reader may want to know besides.
+        spread: how uncertain the number is, with its sign: over seeds where there are several, or else as measured
+            within the run; empty where that is not known.
+    """
+
+    text: str = ABSENT
+    best: bool = False
+    delta: str = ""
+    interval: str = ""
+    difference: Difference | None = None
+    improves: bool | None = None
+    title: str = ""
+    spread: str = ""
+    leads: bool = False
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Column:
+    """A metric of a stage over all variants, in their order.
+
+    Attributes:
+        stage: name of the stage.
+        metric: stable name of the metric.
+        label: the name to show.
+        unit: unit, or empty.
+        higher_is_better: None for a metric without a direction.
+        meaning: one line of explanation, or empty.
+        num_samples: how many images, if all variants agree.
+        warning: why the values may not be comparable, or empty.
+        values: the numbers; None where a variant has none.
+        cells: the numbers as they are shown.
+        reference: the same quantity of the images themselves, or empty.
+    """
+
+    stage: str
+    metric: str
+    label: str
+    unit: str
+    higher_is_better: bool | None
+    meaning: str
+    num_samples: int | None
+    warning: str
+    values: Sequence[float | None]
+    cells: Sequence[Cell]
+    reference: str = ""
+
+    @property
+    def arrow(self) -> str:
+        """The direction that is better: ↑, ↓, or nothing."""
+        return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
+
+
+def best_places(values: Sequence[float | None], higher_is_better: bool | None) -> set[int]:
+    """Places of the best value and its ties. Empty without a direction, without a rival, or when all are equal."""
+    known = [value for value in values if value is not None]
+    if higher_is_better is None or len(set(known)) < 2:
+        return set()
+    best = max(known) if higher_is_better else min(known)
+    return {place for place, value in enumerate(values) if value == best}
+
+
+def metric_columns(comparison: Comparison) -> list[Column]:
+    """The columns of the table, grouped by stage; curves are not among them."""
+    columns = []
+    for stage_name in comparison.stage_names:
+        found = [variant.stages[stage_name].metrics for variant in comparison.variants if stage_name in variant.stages]
+        names = dict.fromkeys(name for metrics in found for name, metric in metrics.items() if not _is_curve(metric))
+        references = {name: reference for name in names if (reference := _reference(name, names, found)) is not None}
+        columns += [
+            _column(comparison, stage_name, name, references.get(name))
+            for name in names
+            if name.removeprefix(REFERENCE_PREFIX) not in references or not name.startswith(REFERENCE_PREFIX)
+        ]
+    return columns
+
+
+def column_blocks(columns: Sequence[Column], most: int = 9) -> list[list[tuple[str, list[Column]]]]:
+    """Columns in blocks of at most ``most`` that fit on a page, each a list of stages with their columns."""
+    blocks: list[list[tuple[str, list[Column]]]] = []
+    stages: dict[str, list[Column]] = {}
+    for column in columns:
+        stages.setdefault(column.stage, []).append(column)
+    room = 0
+    for stage, group in stages.items():
+        parts = -(-len(group) // most)
+        size = -(-len(group) // parts)
+        for start in range(0, len(group), size):
+            piece = group[start : start + size]
+            if len(piece) > room:
+                blocks.append([])
+                room = most
+            blocks[-1].append((stage, piece))
+            room -= len(piece)
+    return blocks
+
+
+def _reference(name: str, names: Iterable[str], found: Sequence[Mapping[str, Metric]]) -> float | None:
+    """What a metric is for the images themselves, if ``rgb_<name>`` says so and is equal for all variants."""
+    if REFERENCE_PREFIX + name not in names:
+        return None
+    metrics = [metrics[REFERENCE_PREFIX + name] for metrics in found if REFERENCE_PREFIX + name in metrics]
+    values = [metric.value for metric in metrics if metric.value is not None]
+    agree = len(values) == len(metrics) and all(math.isclose(value, values[0], rel_tol=1e-4) for value in values)
+    return values[0] if agree else None
+
+
+def _is_curve(metric: Metric) -> bool:
+    return metric.curve is not None or metric.name.endswith("_curve")
+
+
+def _column(comparison: Comparison, stage_name: str, name: str, reference: float | None) -> Column:
+    measured = [seed_values(group, stage_name, name) for group in comparison.groups]
+    present = [value.metric for values in measured for value in values]
+    first = next((metric for metric in present if metric.value is not None), present[0])
+    estimates = [over_seeds(values) for values in measured]
+    values = [None if one is None else one.mean for one in estimates]
+    directions = {metric.higher_is_better for metric in present}
+    direction = directions.pop() if len(directions) == 1 else None
+    decimals = column_decimals([value for value in values if value is not None])
+    best = best_places(values, direction)
+    baseline = comparison.groups[0].label
+    differences = [difference(measured[0], found) if place else None for place, found in enumerate(measured)]
+    leading = _leading(differences, direction)
+    cells = [
+        _cell(
+            found,
+            one,
+            away=differences[place],
+            baseline_label=baseline,
+            direction=direction,
+            decimals=decimals,
+            best=place in best,
+            leads=place in best and leading[place],
+        )
+        for place, (found, one) in enumerate(zip(measured, estimates, strict=True))
+    ]
+    counts = {metric.num_samples for metric in present}
+    return Column(
+        stage=stage_name,
+        metric=first.name,
+        label=metric_label(first.name),
+        unit=first.unit,
+        higher_is_better=direction,
+        meaning=metric_meaning(first.name),
+        num_samples=counts.pop() if len(counts) == 1 else None,
+        warning=disagreement([metric for metric in present if metric.value is not None]),
+        values=values,
+        cells=cells,
+        reference="" if reference is None else format_number(reference, decimals),
+    )
+
+
+def _leading(differences: Sequence[Difference | None], direction: bool | None) -> list[bool]:
+    """Whether each, if it is the best, is so by more than chance. The first is the baseline."""
+    verdicts = [None if one is None else one.improves(direction) for one in differences]
+    return [all(verdict is False for verdict in verdicts[1:]), *(verdict is True for verdict in verdicts[1:])]
+
+
+def _cell(
+    found: Sequence[SeedValue],
+    estimate: Estimate | None,
+    *,
+    away: Difference | None,
+    baseline_label: str,
+    direction: bool | None,
+    decimals: int | None,
+    best: bool,
+    leads: bool,
+) -> Cell:
+    if not found:
+        return Cell(title="no result yet")
+    if estimate is None:
+        return Cell(title=found[0].metric.absence)
+    metric = next(value.metric for value in found if value.metric.value is not None)
+    details = [f"{metric.name} = {estimate.mean!r}{' ' + metric.unit if metric.unit else ''}"]
+    if metric.num_samples is not None:
+        details.append(f"of {metric.num_samples:,} samples")
+    spread = estimate.std if estimate.num_seeds > 1 else metric.spread
+    shown = "" if spread is None else f"± {spread:.2g}"
+    if shown:
+        details.append(f"{shown} {_origin(metric, estimate.num_seeds)}")
+    delta, interval, improves = "", "", None
+    if away is not None:
+        delta = format_delta(away.mean, decimals)
+        interval = format_interval(away.low, away.high, decimals)
+        improves = away.improves(direction)
+        verdict = {True: "better than", False: "worse than", None: "against"}[improves]
+        details.append(f"{delta} {interval} {verdict} {baseline_label}".replace("  ", " "))
+        details += [f"{away.method}" if away.significant else f"not significant ({away.method})"] if away.method else []
+    if metric.note:
+        details.append(metric.note)
+    return Cell(
+        text=format_number(estimate.mean, decimals),
+        best=best,
+        delta=delta,
+        interval=interval,
+        difference=away,
+        improves=improves,
+        title=", ".join(details),
+        spread=shown,
+        leads=leads,
+    )
+
+
+def _origin(metric: Metric, num_seeds: int) -> str:
+    """What a spread is over."""
+    return (
+        f"over {num_seeds} seeds"
+        if num_seeds > 1
+        else f"over {metric.settings.get('spread_over', 'bootstrap samples')}"
+    )

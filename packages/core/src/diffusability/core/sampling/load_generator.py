@@ -1,0 +1,136 @@
+"""Sampling from a trained model in a few lines, without the engine.
+
+from diffusability.core import load_generator
+
+generator = load_generator("runs/quickstart", variant="se", sampler={"kind": "euler", "guidance_scale": 2.0})
+images = generator.at(range(16), labels=3).images  # b c h w in [-1, 1]
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.diffusion_model import DiffusionModel
+from diffusability.core.errors import CheckpointError, SpecError
+from diffusability.core.models.saved_models import (
+    build_autoencoder,
+    load_autoencoder,
+    load_diffusion_model,
+    read_config,
+)
+from diffusability.core.numerics.precision import autocast_dtype
+from diffusability.core.planning.problems import problems_of
+from diffusability.core.planning.source import Source
+from diffusability.core.run.selection import select_model
+from diffusability.core.sampling.generation import ImageGenerator
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.core.specs.components import AutoencoderSpec, SamplerSpec
+from diffusability.core.specs.engine import InferencePrecision
+from diffusability.core.specs.saved_format import CONFIG, DENOISER_FORMAT, problem_of_format, read_saved_config
+
+#: The key of a denoiser's configuration that says what decodes its latents.
+AUTOENCODER = "autoencoder"
+
+
+def find_denoiser(path: Path, stage: str | None = None, variant: str | None = None) -> Path:
+    """The folder of a saved denoiser: the path itself, its ``model/``, or one of a run's.
+
+    Raises:
+        SpecError: there is none, or the run has several and neither stage nor variant tells which.
+    """
+    if (path / "run.json").is_file():
+        return select_model(path, stage, variant, DENOISER_FORMAT).model
+    for folder in (path, path / "model"):
+        if (folder / CONFIG).is_file():
+            problem = problem_of_format(read_saved_config(folder), DENOISER_FORMAT)
+            if problem is not None:
+                raise SpecError(f"{str(folder / CONFIG)!r} {problem}")
+            return folder
+    raise SpecError(
+        f"{str(path)!r} holds no trained denoiser: neither run.json nor {CONFIG} is there; expected the folder of a"
+        " run, of a training stage, or of an exported model"
+    )
+
+
+def load_decoder(directory: Path) -> Autoencoder:
+    """The autoencoder whose latents a saved denoiser makes, as its configuration refers to it.
+
+    Raises:
+        CheckpointError: it names none, or what it names is not there.
+    """
+    reference = read_config(directory, DENOISER_FORMAT).get(AUTOENCODER)
+    if reference is None:
+        raise CheckpointError(
+            f"the denoiser in {str(directory)!r} names no autoencoder that decodes its latents; give its folder"
+        )
+    if reference.get("kind") == "saved":  # relative to the denoiser's folder, so that both can be moved together
+        return load_autoencoder(directory / reference["path"])
+    return build_autoencoder(AutoencoderSpec.model_validate(reference))
+
+
+def sampler_spec(settings: SamplerSpec | Mapping[str, Any] | None, model: DiffusionModel) -> SamplerSpec:
+    """The sampler that is asked for, by default Euler.
+
+    Raises:
+        SpecError: it guides by classes, and the model has none.
+    """
+    given = settings if isinstance(settings, SamplerSpec) else {"kind": "euler", **(settings or {})}
+    try:
+        spec = SamplerSpec.model_validate(given)
+    except ValidationError as error:
+        raise problems_of(error, Source(data=given, marks={}, name="sampler")) from None
+    if spec.guidance_scale != 1 and model.num_classes is None and getattr(spec, "guide", None) is None:
+        raise SpecError(
+            f"guidance_scale {spec.guidance_scale!r} needs a class-conditional model, and this one is unconditional"
+            " (num_classes is None); expected guidance_scale 1"
+        )
+    return spec
+
+
+def load_generator(
+    path: Path | str,
+    *,
+    stage: str | None = None,
+    variant: str | None = None,
+    sampler: SamplerSpec | Mapping[str, Any] | None = None,
+    autoencoder: Path | str | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    precision: InferencePrecision = "fp32",
+) -> ImageGenerator:
+    """A trained denoiser with its sampler and decoder, ready to be asked for samples by their number.
+
+    Args:
+        path: the folder of a run, of a training stage, or of an exported model.
+        stage: which stage of the run, when several trained denoisers.
+        variant: which variant of the run.
+        sampler: a spec of one, such as ``{"kind": "euler", "steps": 40}``; by default Euler with 40 steps.
+        autoencoder: the folder of a saved autoencoder; by default what the denoiser's configuration names.
+        seed: of noise and labels.
+        device: by default the first accelerator, or the CPU.
+        precision: of the denoiser, ``auto`` for bf16 where the device has instructions for it; the decoder computes in
+            float32.
+
+    Raises:
+        SpecError: it is not clear which model is meant, or the sampler does not suit it.
+        CheckpointError: a model cannot be read.
+    """
+    directory = find_denoiser(Path(path), stage, variant)
+    model = load_diffusion_model(directory)
+    spec = sampler_spec(sampler, model)
+    decoder = load_decoder(directory) if autoencoder is None else load_autoencoder(Path(autoencoder))
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    for module in (model.denoiser, model.normalizer, decoder):
+        module.to(where).eval().requires_grad_(False)
+    return ImageGenerator(
+        model=model,
+        sampler=spec.build(BuildContext(latent_shape=model.latent_shape, num_classes=model.num_classes)),
+        decode=decoder.decode,
+        seed=seed,
+        device=where,
+        autocast_dtype=autocast_dtype(precision, where.type),
+    )

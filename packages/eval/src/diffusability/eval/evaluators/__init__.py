@@ -1,1 +1,0 @@
-"""The evaluators, one in each module."""

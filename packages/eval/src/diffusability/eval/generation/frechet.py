@@ -1,0 +1,243 @@
+"""Frechet distance of generated images, or of reconstructions, to real images."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffusability.core.contracts.evaluator import EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.contracts.sample_values import SampleValues
+from diffusability.core.errors import DataError
+from diffusability.core.shapes import Images
+from diffusability.eval.features.feature_cache import FeatureCache
+from diffusability.eval.features.feature_sets import shared_features
+from diffusability.eval.generation.reference_statistics import (
+    POOLED,
+    SPATIAL,
+    ReferenceStatistics,
+    read_reference,
+    write_reference,
+)
+from diffusability.eval.generation.small_sample_bias import NEAR, PARTS, bias_note, small_sample_bias
+from diffusability.eval.specs.generation import FrechetSettings, too_few
+from diffusability.eval.streaming.gaussian_statistics import GaussianStatistics
+from diffusability.eval.streaming.grouped_statistics import GroupedStatistics
+from diffusability.eval.streaming.jackknife import spread_of
+
+
+def frechet_distance(
+    first_mean: Float[Tensor, " d"],
+    first_covariance: Float[Tensor, "d d"],
+    second_mean: Float[Tensor, " d"],
+    second_covariance: Float[Tensor, "d d"],
+) -> float:
+    """Squared Frechet (2-Wasserstein) distance of two Gaussians, in float64.
+
+    ``|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))`` (Dowson & Landau 1982; Heusel et al. 2017, equation 6). With
+    ``S1 = A A^T`` and ``S2 = B B^T`` the trace of the root is the sum of the singular values of ``A^T B``: two
+    symmetric eigenvalue problems and one of singular values take the place of a general matrix root, which is slower
+    and, for singular covariances, inexact. The roots of the eigenvalues of ``S1 S2`` would be no better: one that is 0
+    is known to 1e-16, and its root to 1e-8 only.
+    """
+    covariances = (first_covariance.double(), second_covariance.double())
+    first, second = (_factor(covariance) for covariance in covariances)
+    trace_of_root = torch.linalg.svdvals(first.T @ second).sum()
+    between_means = (first_mean.double() - second_mean.double()).square().sum()
+    total = between_means + covariances[0].trace() + covariances[1].trace() - 2 * trace_of_root
+    return max(float(total), 0.0)
+
+
+def _factor(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
+    """``A`` of ``A A^T = covariance``, without the axes along which it is 0 up to rounding.
+
+    Eigenvalues are known to ``d eps`` times the largest one. Those below are no different from 0, and their roots would
+    be 1e8 times as large as the error they come from.
+    """
+    values, vectors = torch.linalg.eigh(covariance)
+    known = values > len(values) * torch.finfo(values.dtype).eps * values[-1].clamp(min=0)
+    factor: Tensor = vectors[:, known] * values[known].sqrt()
+    return factor
+
+
+#: Statistics of the real and of the other images, the same by groups that are left out, and the size of images.
+Seen = tuple[GroupedStatistics, GroupedStatistics, tuple[GroupedStatistics, ...], tuple[int, int] | None]
+
+
+class Frechet(Evaluator):
+    """``fid``, ``sfid``, ``fdd``, ``fvd`` or ``frechet_FEATURES``; of reconstructions ``rfid`` and so on.
+
+    The squared Frechet distance between Gaussians fitted to the features of the two sets (Heusel et al. 2017). Memory
+    is eight covariances in float64, whatever the number of images. Real images are the stage's, or a file with their
+    statistics stands for them.
+
+    With few images, up to five for each feature, the result's ``note`` says how much of the distance comes of their
+    number (``small_sample_bias``), measured on the real images, or on the others where the reference is a file. The
+    distance itself is not corrected, since it is compared with others' numbers.
+
+    With ``jackknife_groups: K`` there is a spread, by leaving out each K-th of the images in turn, of both sets at once
+    (of the other one, where the reference is a file: its images are taken as given). Memory is then K covariances of
+    each set, and K + 1 distances are computed.
+    """
+
+    def __init__(self, spec: FrechetSettings, cache: FeatureCache | None = None) -> None:
+        """Makes it; ``cache`` keeps the features of real images. Raises DataError for a reference of other features."""
+        self.spec = spec
+        self._cache = cache
+        self.needs = spec.needed()
+        self._features = shared_features(spec.features)
+        self._names = SPATIAL if spec.features.frechet_name() == "sfid" else POOLED
+        self._real, self._other = (GroupedStatistics(PARTS) for _ in range(2))
+        self._left_out = tuple(GroupedStatistics(spec.jackknife_groups) for _ in range(2))
+        self._size: tuple[int, int] | None = None
+        self._reference = None if spec.reference is None else read_reference(spec.reference, self._names)
+        if self._reference is not None:
+            self._check(self._reference)
+
+    def _check(self, reference: ReferenceStatistics) -> None:
+        """Refuses statistics of other features."""
+        length = self._features.extractor.dimension
+        if len(reference.mean) != length:
+            raise DataError(
+                f"{reference.source}: statistics of {len(reference.mean)} features; features"
+                f" {self.spec.features.kind!r} have {length}: they were made with others"
+            )
+        own = self._features.settings()
+        if reference.settings is not None and dict(reference.settings) != own:
+            keys = sorted(key for key in own | dict(reference.settings) if reference.settings.get(key) != own.get(key))
+            differing = ", ".join(f"{key} {reference.settings.get(key)!r} instead of {own.get(key)!r}" for key in keys)
+            raise DataError(f"{reference.source}: statistics made with other features: {differing}")
+        if reference.count is not None and reference.count <= length and not self.spec.force:
+            raise DataError(f"{reference.source}: {too_few(self.spec.metric(), reference.count, length)}")
+
+    def expect(self, num_samples: int) -> None:
+        length = self._features.extractor.dimension
+        if num_samples <= length and not self.spec.force:
+            raise DataError(too_few(self.spec.metric(), num_samples, length))
+
+    def update(self, batch: EvaluationBatch) -> None:
+        """Adds a batch.
+
+        Raises:
+            DataError: images differ in size between or within the sets, or their features are not finite.
+        """
+        other = getattr(batch, self.spec.compares)
+        if self._reference is None:
+            assert batch.images is not None
+            self._expect_size(batch.images, "real")
+            features = self._features.of(batch.images, batch.indices, self.spec.seed, self._cache)
+            self._real.update(features, batch.indices)
+            self._left_out[0].update(features, batch.indices)
+        self._expect_size(other, self.spec.compares)
+        features = self._features.of(other, batch.indices, self.spec.seed)
+        self._other.update(features, batch.indices)
+        self._left_out[1].update(features, batch.indices)
+
+    def _expect_size(self, images: Images, what: str) -> None:
+        size = (images.shape[-2], images.shape[-1])
+        expected = self._size or (None if self._reference is None else self._reference.image_size)
+        if expected is not None and size != expected:
+            raise DataError(
+                f"{self.spec.metric()} compares images of one size: got {what} images of {size[0]}x{size[1]} where"
+                f" others are {expected[0]}x{expected[1]}; resizing would be part of the number"
+            )
+        self._size = size
+
+    def state(self) -> Seen:
+        real, other, *left_out = (one.on_cpu() for one in (self._real, self._other, *self._left_out))
+        return real, other, tuple(left_out), self._size
+
+    def merge(self, state: Seen) -> None:
+        """Adds what another rank has seen.
+
+        Raises:
+            DataError: its images were of another size.
+        """
+        real, other, left_out, size = state
+        if size is not None and self._size is not None and size != self._size:
+            raise DataError(f"{self.spec.metric()} compares images of one size: got {size!r} and {self._size!r}")
+        self._size = self._size or size
+        self._real.merge(real)
+        self._other.merge(other)
+        for own, theirs in zip(self._left_out, left_out, strict=True):
+            own.merge(theirs)
+
+    def compute(self) -> list[EvalResult]:
+        reference = self._reference or self._own_reference()
+        if self._other.count < 2:
+            raise DataError(f"{self.spec.metric()} needs at least two images of each set, got {self._other.count}")
+        length = self._features.extractor.dimension
+        if self._other.count <= length and not self.spec.force:  # images may have turned out to be unreadable
+            raise DataError(too_few(self.spec.metric(), self._other.count, length))
+        value = _distance(reference, self._other.whole())
+        values = self._values() if self.spec.jackknife_groups else None
+        bias = self._bias(reference)
+        fewest = min(self._other.count, reference.count or self._other.count)
+        return [
+            EvalResult(
+                metric=self.spec.metric(),
+                value=value,
+                spread=spread_of(values, value),
+                higher_is_better=False,
+                num_samples=self._other.count,
+                spec=self._settings(reference),
+                values=values,
+                note="" if bias is None else bias_note(bias, fewest, length),
+            )
+        ]
+
+    def _bias(self, reference: ReferenceStatistics) -> float | None:
+        """How much of the distance is due to small sets; None where they are not small, or too small to tell."""
+        counts = [count for count in (self._other.count, reference.count) if count is not None]
+        if min(counts) > NEAR * self._features.extractor.dimension:
+            return None
+        bias = small_sample_bias(self._real if self._reference is None else self._other, _distance)
+        return None if bias is None else bias.of_distance(reference.count, self._other.count)
+
+    def _values(self) -> SampleValues | None:
+        """The distance without each group of images."""
+        fewest = 2 * self.spec.jackknife_groups
+        real, other = self._left_out
+        for sets in (other, *(() if self._reference else (real,))):
+            if min(group.count for group in sets.groups) < 2:
+                raise DataError(
+                    f"{self.spec.metric()} with jackknife_groups {self.spec.jackknife_groups} needs at least two images"
+                    f" in each group, so {fewest} or more of each set; got {sets.count}"
+                )
+        groups = range(self.spec.jackknife_groups)
+        return SampleValues.without_groups(
+            groups,
+            [_distance(self._reference or real.without(group), other.without(group)) for group in groups],
+            [other.groups[group].count for group in groups],
+        )
+
+    def _own_reference(self) -> ReferenceStatistics:
+        if self._real.count < 2:
+            raise DataError(f"{self.spec.metric()} needs at least two images of each set, got {self._real.count}")
+        real = self._real.whole()
+        reference = ReferenceStatistics(
+            mean=real.mean,
+            covariance=real.covariance(),
+            count=real.count,
+            settings=self._features.settings(),
+            image_size=self._size,
+        )
+        if self.spec.write_reference is not None:
+            write_reference(self.spec.write_reference, reference, self._names)
+        return reference
+
+    def _settings(self, reference: ReferenceStatistics) -> dict[str, Any]:
+        settings = self._features.settings() | {"num_real": reference.count, "image_size": list(self._size or ())}
+        if reference.source:
+            settings["reference"] = reference.source
+        if self.spec.force:
+            settings["forced"] = True
+        if self.spec.jackknife_groups:
+            settings["spread_over"] = f"jackknife of {self.spec.jackknife_groups} groups of images"
+        return settings
+
+
+def _distance(real: ReferenceStatistics | GaussianStatistics, other: GaussianStatistics) -> float:
+    device = other.mean.device
+    covariance = real.covariance() if isinstance(real, GaussianStatistics) else real.covariance
+    return frechet_distance(real.mean.to(device), covariance.to(device), other.mean, other.covariance())

@@ -1,0 +1,252 @@
+"""What a YAML file says of measures that compare generated with real samples one by one. Free of torch."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from diffusability.core.specs.base import Written, fail
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.core.specs.components import AnyFeatures, EvaluatorSpec
+from diffusability.eval.specs.features.clip import CLIPSpec
+from diffusability.eval.specs.features.inception import InceptionSpec
+
+if TYPE_CHECKING:
+    from diffusability.eval.generation.cmmd import CMMD
+    from diffusability.eval.generation.frechet import Frechet
+    from diffusability.eval.generation.inception_score import InceptionScore
+    from diffusability.eval.generation.kid import KID
+    from diffusability.eval.generation.precision_recall import PrecisionRecall
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from diffusability.eval.generation.sliced_wasserstein import SlicedWasserstein
+
+
+class SampleSetSpec(EvaluatorSpec):
+    """What these measures have in common."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"images", "generated"})
+    #: Label of the features that the plain names of metrics belong to.
+    named_for: ClassVar[str] = "inception"
+
+    features: AnyFeatures = Field(InceptionSpec(), description="the network whose features are compared")
+    num_samples: PositiveInt = Field(
+        10_000, description="images of each set, whose features are kept; fewer when the data has fewer"
+    )
+    seed: int = Field(2020, description="of all that is random")
+
+    def check_images(self, image_shape: tuple[int, ...]) -> None:
+        self.features.check_images(image_shape)
+
+    def distinct_name(self) -> str:
+        return f"{self.kind} of features {self.features.label()}"
+
+    def metric(self, base: str) -> str:
+        """A metric's name, which says the features unless they are the usual ones."""
+        return base if self.features.label() == self.named_for else f"{base}_{self.features.label()}"
+
+
+class KIDSpec(SampleSetSpec):
+    """Kernel distance of generated to real images, unbiased also for few images; KID with Inception's features."""
+
+    kind: Literal["kid"] = "kid"
+
+    subsets: PositiveInt = Field(100, description="random subsets over which it is averaged")
+    subset_size: int = Field(1000, ge=2, description="images of a subset")
+    spread: Literal["subsets", "jackknife"] = Field(
+        "subsets",
+        description="over subsets, as is usual, or of the distance of all images by leaving out each in turn",
+    )
+
+    @model_validator(mode="after")
+    def _subsets_fit(self) -> "KIDSpec":
+        if self.subset_size > self.num_samples:
+            text = f"a subset of {self.subset_size} images does not fit in num_samples ({self.num_samples})"
+            raise fail("subset_size", text, self.subset_size, self.kind)
+        return self
+
+    def build(self, context: BuildContext) -> "KID":
+        from diffusability.eval.features.feature_sets import feature_cache
+        from diffusability.eval.generation.kid import KID
+
+        return KID(self, feature_cache(context))
+
+
+class CMMDSpec(SampleSetSpec):
+    """Gaussian kernel distance of generated to real images in CLIP features."""
+
+    kind: Literal["cmmd"] = "cmmd"
+    named_for: ClassVar[str] = "clip"
+
+    features: AnyFeatures = Field(CLIPSpec(), description="the network whose features are compared")
+    sigma: PositiveFloat = Field(10.0, description="width of the kernel")
+
+    def build(self, context: BuildContext) -> "CMMD":
+        from diffusability.eval.features.feature_sets import feature_cache
+        from diffusability.eval.generation.cmmd import CMMD
+
+        return CMMD(self, feature_cache(context))
+
+
+class PrecisionRecallSpec(SampleSetSpec):
+    """Shares of generated samples among real ones (precision) and of real ones among generated (recall)."""
+
+    kind: Literal["precision-recall"] = "precision-recall"
+
+    neighbours: PositiveInt = Field(3, description="nearest neighbours to which the balls around samples reach")
+
+    def build(self, context: BuildContext) -> "PrecisionRecall":
+        from diffusability.eval.features.feature_sets import feature_cache
+        from diffusability.eval.generation.precision_recall import PrecisionRecall
+
+        return PrecisionRecall(self, feature_cache(context))
+
+
+class InceptionScoreSpec(SampleSetSpec):
+    """How surely a classifier recognises generated images, and how many classes it sees; without real images."""
+
+    kind: Literal["inception-score"] = "inception-score"
+    needs: ClassVar[frozenset[str]] = frozenset({"generated"})
+    named_for: ClassVar[str] = "inception_logits_unbiased"
+
+    features: AnyFeatures = Field(InceptionSpec(layer="logits_unbiased"), description="a network's logits of classes")
+    num_samples: PositiveInt = Field(50_000, description="images")
+    splits: PositiveInt = Field(10, description="parts over which it is averaged")
+
+    @model_validator(mode="after")
+    def _of_logits(self) -> "InceptionScoreSpec":
+        if not self.features.gives_logits():
+            text = f"features {self.features.label()!r} are no logits of classes; for inception: layer: logits_unbiased"
+            raise fail("features", text, self.features.label(), self.kind)
+        if self.splits > self.num_samples:
+            text = f"{self.num_samples} images cannot be split into {self.splits} parts"
+            raise fail("splits", text, self.splits, self.kind)
+        return self
+
+    def build(self, context: BuildContext) -> "InceptionScore":
+        from diffusability.eval.generation.inception_score import InceptionScore
+
+        return InceptionScore(self)
+
+
+#: Names of distances of one network each, to which "r" is put in front for reconstructions.
+ACRONYMS = frozenset({"fid", "sfid", "fdd", "fvd"})
+
+
+class FrechetSettings(EvaluatorSpec):
+    """What the two kinds of Frechet distances have in common."""
+
+    #: Which images are compared with the real ones.
+    compares: ClassVar[Literal["generated", "reconstruction"]] = "generated"
+
+    features: AnyFeatures = Field(InceptionSpec(), description="the network whose features are compared")
+    num_samples: PositiveInt = Field(
+        50_000, description="images that it sees of each set; fewer when the data has fewer"
+    )
+    reference: Path | None = Field(
+        None, description="npz with statistics of real images, ADM's or our own; default: the stage's real images"
+    )
+    write_reference: Annotated[Path | None, Written()] = Field(
+        None, description="npz to which the statistics of the real images are written, for `reference` of later runs"
+    )
+    jackknife_groups: int = Field(
+        0,
+        ge=0,
+        description="groups of images that are left out in turn for the spread, such as 10: as many distances and"
+        " covariances more; 0 for no spread",
+    )
+    force: bool = Field(False, description="also with no more images than features, where the number means little")
+    seed: int = Field(0, description="draws the frame of each clip that an extractor of images sees")
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> "FrechetSettings":
+        length = self.features.num_features()
+        if length is not None and self.num_samples <= length and not self.force:
+            raise fail("num_samples", too_few(self.metric(), self.num_samples, length), self.num_samples, self.kind)
+        if self.jackknife_groups == 1 or 2 * self.jackknife_groups > self.num_samples:
+            raise fail(
+                "jackknife_groups",
+                f"expected 0, or from 2 groups to half of num_samples ({self.num_samples})",
+                self.jackknife_groups,
+                self.kind,
+            )
+        if self.reference is not None and self.write_reference is not None:
+            text = "give one of reference, which is read, and write_reference, which is made of the real images"
+            raise fail("write_reference", text, str(self.write_reference), self.kind)
+        return self
+
+    def needed(self) -> frozenset[str]:
+        return frozenset({self.compares} if self.reference is not None else {self.compares, "images"})
+
+    def check_images(self, image_shape: tuple[int, ...]) -> None:
+        self.features.check_images(image_shape)
+
+    def distinct_name(self) -> str:
+        return f"{self.kind} of features {self.features.label()}"
+
+    def metric(self) -> str:
+        """The name of the number: of its features, so that none but Inception's is called FID."""
+        name = self.features.frechet_name()
+        if self.compares == "generated":
+            return name
+        return f"r{name}" if name in ACRONYMS else f"r_{name}"
+
+    def check_inputs(self) -> None:
+        if self.reference is not None and not self.reference.is_file():
+            raise ValueError(f"reference statistics {str(self.reference)!r} do not exist")
+
+    def build(self, context: BuildContext) -> "Frechet":
+        from diffusability.eval.features.feature_sets import feature_cache
+        from diffusability.eval.generation.frechet import Frechet
+
+        return Frechet(self, feature_cache(context))
+
+
+def too_few(metric: str, num_samples: int, length: int) -> str:
+    """Why a distance is refused."""
+    return (
+        f"{metric} of {num_samples} images with {length} features each is far off: their covariance is singular;"
+        f" expected more than {length} images, or 'force: true' to have the number nevertheless"
+    )
+
+
+class FrechetSpec(FrechetSettings):
+    """Frechet distance of generated to real images in the features of a network: FID, sFID, FDD, FVD and others."""
+
+    kind: Literal["frechet"] = "frechet"
+
+
+class RFIDSpec(FrechetSettings):
+    """Frechet distance of reconstructions to their images in the features of a network; rFID with Inception's."""
+
+    kind: Literal["rfid"] = "rfid"
+    compares: ClassVar[Literal["generated", "reconstruction"]] = "reconstruction"
+
+
+class SlicedWassersteinSpec(EvaluatorSpec):
+    """Distance between the patches of real and of generated images at several scales; needs no pretrained network."""
+
+    kind: Literal["sliced-wasserstein"] = "sliced-wasserstein"
+    needs: ClassVar[frozenset[str]] = frozenset({"images", "generated"})
+
+    patches_per_image: PositiveInt = Field(128, description="patches of each image and scale, if max_patches allows")
+    max_patches: PositiveInt = Field(32768, description="bound on the patches kept of each set and scale")
+    num_projections: PositiveInt = Field(512, description="random directions")
+    seed: int = Field(0, description="of patch positions and of directions")
+
+    @model_validator(mode="after")
+    def _a_patch_of_each_image(self) -> "SlicedWassersteinSpec":
+        if self.num_samples > self.max_patches:
+            text = f"max_patches must be at least num_samples ({self.num_samples!r}), got {self.max_patches!r}"
+            raise fail("max_patches", text, self.max_patches, type(self).__name__)
+        return self
+
+    def resolved_patches_per_image(self) -> int:
+        """Patches that are taken of each image and scale."""
+        return min(self.patches_per_image, self.max_patches // self.num_samples)
+
+    def build(self, context: BuildContext) -> "SlicedWasserstein":
+        from diffusability.eval.generation.sliced_wasserstein import SlicedWasserstein
+
+        return SlicedWasserstein(self)

@@ -1,0 +1,94 @@
+"""The objective that trains an autoencoder to reconstruct its images."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.objective import Batch, Objective, StepOutput
+from diffusability.core.contracts.posterior import Posterior
+from diffusability.core.contracts.sampler import Sampler
+from diffusability.core.models.saved_models import save_autoencoder
+from diffusability.core.numerics.resampling import downsample
+from diffusability.core.shapes import Images, Latents, Scalar
+from diffusability.models.objectives.reconstruction_loss import ReconstructionLoss
+from diffusability.models.specs.objectives.reconstruction import ReconstructionSpec
+
+
+def psnr(images: Images, reconstruction: Images) -> Float[Tensor, " b"]:
+    """Peak signal-to-noise ratio of each image in dB, for values in [-1, 1]; the reconstruction is clamped to them.
+
+    ``10 log10(4 / mse)``, at most 100 dB.
+    """
+    difference = images.float() - reconstruction.float().clamp(-1, 1)
+    mse = difference.square().flatten(1).mean(1)
+    return 10 * (math.log10(4) - mse.clamp_min(4e-10).log10())
+
+
+@torch.no_grad()
+def latent_monitors(posterior: Posterior, latents: Latents) -> dict[str, Tensor]:
+    """``latent_std`` over all dimensions and samples and, of a Gaussian posterior, ``kl_per_dim`` in nats."""
+    monitors = {"latent_std": latents.float().std(correction=0)}
+    if posterior.logvar is not None:
+        monitors["kl_per_dim"] = posterior.kl_per_dim().mean()
+    return monitors
+
+
+class Reconstruction(Objective):
+    """The distance of images to what is decoded from a sample of their posterior."""
+
+    provides = ReconstructionSpec.provides
+
+    def __init__(self, *, autoencoder: Autoencoder, loss: ReconstructionLoss) -> None:
+        super().__init__()
+        self.autoencoder: Autoencoder = autoencoder
+        self.loss = loss
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Encodes, samples, decodes and compares.
+
+        Monitors: psnr (dB), latent_std, kl_per_dim (nats), and each distance before its weight where there are several.
+        """
+        images = batch.data
+        posterior = self.autoencoder.encode(images)
+        noise = batch.randomness.normal("posterior", posterior.mean.shape[1:], images.device)
+        latents = posterior.sample(noise)
+        reconstruction = self.autoencoder.decode(latents)
+        terms = self.loss.terms(images, reconstruction)
+        return StepOutput(
+            losses={"reconstruction": self.loss.total(terms)},
+            batch=batch,
+            images=images,
+            posterior=posterior,
+            latents=latents,
+            reconstruction=reconstruction,
+            monitors={
+                "psnr": psnr(images, reconstruction.detach()).mean(),
+                **latent_monitors(posterior, latents),
+                **({name: term.detach() for name, term in terms.items()} if len(terms) > 1 else {}),
+            },
+        )
+
+    def reconstruction_loss(self, images: Images, reconstruction: Images, perceptual: bool = True) -> Scalar:
+        """The weighted sum of the spec's distances; without ``perceptual``, those of pixels and frequencies alone."""
+        return self.loss(images, reconstruction, perceptual)
+
+    def preview(
+        self, batch: Batch, sampler: Sampler | None, decode: Callable[[Latents], Images] | None
+    ) -> Mapping[str, Images]:
+        """Images, what is decoded from their mode, and from it at half size where its sides can be halved."""
+        latents = self.autoencoder.encode(batch.data).mode()
+        rows = {"input": batch.data, "reconstruction": self.autoencoder.decode(latents).clamp(-1, 1)}
+        height, width = latents.shape[-2:]
+        if height % 2 == 0 and width % 2 == 0:
+            half = self.autoencoder.decode(downsample(latents, 2))
+            rows["decoded from latents at half size"] = half.clamp(-1, 1)
+        return rows
+
+    def save(self, directory: Path) -> None:
+        """Writes the autoencoder."""
+        save_autoencoder(self.autoencoder, directory)

@@ -1,1 +1,0 @@
-"""Published autoencoders by name. Each module holds one configuration and says where it is published."""

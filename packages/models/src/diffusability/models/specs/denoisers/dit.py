@@ -1,0 +1,143 @@
+"""The kind ``dit``. Free of torch."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, PositiveInt, field_validator
+
+from diffusability.core.errors import CheckpointError, SpecError
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.core.specs.components import DenoiserSpec
+from diffusability.models.specs.denoisers.dit_architecture import (
+    DIT_SIZES,
+    Activation,
+    DiTArchitecture,
+    DiTSize,
+    Norm,
+    Positions,
+    TimeFrequencies,
+    cut_into_patches,
+    swiglu_size,
+)
+from diffusability.models.specs.parameter_counts import dit_parameters
+from diffusability.models.weight_files import check_weight_file
+
+if TYPE_CHECKING:
+    from diffusability.core.contracts.denoiser import Denoiser
+
+__all__ = ["DIT_SIZES", "DiTSize", "DiTSpec"]
+
+
+class DiTSpec(DenoiserSpec):
+    """A diffusion transformer on latents of images or clips (Peebles & Xie 2023), with adaLN-Zero conditioning."""
+
+    kind: Literal["dit"] = "dit"
+    size: str = Field(
+        "S/2", description="size and patch size: Ti, S, B, L or XL, a slash, latent pixels per patch side"
+    )
+    temporal_patch_size: PositiveInt = Field(1, description="latent frames per patch, for clips")
+    mlp_ratio: float = Field(4.0, ge=0.1, description="hidden units of an MLP over the width of a token")
+    class_conditional: bool = Field(True, description="use the data's class labels; false: ignore them")
+    positions: Positions = Field(
+        "sin-cos", description="sin-cos: sinusoids added to the tokens; rope: rotated queries and keys; 3-D for clips"
+    )
+    norm: Norm = Field("layer", description="layer: LayerNorm; rms: RMSNorm")
+    activation: Activation = Field("gelu", description="gelu: tanh approximation; swiglu: 2/3 of the hidden units")
+    qk_norm: bool = Field(False, description="RMS-normalise each head's queries and keys")
+    learn_sigma: bool = Field(False, description="twice as many output channels, for objectives that learn a variance")
+    self_conditioning: bool = Field(
+        False, description="further input channels for an earlier estimate (Chen et al. 2022)"
+    )
+    time_frequencies: TimeFrequencies = Field(
+        "dit", description="spacing of the time's sinusoids: as in the original DiT, or as in diffusers' DiT"
+    )
+    pretrained: Path | None = Field(
+        None, description="weights to start from: a published DiT (.pt, .safetensors), or one of diffusers or of ours"
+    )
+
+    @field_validator("size")
+    @classmethod
+    def _known_size(cls, size: str) -> str:
+        name, _, patch = size.partition("/")
+        if name not in DIT_SIZES or not re.fullmatch("[1-9][0-9]*", patch):
+            known = ", ".join(DIT_SIZES)
+            raise ValueError(
+                f"unknown DiT size {size!r}; expected one of {known}, then '/' and a patch size, as in 'S/2'"
+            )
+        return size
+
+    @property
+    def _size(self) -> DiTSize:
+        return DIT_SIZES[self.size.partition("/")[0]]
+
+    @property
+    def depth(self) -> int:
+        """Transformer blocks."""
+        return self._size.depth
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of a token."""
+        return self._size.hidden_size
+
+    @property
+    def num_heads(self) -> int:
+        """Attention heads."""
+        return self._size.num_heads
+
+    @property
+    def patch_size(self) -> int:
+        """Latent pixels per patch side."""
+        return int(self.size.partition("/")[2])
+
+    @property
+    def mlp_size(self) -> int:
+        """Hidden units of a block's MLP."""
+        plain = int(self.hidden_size * self.mlp_ratio)
+        return swiglu_size(plain) if self.activation == "swiglu" else plain
+
+    def architecture(self, latent_shape: tuple[int, ...], num_classes: int | None) -> DiTArchitecture:
+        """What is built for latents of a shape. Raises ValueError when they cannot be cut into patches."""
+        return DiTArchitecture(
+            latent_shape=cut_into_patches(self.size, latent_shape, self.patch_size, self.temporal_patch_size),
+            num_classes=num_classes if self.class_conditional else None,
+            depth=self.depth,
+            hidden_size=self.hidden_size,
+            num_heads=self.num_heads,
+            mlp_size=self.mlp_size,
+            patch_size=self.patch_size,
+            temporal_patch_size=self.temporal_patch_size,
+            positions=self.positions,
+            norm=self.norm,
+            activation=self.activation,
+            qk_norm=self.qk_norm,
+            learn_sigma=self.learn_sigma,
+            self_conditioning=self.self_conditioning,
+            time_frequencies=self.time_frequencies,
+        )
+
+    def check_inputs(self) -> None:
+        if self.pretrained is not None:
+            try:
+                check_weight_file(self.pretrained)
+            except CheckpointError as error:
+                raise ValueError(str(error)) from None
+
+    def num_parameters(self, context: BuildContext) -> int | None:
+        if context.latent_shape is None:
+            return None
+        return dit_parameters(self.architecture(context.latent_shape, context.num_classes))
+
+    def build(self, context: BuildContext) -> "Denoiser":
+        from diffusability.models.denoisers.dit import DiT
+
+        if context.latent_shape is None:
+            raise SpecError(f"DiT {self.size!r} needs to know the shape of its latents, and the context has none")
+        model = DiT(self.architecture(context.latent_shape, context.num_classes))
+        if self.pretrained is not None and not context.untrained:
+            from diffusability.models.denoisers.dit_checkpoints import load_pretrained
+
+            load_pretrained(model, self.pretrained)
+        model.spec = self.model_copy(update={"pretrained": None})  # rebuilt without this file
+        return model

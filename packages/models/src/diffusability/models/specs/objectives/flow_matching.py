@@ -1,0 +1,110 @@
+"""The kind ``flow-matching``. Free of torch."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, PositiveFloat, model_validator
+
+from diffusability.core.specs.base import fail
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.core.specs.components import AnyDenoiser, ObjectiveSpec
+
+if TYPE_CHECKING:
+    from diffusability.core.contracts.objective import Objective
+    from diffusability.core.numerics.randomness import BatchRandomness
+    from diffusability.core.shapes import Times
+
+_DEFAULT_STRENGTH = {"min-snr": 5.0, "sigmoid": 0.0}
+
+
+class FlowMatchingSpec(ObjectiveSpec):
+    """Trains a denoiser along the straight path from data to noise (Liu et al. 2023; Esser et al. 2024)."""
+
+    kind: Literal["flow-matching"] = "flow-matching"
+    provides: ClassVar[frozenset[str]] = frozenset({"latents", "time", "prediction", "target"})
+    trains_on: ClassVar[Literal["images", "latents"]] = "latents"
+
+    denoiser: AnyDenoiser
+    prediction: Literal["velocity", "data", "noise"] = Field("velocity", description="what the denoiser predicts")
+    loss_on: Literal["velocity", "data", "noise"] | None = Field(
+        None, description="whose squared error is minimised; default: that of the prediction"
+    )
+    weighting: Literal["none", "min-snr", "sigmoid"] = Field(
+        "none",
+        description="min-snr: min(SNR, gamma) on the data's error; sigmoid: sigmoid(bias - log SNR) on the noise's",
+    )
+    weighting_strength: float | None = Field(
+        None, description="gamma of min-snr, default 5; bias of sigmoid, default 0"
+    )
+    time_distribution: Literal["logit-normal", "uniform"] = "logit-normal"
+    time_mean: float = Field(0.0, description="mean of logit(t), for logit-normal times")
+    time_std: PositiveFloat = Field(1.0, description="standard deviation of logit(t), for logit-normal times")
+    time_shift: PositiveFloat = Field(
+        1.0, description="moves drawn times towards noise (above 1) or data (below): t -> s t / (1 + (s - 1) t)"
+    )
+    label_dropout: float = Field(
+        0.1, ge=0, lt=1, description="share of labels replaced by 'no class' while training, for guidance"
+    )
+
+    @model_validator(mode="after")
+    def _logit_normal_only(self) -> "FlowMatchingSpec":
+        if self.time_distribution == "uniform" and (self.time_mean, self.time_std) != (0.0, 1.0):
+            raise ValueError(
+                f"time_mean {self.time_mean!r} and time_std {self.time_std!r} shape logit-normal times,"
+                " and time_distribution is 'uniform'; leave them out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weighting_fits(self) -> "FlowMatchingSpec":
+        name = type(self).__name__
+        if self.weighting == "none" and self.weighting_strength is not None:
+            text = f"weighting_strength {self.weighting_strength!r} is of use with a weighting only; leave it out"
+            raise fail("weighting_strength", text, self.weighting_strength, name)
+        if self.weighting != "none" and self.loss_on is not None:
+            text = f"weighting {self.weighting!r} says itself whose error it weighs; leave loss_on out"
+            raise fail("loss_on", text, self.loss_on, name)
+        if self.weighting == "min-snr" and self.strength() <= 0:
+            text = f"gamma of min-snr is {self.strength()!r}; expected a positive number"
+            raise fail("weighting_strength", text, self.weighting_strength, name)
+        if getattr(self.denoiser, "learn_sigma", False):
+            text = "flow matching learns no variance; expected a denoiser with learn_sigma: false (ddpm learns one)"
+            raise fail(("denoiser", "learn_sigma"), text, True, name)
+        return self
+
+    def strength(self) -> float:
+        """Gamma or bias of the weighting."""
+        given = self.weighting_strength
+        return _DEFAULT_STRENGTH.get(self.weighting, 0.0) if given is None else given
+
+    def num_parameters(self, context: BuildContext) -> int | None:
+        return self.denoiser.num_parameters(context)
+
+    def build(self, context: BuildContext) -> "Objective":
+        from functools import partial
+
+        from diffusability.core.contracts.parametrisation import Parametrisation
+        from diffusability.models.objectives.flow_matching import FlowMatching
+        from diffusability.models.objectives.loss_weights import loss_weight
+        from diffusability.models.objectives.starting_model import starting_model
+
+        loss_on = self.loss_on or self.prediction
+        weighted = self.weighting != "none" or loss_on != self.prediction
+        return FlowMatching(
+            model=starting_model(self.denoiser, context, Parametrisation(prediction=self.prediction)),
+            label_dropout=self.label_dropout,
+            draw_times=self._draw_times,
+            prediction=self.prediction,
+            weight=partial(loss_weight, self.prediction, loss_on, self.weighting, self.strength())
+            if weighted
+            else None,
+            loss_name=loss_on if self.weighting == "none" else self.weighting,
+        )
+
+    def _draw_times(self, randomness: "BatchRandomness") -> "Times":
+        from diffusability.models.objectives.flow_matching import logit_normal_times, shifted_times, uniform_times
+
+        if self.time_distribution == "uniform":
+            times = uniform_times(randomness)
+        else:
+            times = logit_normal_times(randomness, self.time_mean, self.time_std)
+        return times if self.time_shift == 1 else shifted_times(times, self.time_shift)

@@ -1,0 +1,165 @@
+"""What all samplers of this package have in common in a spec. Free of torch."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from diffusability.core.specs.base import fail
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.core.specs.components import AnyDenoiser, SamplerSpec
+
+if TYPE_CHECKING:
+    from diffusability.core.contracts.sampler import Sampler
+    from diffusability.models.samplers.guidance import Guidance
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from diffusability.core.contracts.sampler import Sampler
+
+
+_EVERYWHERE = (0.0, 1.0)
+
+
+class GuidedSamplerSpec(SamplerSpec):
+    """Steps of time and guidance."""
+
+    steps: PositiveInt = 40
+    guidance_interval: tuple[float, float] = Field(
+        _EVERYWHERE, description="steps that start at times in (low, high] are guided; data are at 0, noise at 1"
+    )
+    guide: AnyDenoiser | None = Field(
+        None, description="autoguidance: a weaker trained model that takes the place of 'no class' in guidance"
+    )
+    time_shift: PositiveFloat = Field(
+        1.0, description="moves the steps towards noise (above 1) or data (below): t -> s t / (1 + (s - 1) t)"
+    )
+
+    @model_validator(mode="after")
+    def _guidance_fits(self) -> "GuidedSamplerSpec":
+        low, high = self.guidance_interval
+        if not 0 <= low < high <= 1:
+            text = f"guidance_interval is {list(self.guidance_interval)!r}; expected two rising times in [0, 1]"
+            raise fail("guidance_interval", text, self.guidance_interval, type(self).__name__)
+        if self.guidance_scale == 1:
+            for name, unused in (("guidance_interval", self.guidance_interval != _EVERYWHERE), ("guide", self.guide)):
+                if unused:
+                    text = f"{name} has no effect at guidance_scale 1, which is no guidance; give another scale"
+                    raise fail(name, text, getattr(self, name), type(self).__name__)
+        return self
+
+    def guidance(self, context: BuildContext) -> "Guidance":
+        """The guidance that it describes, with the guide's weights loaded. Imports torch."""
+        from diffusability.core.models.saved_models import trained_model
+        from diffusability.models.samplers.guidance import Guidance
+
+        guide = None
+        if self.guide is not None:
+            guide = trained_model(self.guide, context).velocity_model().eval().requires_grad_(False)
+        return Guidance(scale=self.guidance_scale, interval=self.guidance_interval, guide=guide)
+
+
+class DDIMSpec(GuidedSamplerSpec):
+    """DDIM, from deterministic (eta 0) to ancestral sampling as in DDPM (eta 1)."""
+
+    kind: Literal["ddim"] = "ddim"
+    eta: float = Field(0.0, ge=0, le=1, description="0 adds no noise, 1 as much as DDPM's posterior has")
+    learned_variance: bool = Field(
+        False, description="at eta 1: noise of the learned variance, as the original DiT is sampled, for learn_sigma"
+    )
+
+    @model_validator(mode="after")
+    def _ancestral_only(self) -> "DDIMSpec":
+        if self.learned_variance and self.eta != 1:
+            text = f"learned_variance is that of ancestral sampling, eta 1; eta is {self.eta!r}"
+            raise fail("learned_variance", text, True, type(self).__name__)
+        return self
+
+    def build(self, context: BuildContext) -> "Sampler":
+        from diffusability.models.samplers.ddim import DDIMSampler
+
+        return DDIMSampler(
+            steps=self.steps,
+            eta=self.eta,
+            learned_variance=self.learned_variance,
+            guidance=self.guidance(context),
+            time_shift=self.time_shift,
+        )
+
+
+class DPMSolverSpec(GuidedSamplerSpec):
+    """DPM-Solver++(2M): second order at one evaluation a step; good with 10 to 30 steps."""
+
+    kind: Literal["dpm-solver++"] = "dpm-solver++"
+
+    def build(self, context: BuildContext) -> "Sampler":
+        from diffusability.models.samplers.dpm_solver import DPMSolverSampler
+
+        return DPMSolverSampler(
+            steps=self.steps,
+            guidance=self.guidance(context),
+            time_shift=self.time_shift,
+        )
+
+
+class EulerMaruyamaSpec(GuidedSamplerSpec):
+    """The Euler-Maruyama method for the diffusion SDE: adds and removes noise on the way."""
+
+    kind: Literal["euler-maruyama"] = "euler-maruyama"
+    diffusion: float = Field(
+        2.0,
+        ge=0,
+        description="square of the diffusion coefficient over t; 2 is the 'sigma' of SiT's released code, 0 is Euler's"
+        " method",
+    )
+    last_step: Literal["ode", "mean"] = Field(
+        "ode",
+        description="drift of the last step: ode, an estimate of the data; mean: the SDE's, as SiT's released code",
+    )
+    last_step_size: float = Field(
+        0.04, gt=0, lt=1, description="time from which a last step of the mean goes to 0; 0.04 as SiT's released code"
+    )
+
+    @model_validator(mode="after")
+    def _last_step_fits(self) -> "EulerMaruyamaSpec":
+        if self.last_step != "mean" and self.last_step_size != type(self).model_fields["last_step_size"].default:
+            text = f"last_step_size has no effect with last_step {self.last_step!r}; expected last_step: mean"
+            raise fail("last_step_size", text, self.last_step_size, type(self).__name__)
+        return self
+
+    def build(self, context: BuildContext) -> "Sampler":
+        from diffusability.models.samplers.euler_maruyama import EulerMaruyamaSampler
+
+        return EulerMaruyamaSampler(
+            steps=self.steps,
+            diffusion=self.diffusion,
+            last_step=self.last_step,
+            last_step_size=self.last_step_size,
+            guidance=self.guidance(context),
+            time_shift=self.time_shift,
+        )
+
+
+class HeunSpec(GuidedSamplerSpec):
+    """Heun's second-order method: two evaluations a step."""
+
+    kind: Literal["heun"] = "heun"
+
+    def build(self, context: BuildContext) -> "Sampler":
+        from diffusability.models.samplers.heun import HeunSampler
+
+        return HeunSampler(
+            steps=self.steps,
+            guidance=self.guidance(context),
+            time_shift=self.time_shift,
+        )
+
+
+class EulerSpec(GuidedSamplerSpec):
+    """Euler's method, with guidance."""
+
+    kind: Literal["euler"] = "euler"
+
+    def build(self, context: BuildContext) -> "Sampler":
+        from diffusability.models.samplers.euler import EulerSampler
+
+        return EulerSampler(steps=self.steps, guidance=self.guidance(context), time_shift=self.time_shift)

@@ -1,0 +1,121 @@
+"""Features of Inception, on a file of random weights in torch-fidelity's layout."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch_fidelity import FeatureExtractorInceptionV3
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from diffusability.core.contracts.evaluator import EvaluationBatch
+from diffusability.core.errors import CheckpointError
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.eval.features.preparation import as_bytes
+from diffusability.eval.specs.features.inception import LENGTHS, InceptionSpec
+from diffusability.eval.specs.generation import FrechetSpec
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights, as torch-fidelity publishes the real ones; normalisation keeps activations alive."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "weights-inception-2015-12-05-6726825d.pth"
+    with (
+        patch("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", return_value={}),
+        patch.object(FeatureExtractorInceptionV3, "load_state_dict"),
+    ):
+        network = FeatureExtractorInceptionV3("inception", ["2048"])
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    """Twelve smooth random images of 40 pixels whose values are exact bytes."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(12, 3, 5, 5, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, (40, 40), mode="bilinear")
+    return (smooth * 255).round() / 127.5 - 1
+
+
+@pytest.mark.parametrize("layer", ["64", "2048", "logits_unbiased"])
+def test_features_are_torch_fidelitys(layer: str, weights: Path, images: Tensor) -> None:
+    """Its extractor on the same weights and bytes, bit for bit."""
+    theirs = FeatureExtractorInceptionV3("inception", [layer], str(weights))
+    (expected,) = theirs(((images + 1) * 127.5).round().to(torch.uint8))
+    extractor = InceptionSpec.model_validate({"layer": layer, "weights": weights}).build(BuildContext())
+    assert torch.equal(extractor(images), expected)
+    assert expected.shape == (12, LENGTHS[layer]) == (12, extractor.dimension)
+    assert expected.std(0).max() > 0
+    assert extractor.settings()["weights"] == hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+
+
+def test_spatial_features_are_adms(weights: Path, images: Tensor) -> None:
+    """``mixed_6/conv``: the 1x1 branch of the block that follows four of 17 x 17 places, first 7 channels, channels
+    last, by hand; and the last map for alignment by place."""
+    extractor = InceptionSpec(layer="spatial", weights=weights).build(BuildContext())
+    found = extractor(images[:2])
+    assert found.shape == (2, 17 * 17 * 7) == (2, extractor.dimension)
+    network: Any = extractor.network
+    seen: list[Tensor] = []
+    handle = network.Mixed_6d.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    network(as_bytes(images[:2]))
+    handle.remove()
+    convolution = network.Mixed_6d.branch1x1
+    maps = torch.relu(convolution.bn(convolution.conv(seen[0]))).numpy()
+    np.testing.assert_allclose(found.numpy(), np.transpose(maps[:, :7], (0, 2, 3, 1)).reshape(2, -1), rtol=1e-5)
+    pooled = InceptionSpec(weights=weights).build(BuildContext())
+    torch.testing.assert_close(pooled.feature_map(images[:2]).mean((2, 3)), pooled(images[:2]))
+    with pytest.raises(TypeError, match="'spatial' stops before its last feature map"):
+        extractor.feature_map(images[:2])
+
+
+def test_fid_is_torch_fidelitys_and_torchmetrics(weights: Path, images: Tensor) -> None:
+    """The distance of two sets by the evaluator against both libraries, on 64 features of the same network."""
+    spec = FrechetSpec(features=InceptionSpec(layer="64", weights=weights), force=True)
+    evaluator = spec.build(BuildContext())
+    real, generated = images[:6], images[6:] * 0.7
+    for start in (0, 4):
+        stop = min(start + 4, 6)
+        evaluator.update(
+            EvaluationBatch(indices=range(start, stop), images=real[start:stop], generated=generated[start:stop])
+        )
+    (result,) = evaluator.compute()
+    theirs = FeatureExtractorInceptionV3("inception", ["64"], str(weights))
+    statistics = [fid_features_to_statistics(theirs(as_bytes(part))[0].double()) for part in (generated, real)]
+    expected = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+    assert result.value == pytest.approx(expected, rel=1e-4)
+    assert expected > 1e-4
+
+    class Features(torch.nn.Module):
+        num_features = 64
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            (features,) = theirs(pixels)
+            return features
+
+    metric = FrechetInceptionDistance(feature=Features(), input_img_size=(3, 40, 40)).set_dtype(torch.float64)
+    metric.update(as_bytes(real), real=True)
+    metric.update(as_bytes(generated), real=False)
+    assert result.value == pytest.approx(metric.compute().item(), rel=1e-3)
+
+
+def test_missing_and_wrong_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they are looked for and published; weights of something else; a file that would run code."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(
+        ValueError, match=r"needs the weight file 'weights-inception-2015-12-05-6726825d\.pth' \(91 MiB\)"
+    ):
+        InceptionSpec().check_inputs()
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="are not Inception's of 2015"):
+        InceptionSpec(weights=tmp_path / "other.pth").build(BuildContext())
+    torch.save(torch.nn.ReLU(), tmp_path / "pickle.pth")
+    with pytest.raises(CheckpointError, match=r"pickle\.pth' cannot be read"):
+        InceptionSpec(weights=tmp_path / "pickle.pth").build(BuildContext())
