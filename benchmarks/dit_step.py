@@ -3,8 +3,8 @@
     python benchmarks/dit_step.py [--sizes S/2 B/2] [--rounds 3] [--precisions fp32 bf16]
 
 Latents of 4x32x32, batch 8, 1000 classes; forward, backward and fused AdamW for both. The original's model runs
-eagerly, as its users run it and with memory of freed tensors kept (``diffusability.core.run.freed_memory``), which ``dfz
-run`` does; ours eagerly and compiled, with memory kept. Each has a process of its own, and takes its turns with the
+eagerly, as its users run it and with memory of freed tensors kept (``diffusability.core.run.freed_memory``), which
+``dfz run`` does; ours eagerly and compiled, with memory kept. Each has a process of its own, and takes its turns with the
 others, so that a machine whose speed drifts slows all. Prints one line of JSON: for each size the median seconds a
 step, the median of the ratios round by round, the share of a large matmul's FLOP/s (measured in the same rounds), and
 the memory that a step takes beyond weights and optimizer state. bf16, by autocast, is left out by default where this

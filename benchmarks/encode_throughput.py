@@ -19,12 +19,12 @@ import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 
+from diffusability.core.contracts.autoencoder import build_autoencoder
 from diffusability.core.contracts.dataset import Dataset
 from diffusability.core.data.latents.latent_cache import ShardOrigin, write_shard
 from diffusability.core.data.latents.latent_origin import autoencoder_origin, data_origin, indices_digest
 from diffusability.core.data.specs.sample_photos import SamplePhotosSpec
 from diffusability.core.engine.stopping import StopRequest
-from diffusability.core.models.saved_models import build_autoencoder
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.stages.encoding import Encoder

@@ -86,7 +86,7 @@ def test_optional_libraries_are_imported_only_inside_functions(package):
     "code",
     [
         "from diffusability.core.cli import app",
-        "from diffusability.core.planning.check import check; from diffusability.core.planning.plan import load_plan, select;"
+        "from diffusability.core.planning.check import check; from diffusability.core.planning.plan import load_plan;"
         "from pathlib import Path; p = load_plan(Path('examples/quickstart.yaml')); check(p)",
         "from diffusability.core.planning.schema import schema; schema()",
         "from diffusability.core.plugins import registry; registry.installed()",

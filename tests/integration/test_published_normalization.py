@@ -4,10 +4,10 @@ import pytest
 import torch
 from tiny_runs import run_here, write_spec
 
+from diffusability.core.contracts.autoencoder import build_autoencoder
 from diffusability.core.data.latents.latent_cache import read_index
 from diffusability.core.data.latents.latents import Latents
 from diffusability.core.errors import SpecError
-from diffusability.core.models.saved_models import build_autoencoder
 from diffusability.core.specs.components import AutoencoderSpec
 
 pytestmark = pytest.mark.integration

@@ -7,7 +7,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from diffusability.core.models.saved_models import build_autoencoder, save_autoencoder
+from diffusability.core.contracts.autoencoder import build_autoencoder
+from diffusability.core.models.saved_models import save_autoencoder
 from diffusability.core.planning.check import check
 from diffusability.core.planning.plan import load_plan, select
 from diffusability.core.run.folder_writer import RunFolder

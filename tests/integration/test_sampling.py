@@ -15,15 +15,11 @@ from typer.testing import CliRunner
 
 from diffusability.core import load_generator
 from diffusability.core.cli.app import app
+from diffusability.core.contracts.autoencoder import build_autoencoder
 from diffusability.core.contracts.diffusion_model import DiffusionModel
 from diffusability.core.contracts.normalizer import LatentNormalizer
 from diffusability.core.errors import CheckpointError, DataError, SpecError
-from diffusability.core.models.saved_models import (
-    build_autoencoder,
-    load_diffusion_model,
-    save_autoencoder,
-    save_diffusion_model,
-)
+from diffusability.core.models.saved_models import load_diffusion_model, save_autoencoder, save_diffusion_model
 from diffusability.core.sampling.load_generator import find_denoiser
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec

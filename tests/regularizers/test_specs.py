@@ -1,4 +1,3 @@
-import importlib
 import math
 import subprocess
 import sys
@@ -198,11 +197,3 @@ def test_frames_do_not_matter_when_time_is_left_alone() -> None:
     assert fits(ScaleEquivarianceSpec(factors=(1.5,), temporal_factors=(3,)), clip)
     assert not fits(LocalCorrelationSpec(), clip)
     assert fits(LocalCorrelationSpec(window=(1, 2, 2)), clip)
-
-
-def test_every_kind_has_a_module_of_its_own() -> None:
-    """Spec modules are apart from the modules that import torch."""
-    for kind in KINDS:
-        plugin = registry.find("regularizers", kind)
-        assert plugin.module.endswith(kind.replace("-", "_") + "_spec")
-        assert importlib.import_module(plugin.module.removesuffix("_spec"))

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from diffusability.core.errors import PluginError
-from diffusability.core.plugins import registry
+from diffusability.core.plugins import contract_checks, registry
 from diffusability.core.specs.components import SPEC_BASES, RegularizerSpec
 
 GOOD = """
@@ -79,7 +79,7 @@ def test_a_broken_plugin_is_named_and_breaks_nothing_else(installed, code, words
     assert words in str(caught.value)
     assert "dfz-bad 1.2" in str(caught.value)
     assert registry.load("regularizers", "kl", RegularizerSpec)
-    broken = registry.failures(registry.installed(), dict(SPEC_BASES))
+    broken = contract_checks.failures(registry.installed(), dict(SPEC_BASES))
     assert [plugin.distribution for plugin in broken] == ["dfz-bad"]
 
 

@@ -8,8 +8,8 @@ from tiny_runs import tiny_spec, write_spec
 
 from diffusability.core.errors import SpecError
 from diffusability.core.planning.plan import load_plan
+from diffusability.core.planning.table import read_table
 from diffusability.core.run.folder_writer import RunFolder
-from diffusability.core.specs.table import read_table
 
 TABLE = {
     "caption": "Results",

@@ -7,9 +7,9 @@ import torch
 from skimage import data
 from torch import Tensor
 
-from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.autoencoder import Autoencoder, build_autoencoder
 from diffusability.core.errors import SpecError
-from diffusability.core.models.saved_models import build_autoencoder, load_autoencoder, save_autoencoder
+from diffusability.core.models.saved_models import load_autoencoder, save_autoencoder
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.models.autoencoders.bottleneck_surgery import principal_map

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusability.core.models.saved_models import build_autoencoder
+from diffusability.core.contracts.autoencoder import build_autoencoder
 from diffusability.core.numerics.resampling import downsample
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.autoencoder import Autoencoder, build_autoencoder
 from diffusability.core.errors import CheckpointError
-from diffusability.core.models.saved_models import build_autoencoder, load_autoencoder, save_autoencoder
+from diffusability.core.models.saved_models import load_autoencoder, save_autoencoder
 from diffusability.core.plugins import registry
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.specs.components import AutoencoderSpec

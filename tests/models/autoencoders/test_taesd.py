@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from skimage import data
 from torch import Tensor, nn
 
+from diffusability.core.contracts.autoencoder import build_autoencoder
 from diffusability.core.errors import CheckpointError
-from diffusability.core.models.saved_models import build_autoencoder, load_autoencoder, save_autoencoder
+from diffusability.core.models.saved_models import load_autoencoder, save_autoencoder
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.models.autoencoders.taesd import Taesd, diffusers_weights
 from diffusability.models.specs.autoencoders.taesd import TaesdSpec

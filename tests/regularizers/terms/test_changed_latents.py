@@ -36,7 +36,7 @@ class Recording(LinearConvolutions):
 def step_of(task: TrainTask, batch: Batch, **fields: Any) -> tuple[StepOutput, Tensor, torch.nn.Module]:
     regularizer = RegularizerSpec.model_validate(fields).build(CONTEXT).double()
     output = task.objective(batch)
-    return output, regularizer(output, task), regularizer
+    return output, regularizer(output, task.objective), regularizer
 
 
 def changed(task: TrainTask) -> Tensor:
@@ -83,7 +83,7 @@ def test_masking_ratios_have_their_share_of_steps(task_of: Task, batch_of: MakeB
         assert counts[ratio] == pytest.approx(40, abs=20)
     task = task_of(LinearConvolutions())
     quiet = next(step for step, drawn in enumerate(draws) if regularizer.ratio(drawn) == 0)
-    term = regularizer(task.objective(batch_of(noise(1, 3, 8, 8), quiet)), task)
+    term = regularizer(task.objective(batch_of(noise(1, 3, 8, 8), quiet)), task.objective)
     term.backward()
     assert term.item() == 0
     assert regularizer.token.grad.abs().sum() == 0

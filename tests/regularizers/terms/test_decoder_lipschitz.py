@@ -95,9 +95,9 @@ def test_it_trains_the_decoder(
     tolerance = (
         0.6 if (estimate, estimator) == ("difference", "sum") else 0.05
     )  # one direction, squared, for 64 samples
-    assert regularizer(output, task).item() == pytest.approx(1, rel=tolerance)
+    assert regularizer(output, task.objective).item() == pytest.approx(1, rel=tolerance)
     task = task_of(LinearConvolutions())
-    regularizer(task.objective(batch_of(noise(2, 3, 8, 8))), task).backward()
+    regularizer(task.objective(batch_of(noise(2, 3, 8, 8))), task.objective).backward()
     grad = task.objective.autoencoder.decoder.weight.grad
     assert grad is not None
     assert grad.abs().sum() > 0

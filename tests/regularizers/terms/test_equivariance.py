@@ -46,7 +46,9 @@ def test_the_identity_pays_nothing(task_of: Task, batch_of: MakeBatch, noise: No
     regularizer = EquivarianceSpec(anisotropic=True, flips=True).build(BuildContext())
     for step in range(12):
         for images in (noise(1, 3, 8, 8), noise(1, 3, 3, 8, 8)):
-            assert regularizer(task.objective(batch_of(images, step)), task).item() == pytest.approx(0, abs=1e-12)
+            assert regularizer(task.objective(batch_of(images, step)), task.objective).item() == pytest.approx(
+                0, abs=1e-12
+            )
 
 
 def test_transforms_are_drawn_as_in_the_paper() -> None:
@@ -97,7 +99,7 @@ def test_steps_are_shared_out_by_probability(task_of: Task, batch_of: MakeBatch,
     for step in range(200):
         output = task.objective(batch_of(images, step))
         task.objective.autoencoder.calls.clear()
-        term = regularizer(output, task)
+        term = regularizer(output, task.objective)
         kinds[tuple(task.objective.autoencoder.calls)] += 1
         assert (term.item() == 0) == (not task.objective.autoencoder.calls)
     assert kinds[("decode",)] == pytest.approx(100, abs=25)

@@ -87,8 +87,8 @@ def test_the_chopped_share_is_drawn_from_the_whole_range(task_of: Task, batch_of
         images, output.latents, task.objective.autoencoder.decode, task.objective.reconstruction_loss,
         ratio=fractions[3],
     )  # fmt: skip
-    torch.testing.assert_close(regularizer(output, task), expected)
-    assert regularizer(output, task) != regularizer(task.objective(batch_of(images, 4)), task)
+    torch.testing.assert_close(regularizer(output, task.objective), expected)
+    assert regularizer(output, task.objective) != regularizer(task.objective(batch_of(images, 4)), task.objective)
 
 
 def test_autoencoders_that_are_equivariant_pay_nothing(task_of: Task, batch_of: MakeBatch, noise: Noise) -> None:
@@ -98,7 +98,7 @@ def test_autoencoders_that_are_equivariant_pay_nothing(task_of: Task, batch_of: 
     for images in (noise(2, 3, 16, 8), noise(2, 3, 3, 8, 8)):
         output = task.objective(batch_of(images))
         for spec in specs:
-            assert spec.build(BuildContext())(output, task).item() == pytest.approx(0, abs=1e-12)
+            assert spec.build(BuildContext())(output, task.objective).item() == pytest.approx(0, abs=1e-12)
 
 
 def power_by_hand(maps: np.ndarray, bins: int) -> np.ndarray:

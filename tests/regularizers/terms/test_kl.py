@@ -33,7 +33,7 @@ def test_it_is_the_mean_divergence_of_torch_distributions(
 ) -> None:
     """Images' and clips' latents against torch.distributions."""
     mean, logvar = noise(*shape).float(), noise(*shape, seed=1).float()
-    term = KLSpec().build(BuildContext())(output_of(mean, logvar), task_of(None))
+    term = KLSpec().build(BuildContext())(output_of(mean, logvar), task_of(None).objective)
     posterior = torch.distributions.Normal(mean, torch.exp(logvar / 2))
     prior = torch.distributions.Normal(0.0, 1.0)
     torch.testing.assert_close(term, torch.distributions.kl_divergence(posterior, prior).mean())
@@ -42,7 +42,7 @@ def test_it_is_the_mean_divergence_of_torch_distributions(
 def test_its_gradient_is_the_closed_form(noise: Callable[..., Tensor], task_of: Callable[..., TrainTask]) -> None:
     """mu / N for the mean, (s^2 - 1) / 2N for the log variance, N being the number of dimensions."""
     mean, logvar = noise(2, 4, 3, 5).requires_grad_(), noise(2, 4, 3, 5, seed=1).requires_grad_()
-    KLSpec().build(BuildContext())(output_of(mean, logvar), task_of(None)).backward()
+    KLSpec().build(BuildContext())(output_of(mean, logvar), task_of(None).objective).backward()
     torch.testing.assert_close(mean.grad, mean.detach() / 120, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(logvar.grad, (logvar.detach().exp() - 1) / 240, rtol=1e-6, atol=1e-9)
 
@@ -59,8 +59,8 @@ def test_it_is_zero_at_the_prior(task_of: Callable[..., TrainTask]) -> None:
     """Mean 0 and variance 1 against exactly 0; a little off it is more."""
     kl = KLSpec().build(BuildContext())
     zero = torch.zeros(2, 3, 4, 4)
-    assert kl(output_of(zero, zero), task_of(None)).item() == 0
-    assert kl(output_of(zero + 0.1, zero), task_of(None)).item() == pytest.approx(0.005, rel=1e-4)
+    assert kl(output_of(zero, zero), task_of(None).objective).item() == 0
+    assert kl(output_of(zero + 0.1, zero), task_of(None).objective).item() == pytest.approx(0.005, rel=1e-4)
 
 
 def test_a_deterministic_encoder_is_an_error(
@@ -92,7 +92,7 @@ def test_the_weight_follows_a_target(task_of: Callable[..., TrainTask]) -> None:
     zero = torch.zeros(2, 3, 4, 4)
     factors = []
     for step, mean in enumerate((2.0, 2.0, 0.8, 0.8, 0.8)):  # divergences of 2 and 0.32
-        kl(output_of(zero + mean, zero, step), task_of(None))
+        kl(output_of(zero + mean, zero, step), task_of(None).objective)
         factors.append(kl.factor().item())
     grown, shrunk = math.exp(0.1), math.exp(0.1 * (0.32 / 0.5 - 1))
     expected = [1, grown, grown**2, grown**2 * shrunk, grown**2 * shrunk**2]
@@ -104,9 +104,9 @@ def test_micro_batches_of_a_step_count_as_one(task_of: Callable[..., TrainTask])
     zero = torch.zeros(2, 3, 4, 4)
     whole, parts = (KLSpec(target=0.5).build(BuildContext()) for _ in range(2))
     for step in range(3):
-        whole(output_of(torch.cat([zero + 2, zero + 1]), torch.cat([zero, zero]), step), task_of(None))
+        whole(output_of(torch.cat([zero + 2, zero + 1]), torch.cat([zero, zero]), step), task_of(None).objective)
         for mean in (2, 1):
-            parts(output_of(zero + mean, zero, step), task_of(None))
+            parts(output_of(zero + mean, zero, step), task_of(None).objective)
     assert whole.factor().item() == parts.factor().item() != 1
 
 
@@ -115,10 +115,10 @@ def test_an_adapted_weight_is_part_of_the_state(task_of: Callable[..., TrainTask
     first, second = (KLSpec(target=0.5).build(BuildContext()) for _ in range(2))
     zero = torch.zeros(2, 3, 4, 4)
     for step in range(2):
-        first(output_of(zero + 2, zero, step), task_of(None))
+        first(output_of(zero + 2, zero, step), task_of(None).objective)
     second.load_state_dict(first.state_dict())
     for kl in (first, second):
-        kl(output_of(zero + 2, zero, 2), task_of(None))
+        kl(output_of(zero + 2, zero, 2), task_of(None).objective)
     assert first.factor().item() == second.factor().item() == pytest.approx(math.exp(0.02))
 
 

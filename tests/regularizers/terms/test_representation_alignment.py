@@ -104,7 +104,7 @@ def test_in_a_task_the_head_and_the_encoder_train_and_the_extractor_does_not(
     task = task_of(LinearConvolutions())
     images = noise(2, 3, 16, 16)
     output = task.objective(batch_of(images))
-    term = regularizer(output, task)
+    term = regularizer(output, task.objective)
     maps = F.interpolate(Patches().feature_map(images), (8, 8), mode="bilinear", antialias=True).double()
     expected = alignment_loss(regularizer.projection(output.latents), maps)
     torch.testing.assert_close(term, expected)
@@ -123,7 +123,7 @@ def test_the_adaptive_weight_balances_gradients_at_the_latents(
     ratios, factors = [], []
     for step in range(5):
         output = task.objective(batch_of(noise(2, 3, 16, 16, seed=step), step))
-        term = regularizer(output, task)
+        term = regularizer(output, task.objective)
         norms = [
             torch.autograd.grad(loss, output.latents, retain_graph=True)[0].norm()
             for loss in (output.losses["l1"], term)
@@ -142,10 +142,10 @@ def test_a_balance_is_part_of_the_state(
     task = task_of(LinearConvolutions())
     outputs = [task.objective(batch_of(noise(2, 3, 16, 16, seed=step), step)) for step in range(4)]
     for output in outputs[:3]:
-        first(output, task)
+        first(output, task.objective)
     second.load_state_dict(first.state_dict())
     for regularizer in (first, second):
-        regularizer(outputs[3], task)
+        regularizer(outputs[3], task.objective)
     assert first.factor().item() == second.factor().item() > 0
     assert isinstance(first.balance, GradientBalance)
 

@@ -23,7 +23,7 @@ Noise = Callable[..., Tensor]
 
 def term_of(task: TrainTask, batch: Batch, **fields: Any) -> Tensor:
     regularizer = ScaleEquivarianceSpec(**fields).build(BuildContext())
-    return regularizer(task.objective(batch), task)
+    return regularizer(task.objective(batch), task.objective)
 
 
 @pytest.mark.parametrize("factor", [2, 4])
@@ -195,8 +195,8 @@ def test_the_perceptual_part_is_left_out_unless_asked_for(task_of: Task, batch_o
 
     task.objective.reconstruction_loss = remembering  # type: ignore[method-assign]
     for perceptual in (False, True):
-        ScaleEquivarianceSpec(perceptual=perceptual).build(BuildContext())(output, task)
-    ScaleEquivarianceSpec().build(BuildContext())(output, task)
+        ScaleEquivarianceSpec(perceptual=perceptual).build(BuildContext())(output, task.objective)
+    ScaleEquivarianceSpec().build(BuildContext())(output, task.objective)
     assert asked == [False, True, False]
 
 
@@ -267,4 +267,4 @@ def test_an_objective_without_an_autoencoder_is_an_error(task_of: Task, batch_of
     batch = batch_of(noise(2, 3, 8, 8))
     output = task_of(Identity()).objective(batch)
     with pytest.raises(TrainingError, match="needs an objective that trains an autoencoder; Reconstruction has none"):
-        ScaleEquivarianceSpec().build(BuildContext())(output, task_of(None))
+        ScaleEquivarianceSpec().build(BuildContext())(output, task_of(None).objective)

@@ -3,8 +3,9 @@
 ``import diffusability.core`` does not import torch; reading ``diffusability.core.Regularizer`` does.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from diffusability.core.contracts.autoencoder import Autoencoder
@@ -56,22 +57,22 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "autoencoder": ("Autoencoder",),
-    "build": ("AutoencoderInfo", "BuildContext"),
-    "dataset": ("Dataset", "Example", "UnreadableExample"),
-    "denoiser": ("Denoiser",),
+    "contracts.autoencoder": ("Autoencoder",),
+    "specs.build_context": ("AutoencoderInfo", "BuildContext"),
+    "contracts.dataset": ("Dataset", "Example", "UnreadableExample"),
+    "contracts.denoiser": ("Denoiser",),
     "errors": ("CheckpointError", "DataError", "DiffusabilityError", "PluginError", "SpecError", "TrainingError"),
-    "evaluator": ("Curve", "EvalResult", "EvaluationBatch", "Evaluator"),
-    "features": ("FeatureExtractor",),
-    "generation": ("ImageGenerator",),
-    "normalizer": ("LatentNormalizer", "NormalizedLatents"),
-    "objective": ("Batch", "Objective", "StepOutput"),
-    "parametrisation": ("Parametrisation",),
-    "posterior": ("Posterior",),
-    "randomness": ("BatchRandomness",),
-    "regularizer": ("Regularizer",),
-    "sampler": ("Sampler",),
-    "sampling": ("load_generator",),
+    "contracts.evaluator": ("Curve", "EvalResult", "EvaluationBatch", "Evaluator"),
+    "contracts.features": ("FeatureExtractor",),
+    "sampling.generation": ("ImageGenerator",),
+    "contracts.normalizer": ("LatentNormalizer", "NormalizedLatents"),
+    "contracts.objective": ("Batch", "Objective", "StepOutput"),
+    "contracts.parametrisation": ("Parametrisation",),
+    "contracts.posterior": ("Posterior",),
+    "numerics.randomness": ("BatchRandomness",),
+    "contracts.regularizer": ("Regularizer",),
+    "contracts.sampler": ("Sampler",),
+    "sampling.load_generator": ("load_generator",),
     "shapes": ("Images", "Labels", "Latents", "Predictions", "Scalar", "Times"),
     "specs.base": ("Incidental", "Spec", "StageReference"),
     "specs.components": (
@@ -94,21 +95,7 @@ _HOMES = {
         "SamplerSpec",
         "TrackerSpec",
     ),
-    "tracker": ("Tracker",),
-    "velocity_model": ("VelocityModel",),
+    "contracts.tracker": ("Tracker",),
+    "contracts.velocity_model": ("VelocityModel",),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF})
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)

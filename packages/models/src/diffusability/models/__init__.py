@@ -1,4 +1,4 @@
 """Autoencoders, denoisers, training objectives and samplers.
 
-Specs name them by kind (``diffusability.models.specs.autoencoders.compact_kl``); importing this package does not import torch.
+Specs name them by kind (``diffusability.models.specs``); importing this package does not import torch.
 """

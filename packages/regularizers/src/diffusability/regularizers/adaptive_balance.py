@@ -4,8 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffusability.core.contracts.objective import StepOutput
-from diffusability.core.engine.task import TrainTask
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.shapes import Latents, Scalar
 from diffusability.regularizers.decoding import distance_of, images_and_latents, trained_autoencoder
 from diffusability.regularizers.step_means import StepMeans
@@ -48,12 +47,12 @@ class GradientBalance(nn.Module):
             self._take(finished)
         return step % self.every == 0 or float(self.balance) < 0
 
-    def measure(self, output: StepOutput, task: TrainTask, leaf: Latents, term: Scalar, label: str) -> None:
+    def measure(self, output: StepOutput, objective: Objective, leaf: Latents, term: Scalar, label: str) -> None:
         """Takes both gradients; ``term`` must have been computed from ``leaf``, a detached copy of the latents."""
         images, _ = images_and_latents(output)
         term_energy = gradient_energy(term, leaf)
-        decoded = trained_autoencoder(task, label).decode(leaf)
-        own_energy = gradient_energy(distance_of(task, True)(images, decoded), leaf)
+        decoded = trained_autoencoder(objective, label).decode(leaf)
+        own_energy = gradient_energy(distance_of(objective, True)(images, decoded), leaf)
         self.energies.add(output.batch.randomness.step, torch.stack([own_energy, term_energy]))
         if float(self.balance) < 0:
             self._take(self.energies.so_far())

@@ -6,8 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffusability.core.contracts.autoencoder import Autoencoder
-from diffusability.core.contracts.objective import StepOutput
-from diffusability.core.engine.task import TrainTask
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.errors import TrainingError
 from diffusability.core.shapes import Images, Latents, Scalar
 
@@ -17,17 +16,16 @@ Decode = Callable[[Latents], Images]
 Distance = Callable[[Images, Images], Scalar]
 
 
-def trained_autoencoder(task: TrainTask, label: str) -> Autoencoder:
+def trained_autoencoder(objective: Objective, label: str) -> Autoencoder:
     """The autoencoder in training.
 
     Raises:
         TrainingError: the objective trains none.
     """
-    autoencoder = task.objective.autoencoder
+    autoencoder = objective.autoencoder
     if autoencoder is None:
         raise TrainingError(
-            f"regularizer {label!r} needs an objective that trains an autoencoder;"
-            f" {type(task.objective).__name__} has none"
+            f"regularizer {label!r} needs an objective that trains an autoencoder; {type(objective).__name__} has none"
         )
     return autoencoder
 
@@ -39,11 +37,11 @@ def images_and_latents(output: StepOutput) -> tuple[Images, Float[Tensor, "b d *
     return output.images, output.latents
 
 
-def distance_of(task: TrainTask, perceptual: bool) -> Distance:
+def distance_of(objective: Objective, perceptual: bool) -> Distance:
     """The objective's own reconstruction loss, with or without its perceptual part."""
 
     def distance(images: Images, reconstruction: Float[Tensor, "..."]) -> Scalar:
-        return task.objective.reconstruction_loss(images, reconstruction, perceptual=perceptual)
+        return objective.reconstruction_loss(images, reconstruction, perceptual=perceptual)
 
     return distance
 

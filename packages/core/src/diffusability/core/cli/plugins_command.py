@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diffusability.core.errors import PluginError
-from diffusability.core.plugins import registry
+from diffusability.core.plugins import contract_checks, registry
 from diffusability.core.plugins.registry import Plugin
 from diffusability.core.plugins.summaries import summary
 
@@ -24,7 +24,7 @@ def show_plugins(group: str | None, check_imports: bool) -> None:
     if check_imports:
         from diffusability.core.specs.components import SPEC_BASES
 
-        broken = registry.failures(found, dict(SPEC_BASES))
+        broken = contract_checks.failures(found, dict(SPEC_BASES))
     console = Console(highlight=False)
     width = max((len(plugin.kind) for plugin in found), default=0)
     order = list(registry.GROUPS)

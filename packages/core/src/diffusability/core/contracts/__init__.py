@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""Base classes of plugins, and what passes between them."""

@@ -7,14 +7,17 @@ from typing import Literal
 
 from torch import nn
 
+from diffusability.core.contracts.from_spec import FromSpec
+from diffusability.core.contracts.model_files import write_model
 from diffusability.core.contracts.normalizer import LatentNormalizer
 from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.shapes import Images, Latents
-from diffusability.core.specs.build_context import AutoencoderInfo
+from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
+from diffusability.core.specs.saved_format import AUTOENCODER_FORMAT
 
 
-class Autoencoder(nn.Module, ABC):
+class Autoencoder(nn.Module, FromSpec, ABC):
     """Encodes images or clips to a posterior over raw latents, and decodes latents of any size.
 
     Attributes:
@@ -70,6 +73,18 @@ class Autoencoder(nn.Module, ABC):
 
         By default in this project's own layout, which the kind ``saved`` reads.
         """
-        from diffusability.core.models.saved_models import save_autoencoder
+        self.save(directory)
 
-        save_autoencoder(self, directory)
+    def save(self, directory: Path) -> None:
+        """Writes this project's own layout: the spec that rebuilds the architecture, and the weights."""
+        assert self.spec is not None, "autoencoders are built by build_autoencoder"
+        config = {"format": AUTOENCODER_FORMAT, "autoencoder": self.spec.model_dump(mode="json")}
+        write_model(directory, config, self.state_dict())
+
+
+def build_autoencoder(spec: AutoencoderSpec, context: BuildContext | None = None) -> Autoencoder:
+    """Builds an autoencoder and lets it remember the spec that rebuilds it."""
+    autoencoder: Autoencoder = spec.build(context or BuildContext())
+    if autoencoder.spec is None:
+        autoencoder.spec = spec
+    return autoencoder

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import torch
@@ -9,6 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffusability.core.contracts.normalizer import LatentNormalizer
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.core.specs.components import Split
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -43,6 +46,11 @@ class Dataset(ABC):
     normalizer: LatentNormalizer | None = None
     max_unreadable_share: float = 0.1
     notes: Sequence[str] = ()
+
+    @classmethod
+    def from_spec(cls, spec: Any, context: BuildContext, split: Split) -> "Dataset":
+        """Opens one split of what a spec describes; by default ``cls(spec, split)``."""
+        return cls(spec, split)  # type: ignore[call-arg]
 
     @abstractmethod
     def __len__(self) -> int:

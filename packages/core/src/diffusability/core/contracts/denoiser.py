@@ -6,11 +6,12 @@ from pathlib import Path
 
 from torch import nn
 
+from diffusability.core.contracts.from_spec import FromSpec
 from diffusability.core.shapes import Labels, Latents, Predictions, Times
 from diffusability.core.specs.components import DenoiserSpec
 
 
-class Denoiser(nn.Module, ABC):
+class Denoiser(nn.Module, FromSpec, ABC):
     """Predicts what an objective asks of it (a velocity, say) from noisy normalised latents.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""TODO"""
+"""A trained denoiser with all that sampling needs."""
 
 import attrs
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.from_spec import FromSpec
 from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.contracts.sample_values import SampleValues
 from diffusability.core.contracts.sampler import Sampler
@@ -126,7 +127,7 @@ class EvalResult:
             raise NotFiniteError(f"metric {self.metric!r} has the {what} {bad!r}; expected a finite number")
 
 
-class Evaluator(ABC):
+class Evaluator(FromSpec, ABC):
     """Computes metrics from batches, streaming: memory does not grow with the number of samples.
 
     On several ranks each one makes and updates an evaluator of its own, with its share of the batches. At the end the
@@ -140,7 +141,7 @@ class Evaluator(ABC):
 
     needs: frozenset[str] = frozenset()
 
-    def expect(self, num_samples: int) -> None:  # noqa: B027 - most take any number
+    def expect(self, num_samples: int) -> None:
         """Hears, before anything is computed, of how many samples the set consists, over all ranks.
 
         Raises:

@@ -7,10 +7,11 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffusability.core.contracts.from_spec import FromSpec
 from diffusability.core.shapes import Images
 
 
-class FeatureExtractor(nn.Module, ABC):
+class FeatureExtractor(nn.Module, FromSpec, ABC):
     """Maps images to feature vectors, with the resize and normalisation that its metric prescribes.
 
     Attributes:

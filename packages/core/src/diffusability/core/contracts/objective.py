@@ -9,9 +9,11 @@ import attrs
 from torch import Tensor, nn
 
 from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.from_spec import FromSpec
 from diffusability.core.contracts.normalizer import LatentNormalizer
 from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.contracts.sampler import Sampler
+from diffusability.core.errors import PluginError
 from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.shapes import Images, Labels, Latents, Scalar, Times
 
@@ -87,7 +89,7 @@ class StepOutput:
     memo: StepMemo = attrs.field(factory=StepMemo, repr=False)
 
 
-class Objective(nn.Module, ABC):
+class Objective(nn.Module, FromSpec, ABC):
     """Owns the models that are trained and computes their loss.
 
     Attributes:
@@ -101,6 +103,14 @@ class Objective(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.autoencoder = None  # not on the class: there it would hide a submodule of this name
+
+    @property
+    def objective(self) -> "Objective":
+        """Regularizers once got the engine's task; one that still asks ``task.objective`` is told what changed."""
+        raise PluginError(
+            "a regularizer's forward(output, objective) gets the objective itself, no longer the engine's task: use"
+            " objective.autoencoder in place of task.objective.autoencoder"
+        )
 
     @abstractmethod
     def forward(self, batch: Batch) -> StepOutput:

@@ -1,18 +1,15 @@
 """The contract of a regularizer."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from diffusability.core.contracts.objective import StepOutput
+from diffusability.core.contracts.from_spec import FromSpec
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.shapes import Scalar
 
-if TYPE_CHECKING:
-    from diffusability.core.engine.task import TrainTask
 
-
-class Regularizer(nn.Module, ABC):
+class Regularizer(nn.Module, FromSpec, ABC):
     """A further loss term. May own parameters: they are trained and checkpointed with the rest.
 
     Attributes:
@@ -22,7 +19,7 @@ class Regularizer(nn.Module, ABC):
     needs: frozenset[str] = frozenset()
 
     @abstractmethod
-    def forward(self, output: StepOutput, task: "TrainTask") -> Scalar:
+    def forward(self, output: StepOutput, objective: Objective) -> Scalar:
         """The unweighted term, a mean over the batch. The engine applies the weight and its schedule."""
 
     def factor(self) -> Tensor | None:

@@ -3,11 +3,12 @@
 from abc import ABC, abstractmethod
 
 from diffusability.core.contracts.denoiser import Denoiser
+from diffusability.core.contracts.from_spec import FromSpec
 from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.shapes import Labels, Latents
 
 
-class Sampler(ABC):
+class Sampler(FromSpec, ABC):
     """Carries noise at time 1 to data at time 0 along the straight path, with a model of velocities."""
 
     @abstractmethod

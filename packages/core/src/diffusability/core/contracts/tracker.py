@@ -4,8 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
+from diffusability.core.contracts.from_spec import FromSpec
 
-class Tracker(ABC):
+
+class Tracker(FromSpec, ABC):
     """Told of every line of metrics on rank 0; ``metrics.jsonl`` is written besides and always."""
 
     @abstractmethod
@@ -16,8 +18,8 @@ class Tracker(ABC):
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """One line of metrics."""
 
-    def log_image(self, step: int, name: str, path: Path) -> None:  # noqa: B027 - many trackers keep numbers only
+    def log_image(self, step: int, name: str, path: Path) -> None:
         """A grid of images was written to that file."""
 
-    def finish(self) -> None:  # noqa: B027 - most trackers have nothing to finish
+    def finish(self) -> None:
         """The stage has ended or stopped."""

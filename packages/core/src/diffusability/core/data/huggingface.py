@@ -16,6 +16,7 @@ from diffusability.core.data.specs.huggingface import HuggingFaceSpec
 from diffusability.core.errors import DataError
 from diffusability.core.numerics.seeds import derived_seed
 from diffusability.core.reading import lfs_problem, reading, reason_of
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import Split
 
 
@@ -195,7 +196,7 @@ class HuggingFaceStream(_HuggingFaceImages):
         return self._example(self.shards.row(number), number, generator)
 
 
-def open_huggingface(spec: HuggingFaceSpec, split: Split) -> Dataset:
+def open_huggingface(spec: HuggingFaceSpec, context: BuildContext, split: Split) -> Dataset:
     """The set of a spec, streamed or from disk.
 
     Raises:

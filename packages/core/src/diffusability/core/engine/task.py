@@ -66,7 +66,7 @@ class TrainTask(nn.Module):
                         f"regularizer {name!r} has the name of a loss of {type(self.objective).__name__}; give it"
                         " another 'name'"
                     )
-                term = _scalar(name, regularizer(output, self))
+                term = _scalar(name, regularizer(output, self.objective))
                 if self.training and weight > 0:
                     _refuse_without_gradient(spec, regularizer, term)
                 terms[name] = term

@@ -1,66 +1,33 @@
 """Trained models in a folder: ``config.json`` with the spec that rebuilds the architecture, and safetensors weights."""
 
-import json
 from pathlib import Path
-from typing import Any
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.autoencoder import Autoencoder, build_autoencoder
+from diffusability.core.contracts.denoiser import Denoiser
 from diffusability.core.contracts.diffusion_model import DiffusionModel
+from diffusability.core.contracts.model_files import read_config, read_weights, write_model
 from diffusability.core.contracts.normalizer import LatentNormalizer
 from diffusability.core.contracts.parametrisation import Parametrisation
 from diffusability.core.errors import CheckpointError, SpecError
 from diffusability.core.reading import reading
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
+from diffusability.core.specs.references import (
+    SavedAutoencoderSpec,
+    SavedDenoiserSpec,
+    StageAutoencoderSpec,
+    StageDenoiserSpec,
+)
 from diffusability.core.specs.saved_format import (
+    AUTOENCODER,
     AUTOENCODER_FORMAT,
     CONFIG,
     DENOISER_FORMAT,
     WEIGHTS,
-    problem_of_format,
-    read_saved_config,
 )
 from diffusability.core.weight_prefixes import without_prefix
-
-
-def build_autoencoder(spec: AutoencoderSpec, context: BuildContext | None = None) -> Autoencoder:
-    """Builds an autoencoder and lets it remember the spec that rebuilds it."""
-    autoencoder = spec.build(context or BuildContext())
-    if autoencoder.spec is None:
-        autoencoder.spec = spec
-    return autoencoder
-
-
-def _write(directory: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    save_file(contiguous, directory / WEIGHTS)
-    (directory / CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n")
-
-
-def read_config(directory: Path, format_name: str) -> dict[str, Any]:
-    """The configuration of a saved model.
-
-    Raises:
-        CheckpointError: there is none, it is not JSON, or it is of another format.
-    """
-    config = read_saved_config(directory)
-    problem = problem_of_format(config, format_name)
-    if problem is not None:
-        raise CheckpointError(f"{str(Path(directory) / CONFIG)!r} {problem}")
-    return config
-
-
-def read_weights(directory: Path) -> dict[str, Tensor]:
-    """The tensors of a saved model. Raises CheckpointError when the file is missing or cut short."""
-    path = Path(directory) / WEIGHTS
-    if not path.exists():
-        raise CheckpointError(f"no weights in {str(directory)!r}: {WEIGHTS} is missing")
-    with reading("weights, cut short or damaged:", path, CheckpointError):
-        return load_file(path)
 
 
 def _fill(module: nn.Module, weights: dict[str, Tensor], directory: Path) -> None:
@@ -74,9 +41,7 @@ def _fill(module: nn.Module, weights: dict[str, Tensor], directory: Path) -> Non
 
 def save_autoencoder(autoencoder: Autoencoder, directory: Path) -> None:
     """Writes an autoencoder that ``load_autoencoder`` and the kind ``saved`` read."""
-    assert autoencoder.spec is not None, "autoencoders are built by build_autoencoder"
-    config = {"format": AUTOENCODER_FORMAT, "autoencoder": autoencoder.spec.model_dump(mode="json")}
-    _write(directory, config, autoencoder.state_dict())
+    autoencoder.save(directory)
 
 
 def load_autoencoder(directory: Path) -> Autoencoder:
@@ -98,7 +63,7 @@ def save_diffusion_model(model: DiffusionModel, directory: Path) -> None:
         "parametrisation": model.parametrisation.config(),
     }
     modules = nn.ModuleDict({"denoiser": model.denoiser, "normalizer": model.normalizer})
-    _write(directory, config, modules.state_dict())
+    write_model(directory, config, modules.state_dict())
 
 
 def load_diffusion_model(directory: Path) -> DiffusionModel:
@@ -134,3 +99,31 @@ def trained_model(spec: DenoiserSpec, context: BuildContext) -> DiffusionModel:
     if directory is None:
         raise SpecError(f"denoiser {spec.kind!r} is not a trained one; expected kind 'stage' or 'saved'")
     return load_diffusion_model(directory)
+
+
+def load_decoder(directory: Path) -> Autoencoder:
+    """The autoencoder whose latents a saved denoiser makes, as its configuration refers to it.
+
+    Raises:
+        CheckpointError: it names none, or what it names is not there.
+    """
+    reference = read_config(directory, DENOISER_FORMAT).get(AUTOENCODER)
+    if reference is None:
+        raise CheckpointError(
+            f"the denoiser in {str(directory)!r} names no autoencoder that decodes its latents; give its folder"
+        )
+    if reference.get("kind") == "saved":  # relative to the denoiser's folder, so that both can be moved together
+        return load_autoencoder(directory / reference["path"])
+    return build_autoencoder(AutoencoderSpec.model_validate(reference))
+
+
+def autoencoder_of(spec: StageAutoencoderSpec | SavedAutoencoderSpec, context: BuildContext) -> Autoencoder:
+    """The saved autoencoder that a spec of kind ``stage`` or ``saved`` refers to."""
+    if isinstance(spec, StageAutoencoderSpec):
+        return load_autoencoder(context.stage_directory(spec.stage) / "model")
+    return load_autoencoder(spec.path)
+
+
+def denoiser_of(spec: StageDenoiserSpec | SavedDenoiserSpec, context: BuildContext) -> Denoiser:
+    """The saved denoiser that a spec of kind ``stage`` or ``saved`` refers to."""
+    return load_diffusion_model(spec.trained_in(context)).denoiser

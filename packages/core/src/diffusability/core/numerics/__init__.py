@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""Maths that several packages need: DCT, resampling, randomness, seeds, precision."""

@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""From YAML to a checked plan: source, extends, overlay, plan, check, schema."""

@@ -16,12 +16,13 @@ from diffusability.core.planning.overlay import overlay, override
 from diffusability.core.planning.overrides import is_meant, is_of_the_run
 from diffusability.core.planning.problems import problems_of
 from diffusability.core.planning.source import Source
+from diffusability.core.planning.table import validate_table
 from diffusability.core.specs.components import AnyDataset
 from diffusability.core.specs.engine import EngineSpec
 from diffusability.core.specs.run import RunSpec, folder_name
 from diffusability.core.specs.stages import StageSpec
 from diffusability.core.specs.table import KEY as TABLE
-from diffusability.core.specs.table import TableSpec, validate_table
+from diffusability.core.specs.table import TableSpec
 
 DEFAULT_VARIANT = "default"
 

@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""The door to plugins, their summaries, and the template of a new one."""

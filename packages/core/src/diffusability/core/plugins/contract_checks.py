@@ -6,7 +6,7 @@ Free of torch. Only classes of third parties are touched: those of this project 
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
@@ -92,8 +92,8 @@ def build_fault(spec_class: type[Any], base: type[Any]) -> str | None:
     """What is wrong with the ``build`` of a spec class of a third party, or None."""
     if spec_class.__module__.startswith(_OURS):
         return None
-    if inspect.unwrap(spec_class.build) is inspect.unwrap(base.build):
-        return f"{spec_class.__name__} must implement build()"
+    if spec_class.builds is None and inspect.unwrap(spec_class.build) is inspect.unwrap(base.build):
+        return f"{spec_class.__name__} must set builds = 'module:Class', or implement build()"
     return signature_fault(spec_class, "build", base)
 
 
@@ -176,3 +176,19 @@ def _noted(name: str, call: Callable[..., Any], *args: Any, **named: Any) -> Any
 def notes_of(error: BaseException) -> str:
     """The notes of an error, one a line."""
     return "\n".join(getattr(error, "__notes__", ()))
+
+
+def failures(
+    plugins: Iterable[registry.Plugin], bases: dict[str, type] | None = None
+) -> dict[registry.Plugin, PluginError]:
+    """Imports each plugin, looks at its ``build``, and returns those that fail, with the reason."""
+    broken = {}
+    for plugin in plugins:
+        try:
+            base = (bases or {}).get(plugin.group)
+            fault = build_fault(registry.load(plugin.group, plugin.kind, base), base) if base is not None else None
+            if fault is not None:
+                broken[plugin] = PluginError(f"{plugin}: {fault}")
+        except PluginError as error:
+            broken[plugin] = error
+    return broken

@@ -7,7 +7,6 @@ point's name. Built-in kinds are registered in the same way as those of third pa
 import configparser
 import importlib
 import sys
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -137,17 +136,14 @@ def load(group: str, kind: str, base: type | None = None) -> type[Any]:
     return spec_class
 
 
-def failures(plugins: Iterable[Plugin], bases: dict[str, type] | None = None) -> dict[Plugin, PluginError]:
-    """Imports each plugin, looks at its ``build``, and returns those that fail, with the reason."""
-    from diffusability.core.plugins.contract_checks import build_fault
+def imported(target: str, owner: str) -> Any:
+    """What ``"module:name"`` names; ``owner`` is who asks, for messages.
 
-    broken = {}
-    for plugin in plugins:
-        try:
-            base = (bases or {}).get(plugin.group)
-            fault = build_fault(load(plugin.group, plugin.kind, base), base) if base is not None else None
-            if fault is not None:
-                broken[plugin] = PluginError(f"{plugin}: {fault}")
-        except PluginError as error:
-            broken[plugin] = error
-    return broken
+    Raises:
+        PluginError: the module cannot be imported or has no such name.
+    """
+    module, _, name = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{owner} builds {target!r}, which cannot be imported: {error}") from error

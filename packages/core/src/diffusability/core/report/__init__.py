@@ -7,6 +7,7 @@ from typing import Literal
 import attrs
 
 from diffusability.core.errors import SpecError
+from diffusability.core.planning.table import read_table
 from diffusability.core.report.comparison import compare
 from diffusability.core.report.pages.contents import gather
 from diffusability.core.report.pages.html_page import render_html
@@ -17,7 +18,7 @@ from diffusability.core.report.tables.paper_table_html import paper_table_html
 from diffusability.core.report.tables.paper_table_latex import paper_table_latex
 from diffusability.core.report.tables.paper_table_markdown import paper_table_markdown
 from diffusability.core.run.folder_reader import Run, read_run
-from diffusability.core.specs.table import TableSpec, read_table
+from diffusability.core.specs.table import TableSpec
 
 TableFormat = Literal["html", "markdown", "latex"]
 _TABLE_WRITERS: Mapping[TableFormat, Callable[[PaperTable], str]] = {

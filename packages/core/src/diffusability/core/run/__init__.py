@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""A run's folder on disk: its writer and its reader."""

@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""Sampling from trained models, with and without a run around it."""

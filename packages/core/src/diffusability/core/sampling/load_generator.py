@@ -13,27 +13,18 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.contracts.diffusion_model import DiffusionModel
-from diffusability.core.errors import CheckpointError, SpecError
-from diffusability.core.models.saved_models import (
-    build_autoencoder,
-    load_autoencoder,
-    load_diffusion_model,
-    read_config,
-)
+from diffusability.core.errors import SpecError
+from diffusability.core.models.saved_models import load_autoencoder, load_decoder, load_diffusion_model
 from diffusability.core.numerics.precision import autocast_dtype
 from diffusability.core.planning.problems import problems_of
 from diffusability.core.planning.source import Source
 from diffusability.core.run.selection import select_model
 from diffusability.core.sampling.generation import ImageGenerator
 from diffusability.core.specs.build_context import BuildContext
-from diffusability.core.specs.components import AutoencoderSpec, SamplerSpec
+from diffusability.core.specs.components import SamplerSpec
 from diffusability.core.specs.engine import InferencePrecision
 from diffusability.core.specs.saved_format import CONFIG, DENOISER_FORMAT, problem_of_format, read_saved_config
-
-#: The key of a denoiser's configuration that says what decodes its latents.
-AUTOENCODER = "autoencoder"
 
 
 def find_denoiser(path: Path, stage: str | None = None, variant: str | None = None) -> Path:
@@ -54,22 +45,6 @@ def find_denoiser(path: Path, stage: str | None = None, variant: str | None = No
         f"{str(path)!r} holds no trained denoiser: neither run.json nor {CONFIG} is there; expected the folder of a"
         " run, of a training stage, or of an exported model"
     )
-
-
-def load_decoder(directory: Path) -> Autoencoder:
-    """The autoencoder whose latents a saved denoiser makes, as its configuration refers to it.
-
-    Raises:
-        CheckpointError: it names none, or what it names is not there.
-    """
-    reference = read_config(directory, DENOISER_FORMAT).get(AUTOENCODER)
-    if reference is None:
-        raise CheckpointError(
-            f"the denoiser in {str(directory)!r} names no autoencoder that decodes its latents; give its folder"
-        )
-    if reference.get("kind") == "saved":  # relative to the denoiser's folder, so that both can be moved together
-        return load_autoencoder(directory / reference["path"])
-    return build_autoencoder(AutoencoderSpec.model_validate(reference))
 
 
 def sampler_spec(settings: SamplerSpec | Mapping[str, Any] | None, model: DiffusionModel) -> SamplerSpec:

@@ -13,6 +13,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from diffusability.core.errors import PluginError, nearest
 from diffusability.core.plugins import registry
 from diffusability.core.plugins.contract_checks import checked_build
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.contents import FileSet
 from diffusability.core.specs.file_tree import read_tree
 from diffusability.core.specs.synonyms import synonym
@@ -207,6 +208,25 @@ class PluginSpec(KindedSpec):
     """Base of the spec classes that entry points name. Third parties subclass the ones in ``specs.components``."""
 
     group: ClassVar[str]
+    #: What ``build`` makes, as ``"module:Class"``; imported when something is built, so that a spec needs no torch.
+    builds: ClassVar[str | None] = None
+
+    @classmethod
+    def implementation(cls) -> Any:
+        """The class that ``builds`` names, or a function that is called in place of its ``from_spec``.
+
+        Raises:
+            PluginError: ``builds`` is not set, or its module or the name in it cannot be imported.
+        """
+        if cls.builds is None:
+            raise PluginError(f"{cls.__name__} must set builds = 'module:Class', or implement build()")
+        return registry.imported(cls.builds, f"{cls.noun} {cls.__name__}")
+
+    @checked_build
+    def build(self, context: BuildContext) -> Any:
+        """Makes what this spec describes, by ``Class.from_spec(spec, context)`` of the class that ``builds`` names."""
+        made = self.implementation()
+        return made.from_spec(self, context) if isinstance(made, type) else made(self, context)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

@@ -2,14 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import attrs
 
 from diffusability.core.errors import SpecError
-
-if TYPE_CHECKING:
-    from diffusability.core.specs.components import AutoencoderSpec
 
 
 @attrs.frozen(kw_only=True)
@@ -84,7 +81,7 @@ class BuildContext:
     """
 
     stage_directory: Callable[[str], Path] = _no_stages
-    stage_autoencoder: "Callable[[str], AutoencoderSpec | None]" = lambda name: None
+    stage_autoencoder: Callable[[str], Any] = lambda name: None
     autoencoder: AutoencoderInfo | None = None
     latent_shape: tuple[int, ...] | None = None
     image_shape: tuple[int, ...] | None = None

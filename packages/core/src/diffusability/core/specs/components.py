@@ -1,24 +1,13 @@
-"""The base spec classes, one for each plugin group. A plugin subclasses one of them and implements ``build``."""
+"""The base spec classes, one for each plugin group; a plugin subclasses one and names its class in ``builds``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, SerializeAsAny
 
 from diffusability.core.specs.base import Incidental, PluginSpec, Spec
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
-
-if TYPE_CHECKING:
-    from diffusability.core.contracts.autoencoder import Autoencoder
-    from diffusability.core.contracts.dataset import Dataset
-    from diffusability.core.contracts.denoiser import Denoiser
-    from diffusability.core.contracts.evaluator import Evaluator
-    from diffusability.core.contracts.features import FeatureExtractor
-    from diffusability.core.contracts.objective import Objective
-    from diffusability.core.contracts.regularizer import Regularizer
-    from diffusability.core.contracts.sampler import Sampler
-    from diffusability.core.contracts.tracker import Tracker
-    from diffusability.core.specs.engine import EngineSpec
+from diffusability.core.specs.engine import EngineSpec
 
 Split = Literal["train", "validation"]
 
@@ -53,10 +42,6 @@ class AutoencoderSpec(PluginSpec):
     def builds_untrained(self) -> bool:
         return not self.is_pretrained(BuildContext())
 
-    def build(self, context: BuildContext) -> "Autoencoder":
-        """Makes the module, on the CPU, in float32."""
-        raise TypeError(f"{type(self).__name__} must implement build()")
-
 
 class DenoiserSpec(PluginSpec):
     """Names a denoiser and its configuration."""
@@ -72,10 +57,6 @@ class DenoiserSpec(PluginSpec):
         """The folder of the trained model that it refers to; None when it describes a fresh one."""
         return None
 
-    def build(self, context: BuildContext) -> "Denoiser":
-        """Makes the module for latents of ``context.latent_shape`` and ``context.num_classes`` classes."""
-        raise TypeError(f"{type(self).__name__} must implement build()")
-
 
 class ObjectiveSpec(PluginSpec):
     """Names what is trained and the loss it is trained with."""
@@ -87,6 +68,12 @@ class ObjectiveSpec(PluginSpec):
     #: What a batch holds.
     trains_on: ClassVar[Literal["images", "latents"]] = "images"
 
+    def build(self, context: BuildContext) -> Any:
+        """Makes the module, and tells it what this spec provides."""
+        made = super().build(context)
+        made.provides = self.provides or made.provides
+        return made
+
     def num_parameters(self, context: BuildContext) -> int | None:
         """Parameter count without building it, or None."""
         return None
@@ -97,10 +84,6 @@ class ObjectiveSpec(PluginSpec):
         Raises:
             ValueError: with a sentence that says what does not fit.
         """
-
-    def build(self, context: BuildContext) -> "Objective":
-        """Makes the module."""
-        raise TypeError(f"{type(self).__name__} must implement build()")
 
 
 class WeightSchedule(Spec):
@@ -136,6 +119,13 @@ class RegularizerSpec(PluginSpec):
     weight: float = Field(1.0, ge=0)
     schedule: WeightSchedule = WeightSchedule()
 
+    def build(self, context: BuildContext) -> Any:
+        """Makes the module, and tells it what this spec needs."""
+        made = super().build(context)
+        if self.needs is not None:
+            made.needs = self.needs
+        return made
+
     @property
     def label(self) -> str:
         """What it is called in metrics and messages."""
@@ -154,7 +144,7 @@ class RegularizerSpec(PluginSpec):
             raise ValueError(f"regularizer {self.kind!r} works on images only, and these latents are clips {shape!r}")
         self.check_latents(shape)
 
-    def check_engine(self, engine: "EngineSpec") -> None:
+    def check_engine(self, engine: EngineSpec) -> None:
         """Looks, before anything starts, whether it works at this precision and ZeRO stage.
 
         Raises:
@@ -167,10 +157,6 @@ class RegularizerSpec(PluginSpec):
         Raises:
             ValueError: with a sentence that says what does not fit.
         """
-
-    def build(self, context: BuildContext) -> "Regularizer":
-        """Makes the module."""
-        raise TypeError(f"{type(self).__name__} must implement build()")
 
 
 class EvaluatorSpec(PluginSpec):
@@ -194,13 +180,16 @@ class EvaluatorSpec(PluginSpec):
             ValueError: with a sentence that says what does not fit.
         """
 
+    def build(self, context: BuildContext) -> Any:
+        """Makes the evaluator, and tells it what this spec needs."""
+        made = super().build(context)
+        if (needed := self.needed()) is not None:
+            made.needs = needed
+        return made
+
     def distinct_name(self) -> str:
         """What tells it from other evaluators of one stage: no two may give metrics of the same name."""
         return self.kind
-
-    def build(self, context: BuildContext) -> "Evaluator":
-        """Makes the evaluator."""
-        raise TypeError(f"{type(self).__name__} must implement build()")
 
 
 class FeaturesSpec(PluginSpec):
@@ -235,10 +224,6 @@ class FeaturesSpec(PluginSpec):
     def builds_untrained(self) -> bool:
         return False
 
-    def build(self, context: BuildContext) -> "FeatureExtractor":
-        """Makes the module, with its weights."""
-        raise TypeError(f"{type(self).__name__} must implement build()")
-
 
 class SamplerSpec(PluginSpec):
     """Names a sampler of the diffusion ODE or SDE."""
@@ -246,10 +231,6 @@ class SamplerSpec(PluginSpec):
     group = "samplers"
     noun = "sampler"
     guidance_scale: float = Field(1.0, ge=0, description="classifier-free guidance; 1 is none")
-
-    def build(self, context: BuildContext) -> "Sampler":
-        """Makes the sampler."""
-        raise TypeError(f"{type(self).__name__} must implement build()")
 
 
 class DatasetSpec(PluginSpec):
@@ -281,9 +262,10 @@ class DatasetSpec(PluginSpec):
         """
         return None
 
-    def build(self, context: BuildContext, split: Split) -> "Dataset":
-        """Opens one split."""
-        raise TypeError(f"{type(self).__name__} must implement build()")
+    def build(self, context: BuildContext, split: Split = "train") -> Any:
+        """Opens one split, by ``Class.from_spec(spec, context, split)``."""
+        made = self.implementation()
+        return made.from_spec(self, context, split) if isinstance(made, type) else made(self, context, split)
 
 
 class TrackerSpec(PluginSpec):
@@ -291,10 +273,6 @@ class TrackerSpec(PluginSpec):
 
     group = "trackers"
     noun = "tracker"
-
-    def build(self, context: BuildContext) -> "Tracker":
-        """Makes the tracker."""
-        raise TypeError(f"{type(self).__name__} must implement build()")
 
 
 #: The spec base class of each plugin group.

@@ -1,7 +1,7 @@
 """Kinds that refer to models made elsewhere: by an earlier stage, or saved in a folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,8 +19,7 @@ from diffusability.core.specs.saved_format import (
 )
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.autoencoder import Autoencoder
-    from diffusability.core.contracts.denoiser import Denoiser
+    pass
 
 
 #: What ``config.json`` of a saved model says that it is.
@@ -30,6 +29,7 @@ class StageAutoencoderSpec(AutoencoderSpec):
     """The autoencoder that an earlier training stage of this spec made."""
 
     kind: Literal["stage"] = "stage"
+    builds: ClassVar[str] = "diffusability.core.models.saved_models:autoencoder_of"
     stage: Annotated[str, StageReference(("train",))]
 
     def info(self, context: BuildContext) -> AutoencoderInfo | None:
@@ -47,16 +47,12 @@ class StageAutoencoderSpec(AutoencoderSpec):
     def random_weights(self) -> str:
         return ""
 
-    def build(self, context: BuildContext) -> "Autoencoder":
-        from diffusability.core.models.saved_models import load_autoencoder
-
-        return load_autoencoder(context.stage_directory(self.stage) / "model")
-
 
 class SavedAutoencoderSpec(AutoencoderSpec):
     """An autoencoder in a folder that a training stage wrote (``.../model``)."""
 
     kind: Literal["saved"] = "saved"
+    builds: ClassVar[str] = "diffusability.core.models.saved_models:autoencoder_of"
     path: Path
 
     def _inner(self) -> AutoencoderSpec:
@@ -76,16 +72,12 @@ class SavedAutoencoderSpec(AutoencoderSpec):
     def is_pretrained(self, context: BuildContext) -> bool:
         return True
 
-    def build(self, context: BuildContext) -> "Autoencoder":
-        from diffusability.core.models.saved_models import load_autoencoder
-
-        return load_autoencoder(self.path)
-
 
 class StageDenoiserSpec(DenoiserSpec):
     """The denoiser that an earlier training stage of this spec made."""
 
     kind: Literal["stage"] = "stage"
+    builds: ClassVar[str] = "diffusability.core.models.saved_models:denoiser_of"
     stage: Annotated[str, StageReference(("train",))]
     average: str | None = Field(
         None, description="which average of the weights, by its folder `model-NAME`; default: the one that stages get"
@@ -104,16 +96,12 @@ class StageDenoiserSpec(DenoiserSpec):
             )
         return found
 
-    def build(self, context: BuildContext) -> "Denoiser":
-        from diffusability.core.models.saved_models import load_diffusion_model
-
-        return load_diffusion_model(self.trained_in(context)).denoiser
-
 
 class SavedDenoiserSpec(DenoiserSpec):
     """A denoiser in a folder that a training stage wrote (``.../model``)."""
 
     kind: Literal["saved"] = "saved"
+    builds: ClassVar[str] = "diffusability.core.models.saved_models:denoiser_of"
     path: Path
 
     def check_inputs(self) -> None:
@@ -130,8 +118,3 @@ class SavedDenoiserSpec(DenoiserSpec):
 
     def trained_in(self, context: BuildContext) -> Path:
         return self.path
-
-    def build(self, context: BuildContext) -> "Denoiser":
-        from diffusability.core.models.saved_models import load_diffusion_model
-
-        return load_diffusion_model(self.path).denoiser

@@ -11,6 +11,8 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 AUTOENCODER_FORMAT = "diffusability-autoencoder"
 DENOISER_FORMAT = "diffusability-denoiser"
+#: The key of a denoiser's configuration that says what decodes its latents.
+AUTOENCODER = "autoencoder"
 
 _NOUNS = {AUTOENCODER_FORMAT: "autoencoder", DENOISER_FORMAT: "denoiser"}
 #: Parts of the names of classes of other libraries that tell a denoiser.

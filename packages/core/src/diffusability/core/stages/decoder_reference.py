@@ -5,10 +5,9 @@ import os
 from pathlib import Path
 
 from diffusability.core.planning.plan import PlannedStage
-from diffusability.core.sampling.load_generator import AUTOENCODER
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.specs.references import SavedAutoencoderSpec, StageAutoencoderSpec
-from diffusability.core.specs.saved_format import CONFIG, DENOISER_FORMAT
+from diffusability.core.specs.saved_format import AUTOENCODER, CONFIG, DENOISER_FORMAT
 from diffusability.core.specs.stages import EncodeStage
 from diffusability.core.stages.surroundings import Surroundings
 

@@ -9,14 +9,13 @@ from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.contracts.diffusion_model import DiffusionModel
 from diffusability.core.contracts.sampler import Sampler
 from diffusability.core.data.enlarged import enlarged_images
-from diffusability.core.models.saved_models import trained_model
+from diffusability.core.models.saved_models import load_decoder, trained_model
 from diffusability.core.numerics.precision import autocast_dtype, resolve_precision
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.run.folder_writer import write_json
 from diffusability.core.run.progress import StageProgress
 from diffusability.core.run.values_file import VALUES_FILE, write_values
 from diffusability.core.sampling.generation import ImageGenerator
-from diffusability.core.sampling.load_generator import load_decoder
 from diffusability.core.sampling.sampled_latents import SampledLatents
 from diffusability.core.shapes import Images, Latents
 from diffusability.core.specs.components import SamplerSpec

@@ -7,7 +7,7 @@ import attrs
 import torch
 from rich.console import Console
 
-from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.autoencoder import Autoencoder, build_autoencoder
 from diffusability.core.contracts.dataset import Dataset
 from diffusability.core.contracts.sampler import Sampler
 from diffusability.core.data.latents.latent_cache import read_index
@@ -15,7 +15,6 @@ from diffusability.core.data.latents.latent_origin import autoencoder_origin, re
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import SpecError
-from diffusability.core.models.saved_models import build_autoencoder
 from diffusability.core.numerics.seeds import derived_seed
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.planning.sample_counts import fewer_for

@@ -1,15 +1,14 @@
 """Specs of the trackers of the core. Free of torch, and of the libraries that they name."""
 
 import importlib.util
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import TrackerSpec
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.tracker import Tracker
+    pass
 
 
 def require(library: str) -> None:
@@ -29,20 +28,17 @@ class TensorBoardSpec(TrackerSpec):
     """Curves and image grids as event files in ``tensorboard/`` below the stage's folder."""
 
     kind: Literal["tensorboard"] = "tensorboard"
+    builds: ClassVar[str] = "diffusability.core.trackers.tensorboard:TensorBoardTracker"
 
     def check_inputs(self) -> None:
         require("tensorboard")
-
-    def build(self, context: BuildContext) -> "Tracker":
-        from diffusability.core.trackers.tensorboard import TensorBoardTracker
-
-        return TensorBoardTracker()
 
 
 class WandbSpec(TrackerSpec):
     """Curves and image grids in Weights & Biases; an interrupted stage continues its own run there."""
 
     kind: Literal["wandb"] = "wandb"
+    builds: ClassVar[str] = "diffusability.core.trackers.wandb:WandbTracker"
     project: str = Field("diffusability", min_length=1)
     entity: str | None = Field(None, description="user or team; default: the one of the login")
     mode: Literal["online", "offline", "disabled"] = "online"
@@ -51,8 +47,3 @@ class WandbSpec(TrackerSpec):
 
     def check_inputs(self) -> None:
         require("wandb")
-
-    def build(self, context: BuildContext) -> "Tracker":
-        from diffusability.core.trackers.wandb import WandbTracker
-
-        return WandbTracker(self)

@@ -9,6 +9,8 @@ import yaml
 from PIL import Image
 
 from diffusability.core.contracts.tracker import Tracker
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.core.trackers.specs import TensorBoardSpec
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -24,6 +26,10 @@ class TensorBoardTracker(Tracker):
         self._directory: Path | None = None
         self._config: Mapping[str, object] = {}
         self._writer: SummaryWriter | None = None
+
+    @classmethod
+    def from_spec(cls, spec: TensorBoardSpec, context: BuildContext) -> "TensorBoardTracker":
+        return cls()
 
     def start(self, stage: str, directory: Path, config: Mapping[str, object]) -> None:
         self._directory = directory / "tensorboard"

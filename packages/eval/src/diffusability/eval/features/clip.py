@@ -13,9 +13,10 @@ from diffusability.core.contracts.features import FeatureExtractor
 from diffusability.core.errors import CheckpointError
 from diffusability.core.perceptual.published_weights import file_digest
 from diffusability.core.shapes import Images
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.features.preparation import in_color, normalized, resized
 from diffusability.eval.features.snapshots import pretrained
-from diffusability.eval.specs.features.clip import MODELS, CLIPModel
+from diffusability.eval.specs.features.clip import MODELS, CLIPModel, CLIPSpec
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -42,6 +43,12 @@ class CLIP(FeatureExtractor):
                 f" {model!r} has {self.dimension} and {self.size}"
             )
         self._digest = file_digest(weights)
+
+    @classmethod
+    def from_spec(cls, spec: CLIPSpec, context: BuildContext) -> "CLIP":
+        spec.check_inputs()
+        folder, weights = spec.snapshot()
+        return cls(folder, weights, spec.model)
 
     def forward(self, images: Images) -> Float[Tensor, "b d"]:
         """Embeddings of images in [-1, 1] of any size."""

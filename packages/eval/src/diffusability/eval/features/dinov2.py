@@ -13,6 +13,7 @@ from diffusability.core.contracts.features import FeatureExtractor
 from diffusability.core.errors import CheckpointError
 from diffusability.core.perceptual.published_weights import file_digest
 from diffusability.core.shapes import Images
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.features.preparation import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -21,7 +22,7 @@ from diffusability.eval.features.preparation import (
     resized_as_pillow,
 )
 from diffusability.eval.features.weights import fill, read_tensors
-from diffusability.eval.specs.features.dinov2 import LENGTHS, TIMM_NAMES, DINOv2Model
+from diffusability.eval.specs.features.dinov2 import LENGTHS, TIMM_NAMES, DINOv2Model, DINOv2Spec
 
 SIZE = 224
 PATCHES = SIZE // 14
@@ -64,6 +65,11 @@ class DINOv2(FeatureExtractor):
         tensors["pos_embed"] = positions_at(tensors["pos_embed"].float(), PATCHES)
         fill(self.network, tensors, weights)
         self._digest = file_digest(weights)
+
+    @classmethod
+    def from_spec(cls, spec: DINOv2Spec, context: BuildContext) -> "DINOv2":
+        spec.check_inputs()
+        return cls(spec.weights_file(), spec.model)
 
     def forward(self, images: Images) -> Float[Tensor, "b d"]:
         """Features of images in [-1, 1] of any size."""

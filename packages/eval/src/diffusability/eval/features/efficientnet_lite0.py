@@ -11,8 +11,10 @@ from torch import Tensor
 from diffusability.core.contracts.features import FeatureExtractor
 from diffusability.core.perceptual.published_weights import file_digest
 from diffusability.core.shapes import Images
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.features.preparation import in_color, normalized, resized
 from diffusability.eval.features.weights import fill, read_tensors
+from diffusability.eval.specs.features.efficientnet_lite0 import EfficientNetLite0Spec
 
 SIZE = 224
 #: The network was trained on ``(pixel - 127) / 128``.
@@ -38,6 +40,11 @@ class EfficientNetLite0(FeatureExtractor):
         fill(self.network, read_tensors(weights), weights)
         self.network.to(memory_format=torch.channels_last)
         self._digest = file_digest(weights)
+
+    @classmethod
+    def from_spec(cls, spec: EfficientNetLite0Spec, context: BuildContext) -> "EfficientNetLite0":
+        spec.check_inputs()
+        return cls(spec.weights_file(), spec.layer)
 
     def forward(self, images: Images) -> Float[Tensor, "b d"]:
         """Features of images in [-1, 1] of any size."""

@@ -13,9 +13,10 @@ from diffusability.core.contracts.features import FeatureExtractor
 from diffusability.core.errors import CheckpointError, DataError
 from diffusability.core.perceptual.published_weights import file_digest
 from diffusability.core.shapes import Images
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.features.clips import resized_clips
 from diffusability.eval.features.preparation import in_color
-from diffusability.eval.specs.features.i3d import FEWEST_FRAMES
+from diffusability.eval.specs.features.i3d import FEWEST_FRAMES, WEIGHTS, I3DSpec
 
 SIZE = 224
 
@@ -40,6 +41,10 @@ class I3D(FeatureExtractor):
             first = str(error).strip().splitlines()[0]
             raise CheckpointError(f"{str(weights)!r} is no TorchScript file: {first}") from None
         self._digest = file_digest(weights)
+
+    @classmethod
+    def from_spec(cls, spec: I3DSpec, context: BuildContext) -> "I3D":
+        return cls(WEIGHTS.locate(spec.weights))
 
     def forward(self, images: Images) -> Float[Tensor, "b d"]:
         """Features of clips in [-1, 1] of any size.

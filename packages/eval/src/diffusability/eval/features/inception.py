@@ -12,9 +12,10 @@ from diffusability.core.contracts.features import FeatureExtractor
 from diffusability.core.errors import CheckpointError
 from diffusability.core.perceptual.published_weights import file_digest
 from diffusability.core.shapes import Images
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.features.preparation import as_bytes, in_color
 from diffusability.eval.features.weights import read_tensors
-from diffusability.eval.specs.features.inception import LENGTHS, InceptionLayer
+from diffusability.eval.specs.features.inception import LENGTHS, WEIGHTS, InceptionLayer, InceptionSpec
 
 #: Channels of the spatial features that count: 17 x 17 x 7 numbers (Nash et al. 2021; ADM).
 SPATIAL_CHANNELS = 7
@@ -41,6 +42,11 @@ class Inception(FeatureExtractor):
             first = str(error).strip().splitlines()[0]
             raise CheckpointError(f"the weights in {str(weights)!r} are not Inception's of 2015: {first}") from None
         self._digest = file_digest(weights)
+
+    @classmethod
+    def from_spec(cls, spec: InceptionSpec, context: BuildContext) -> "Inception":
+        spec.check_inputs()
+        return cls(WEIGHTS.locate(spec.weights), spec.layer)
 
     def forward(self, images: Images) -> Float[Tensor, "b d"]:
         """Features of images in [-1, 1] of any size."""

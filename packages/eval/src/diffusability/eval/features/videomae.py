@@ -12,9 +12,11 @@ from diffusability.core.contracts.features import FeatureExtractor
 from diffusability.core.errors import CheckpointError
 from diffusability.core.perceptual.published_weights import file_digest
 from diffusability.core.shapes import Images
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.features.clips import resized_clips, sampled_frames
 from diffusability.eval.features.preparation import IMAGENET_MEAN, IMAGENET_STD, in_color, normalized
 from diffusability.eval.features.snapshots import pretrained
+from diffusability.eval.specs.features.videomae import VideoMAESpec
 
 
 class VideoMAE(FeatureExtractor):
@@ -36,6 +38,12 @@ class VideoMAE(FeatureExtractor):
                 f"the model in {str(folder)!r} has {self.network.config.hidden_size} features; {name!r} has {dimension}"
             )
         self._digest = file_digest(weights)
+
+    @classmethod
+    def from_spec(cls, spec: VideoMAESpec, context: BuildContext) -> "VideoMAE":
+        spec.check_inputs()
+        folder, weights = spec.snapshot()
+        return cls(folder, weights, spec.label(), spec.num_features())
 
     def forward(self, images: Images) -> Float[Tensor, "b d"]:
         """Features of clips in [-1, 1] of any size. Raises DataError when they have fewer than 16 frames."""

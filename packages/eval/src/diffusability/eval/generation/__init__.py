@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""Evaluators of generated images: distances between sets."""

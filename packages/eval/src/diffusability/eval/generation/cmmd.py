@@ -1,6 +1,8 @@
 """CLIP maximum mean discrepancy."""
 
 from diffusability.core.contracts.evaluator import EvalResult
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.eval.features.feature_sets import feature_cache
 from diffusability.eval.generation.kernel_distance import (
     FEWEST_FOR_A_SPREAD,
     gaussian_kernel,
@@ -22,6 +24,10 @@ class CMMD(SampleSetEvaluator[CMMDSpec]):
     Over all pairs, each sample with itself among them, as in the authors' code. No assumption of normality. The spread
     is that of leaving out each image in turn (jackknife); none of fewer than three images of a set.
     """
+
+    @classmethod
+    def from_spec(cls, spec: CMMDSpec, context: BuildContext) -> "CMMD":
+        return cls(spec, feature_cache(context))
 
     def compute(self) -> list[EvalResult]:
         """The distance. Raises DataError when there are fewer than two images of a set."""

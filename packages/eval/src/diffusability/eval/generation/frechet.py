@@ -10,8 +10,9 @@ from diffusability.core.contracts.evaluator import EvalResult, EvaluationBatch, 
 from diffusability.core.contracts.sample_values import SampleValues
 from diffusability.core.errors import DataError
 from diffusability.core.shapes import Images
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.features.feature_cache import FeatureCache
-from diffusability.eval.features.feature_sets import shared_features
+from diffusability.eval.features.feature_sets import feature_cache, shared_features
 from diffusability.eval.generation.reference_statistics import (
     POOLED,
     SPATIAL,
@@ -93,6 +94,10 @@ class Frechet(Evaluator):
         self._reference = None if spec.reference is None else read_reference(spec.reference, self._names)
         if self._reference is not None:
             self._check(self._reference)
+
+    @classmethod
+    def from_spec(cls, spec: FrechetSettings, context: BuildContext) -> "Frechet":
+        return cls(spec, feature_cache(context))
 
     def _check(self, reference: ReferenceStatistics) -> None:
         """Refuses statistics of other features."""

@@ -3,7 +3,9 @@
 import numpy as np
 
 from diffusability.core.contracts.evaluator import EvalResult
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.features.feature_cache import FeatureCache
+from diffusability.eval.features.feature_sets import feature_cache
 from diffusability.eval.generation.kernel_distance import (
     FEWEST_FOR_A_SPREAD,
     kernel_sums,
@@ -28,6 +30,10 @@ class KID(SampleSetEvaluator[KIDSpec]):
         """Makes it; ``cache`` keeps the features of real images."""
         super().__init__(spec, cache)
         self.least = spec.subset_size if spec.spread == "subsets" else max(spec.subset_size, FEWEST_FOR_A_SPREAD)
+
+    @classmethod
+    def from_spec(cls, spec: KIDSpec, context: BuildContext) -> "KID":
+        return cls(spec, feature_cache(context))
 
     def compute(self) -> list[EvalResult]:
         """The distance. Raises DataError when there are fewer images than in a subset."""

@@ -6,7 +6,9 @@ from torch import Tensor
 
 from diffusability.core.contracts.evaluator import EvalResult
 from diffusability.core.contracts.sample_values import SampleValues
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.features.feature_cache import FeatureCache
+from diffusability.eval.features.feature_sets import feature_cache
 from diffusability.eval.generation.sample_set import SampleSetEvaluator
 from diffusability.eval.specs.generation import PrecisionRecallSpec
 
@@ -66,6 +68,10 @@ class PrecisionRecall(SampleSetEvaluator[PrecisionRecallSpec]):
         """Makes it; ``cache`` keeps the features of real images."""
         super().__init__(spec, cache)
         self.least = spec.neighbours + 1
+
+    @classmethod
+    def from_spec(cls, spec: PrecisionRecallSpec, context: BuildContext) -> "PrecisionRecall":
+        return cls(spec, feature_cache(context))
 
     def compute(self) -> list[EvalResult]:
         """Both numbers. Raises DataError when there are no more images than neighbours."""

@@ -97,8 +97,6 @@ class SlicedWasserstein(Evaluator):
     used, the same of both, drawn from the seed.
     """
 
-    needs = SlicedWassersteinSpec.needs
-
     def __init__(self, spec: SlicedWassersteinSpec) -> None:
         self.spec = spec
         #: Shorter sides of the levels.

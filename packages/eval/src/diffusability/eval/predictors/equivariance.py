@@ -45,8 +45,6 @@ class Equivariance(Evaluator):
     autoencoder's factor.
     """
 
-    needs = EquivarianceSpec.needs
-
     def __init__(self, spec: EquivarianceSpec) -> None:
         self.spec = spec
         self._table = SampleTable("equivariance")

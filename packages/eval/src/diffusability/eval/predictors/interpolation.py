@@ -36,8 +36,6 @@ class Interpolation(Evaluator):
     pairs: the first image with the second, the third with the fourth, and so on.
     """
 
-    needs = InterpolationSpec.needs
-
     def __init__(self, spec: InterpolationSpec) -> None:
         self.spec = spec
         self._table = SampleTable("interpolation")

@@ -45,8 +45,6 @@ class NeighborConsistency(Evaluator):
     what latents that know nothing of classes would give.
     """
 
-    needs = NeighborConsistencySpec.needs
-
     def __init__(self, spec: NeighborConsistencySpec) -> None:
         self.spec = spec
         self._table = SampleTable("neighbor-consistency")

@@ -117,8 +117,6 @@ class SpatialStructure(Evaluator):
     It keeps the latents of ``num_samples`` images in float32.
     """
 
-    needs = SpatialStructureSpec.needs
-
     def __init__(self, spec: SpatialStructureSpec) -> None:
         self.spec = spec
         self._table = SampleTable("spatial-structure")

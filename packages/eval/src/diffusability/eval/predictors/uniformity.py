@@ -90,8 +90,6 @@ class LatentUniformity(Evaluator):
     left out. Of each image the same number of places is drawn, ``num_points`` in all.
     """
 
-    needs = UniformitySpec.needs
-
     def __init__(self, spec: UniformitySpec) -> None:
         self.spec = spec
         self._table = SampleTable("uniformity")

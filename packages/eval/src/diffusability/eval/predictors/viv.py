@@ -181,8 +181,6 @@ class VIV(Evaluator):
     It keeps the latents of ``num_samples`` images (their central ``max_side`` places a side) in float32.
     """
 
-    needs = VIVSpec.needs
-
     def __init__(self, spec: VIVSpec) -> None:
         self.spec = spec
         self._table = SampleTable("viv")

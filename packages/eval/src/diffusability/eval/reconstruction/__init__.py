@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""Evaluators of reconstructions."""

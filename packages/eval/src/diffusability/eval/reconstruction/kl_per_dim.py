@@ -9,8 +9,6 @@ from diffusability.eval.streaming.sample_mean import SampleMean
 class KLPerDim(Evaluator):
     """``kl_per_dim``: the mean over images and latent dimensions of the KL divergence to N(0, 1), in nats."""
 
-    needs = KLPerDimSpec.needs
-
     def __init__(self, spec: KLPerDimSpec) -> None:
         self.spec = spec
         self._mean = SampleMean()

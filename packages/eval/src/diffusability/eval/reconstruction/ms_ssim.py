@@ -10,10 +10,11 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 
 from diffusability.core.errors import DataError
 from diffusability.core.shapes import Images
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.frames import as_frames, mean_of_frames
 from diffusability.eval.reconstruction.reconstruction_mean import ReconstructionMean
 from diffusability.eval.reconstruction.ssim import to_intensities
-from diffusability.eval.specs.reconstruction import MS_SSIM_SMALLEST_SIDE
+from diffusability.eval.specs.reconstruction import MS_SSIM_SMALLEST_SIDE, MSSSIMSpec
 
 WINDOW = 11
 SIGMA = 1.5
@@ -31,6 +32,10 @@ class MSSSIM(ReconstructionMean):
 
     metric = "ms_ssim"
     higher_is_better = True
+
+    @classmethod
+    def from_spec(cls, spec: MSSSIMSpec, context: BuildContext) -> "MSSSIM":
+        return cls()
 
     def quality(self, images: Images, reconstruction: Images) -> Float[Tensor, " b"]:
         """MS-SSIM of each sample. Raises DataError when an image is too small for five scales."""

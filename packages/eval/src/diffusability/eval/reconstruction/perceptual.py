@@ -8,8 +8,13 @@ from torch import Tensor
 
 from diffusability.core.errors import DataError, TrainingError
 from diffusability.core.perceptual.distance import PerceptualDistance
+from diffusability.core.perceptual.networks import lpips_network, st_lpips_network
+from diffusability.core.perceptual.published_weights import file_digest
+from diffusability.core.perceptual.sources import lpips_files, st_lpips_file
 from diffusability.core.shapes import Images
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.reconstruction.reconstruction_mean import ReconstructionMean
+from diffusability.eval.specs.reconstruction import LPIPSSpec, STLPIPSSpec
 
 
 class Perceptual(ReconstructionMean):
@@ -36,3 +41,24 @@ class Perceptual(ReconstructionMean):
 
     def settings(self) -> Mapping[str, Any]:
         return self._settings
+
+
+class LPIPS(Perceptual):
+    """The learned perceptual distance of Zhang et al. 2018, version 0.1."""
+
+    @classmethod
+    def from_spec(cls, spec: LPIPSSpec, context: BuildContext) -> "LPIPS":
+        metric = "lpips" if spec.network == "alex" else f"lpips_{spec.network}"
+        digest = file_digest(lpips_files(spec.network, spec.weights)[0])
+        settings = {"network": spec.network, "version": "0.1", "weights": digest}
+        return cls(metric, lpips_network(spec.network, spec.weights), settings)
+
+
+class STLPIPS(Perceptual):
+    """The shift-tolerant distance of Ghildyal & Liu 2022."""
+
+    @classmethod
+    def from_spec(cls, spec: STLPIPSSpec, context: BuildContext) -> "STLPIPS":
+        metric = "st_lpips" if spec.network == "alex" else f"st_lpips_{spec.network}"
+        settings = {"network": spec.network, "weights": file_digest(st_lpips_file(spec.network))}
+        return cls(metric, st_lpips_network(spec.network), settings)

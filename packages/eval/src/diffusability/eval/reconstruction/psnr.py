@@ -8,8 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffusability.core.shapes import Images
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.frames import as_frames, mean_of_frames
 from diffusability.eval.reconstruction.reconstruction_mean import ReconstructionMean
+from diffusability.eval.specs.reconstruction import PSNRSpec
 
 
 def psnr_per_image(
@@ -34,6 +36,10 @@ class PSNR(ReconstructionMean):
     metric = "psnr"
     unit = "dB"
     higher_is_better = True
+
+    @classmethod
+    def from_spec(cls, spec: PSNRSpec, context: BuildContext) -> "PSNR":
+        return cls()
 
     def quality(self, images: Images, reconstruction: Images) -> Float[Tensor, " b"]:
         values = psnr_per_image(as_frames(images), as_frames(reconstruction)).clamp(max=MAX_PSNR)

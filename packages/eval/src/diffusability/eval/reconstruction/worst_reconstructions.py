@@ -21,8 +21,6 @@ class WorstReconstructions(Evaluator):
     Of a clip, its worst frame counts and is shown. Memory is that of ``num_pictures`` images.
     """
 
-    needs = WorstReconstructionsSpec.needs
-
     def __init__(self, spec: WorstReconstructionsSpec) -> None:
         self.spec = spec
         self._num_samples = 0

@@ -6,21 +6,16 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from diffusability.core.specs.base import Written, fail
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AnyFeatures, EvaluatorSpec
 from diffusability.eval.specs.features.clip import CLIPSpec
 from diffusability.eval.specs.features.inception import InceptionSpec
 
 if TYPE_CHECKING:
-    from diffusability.eval.generation.cmmd import CMMD
-    from diffusability.eval.generation.frechet import Frechet
-    from diffusability.eval.generation.inception_score import InceptionScore
-    from diffusability.eval.generation.kid import KID
-    from diffusability.eval.generation.precision_recall import PrecisionRecall
+    pass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from diffusability.eval.generation.sliced_wasserstein import SlicedWasserstein
+    pass
 
 
 class SampleSetSpec(EvaluatorSpec):
@@ -51,6 +46,7 @@ class KIDSpec(SampleSetSpec):
     """Kernel distance of generated to real images, unbiased also for few images; KID with Inception's features."""
 
     kind: Literal["kid"] = "kid"
+    builds: ClassVar[str] = "diffusability.eval.generation.kid:KID"
 
     subsets: PositiveInt = Field(100, description="random subsets over which it is averaged")
     subset_size: int = Field(1000, ge=2, description="images of a subset")
@@ -66,47 +62,32 @@ class KIDSpec(SampleSetSpec):
             raise fail("subset_size", text, self.subset_size, self.kind)
         return self
 
-    def build(self, context: BuildContext) -> "KID":
-        from diffusability.eval.features.feature_sets import feature_cache
-        from diffusability.eval.generation.kid import KID
-
-        return KID(self, feature_cache(context))
-
 
 class CMMDSpec(SampleSetSpec):
     """Gaussian kernel distance of generated to real images in CLIP features."""
 
     kind: Literal["cmmd"] = "cmmd"
+    builds: ClassVar[str] = "diffusability.eval.generation.cmmd:CMMD"
     named_for: ClassVar[str] = "clip"
 
     features: AnyFeatures = Field(CLIPSpec(), description="the network whose features are compared")
     sigma: PositiveFloat = Field(10.0, description="width of the kernel")
-
-    def build(self, context: BuildContext) -> "CMMD":
-        from diffusability.eval.features.feature_sets import feature_cache
-        from diffusability.eval.generation.cmmd import CMMD
-
-        return CMMD(self, feature_cache(context))
 
 
 class PrecisionRecallSpec(SampleSetSpec):
     """Shares of generated samples among real ones (precision) and of real ones among generated (recall)."""
 
     kind: Literal["precision-recall"] = "precision-recall"
+    builds: ClassVar[str] = "diffusability.eval.generation.precision_recall:PrecisionRecall"
 
     neighbours: PositiveInt = Field(3, description="nearest neighbours to which the balls around samples reach")
-
-    def build(self, context: BuildContext) -> "PrecisionRecall":
-        from diffusability.eval.features.feature_sets import feature_cache
-        from diffusability.eval.generation.precision_recall import PrecisionRecall
-
-        return PrecisionRecall(self, feature_cache(context))
 
 
 class InceptionScoreSpec(SampleSetSpec):
     """How surely a classifier recognises generated images, and how many classes it sees; without real images."""
 
     kind: Literal["inception-score"] = "inception-score"
+    builds: ClassVar[str] = "diffusability.eval.generation.inception_score:InceptionScore"
     needs: ClassVar[frozenset[str]] = frozenset({"generated"})
     named_for: ClassVar[str] = "inception_logits_unbiased"
 
@@ -124,11 +105,6 @@ class InceptionScoreSpec(SampleSetSpec):
             raise fail("splits", text, self.splits, self.kind)
         return self
 
-    def build(self, context: BuildContext) -> "InceptionScore":
-        from diffusability.eval.generation.inception_score import InceptionScore
-
-        return InceptionScore(self)
-
 
 #: Names of distances of one network each, to which "r" is put in front for reconstructions.
 ACRONYMS = frozenset({"fid", "sfid", "fdd", "fvd"})
@@ -136,6 +112,8 @@ ACRONYMS = frozenset({"fid", "sfid", "fdd", "fvd"})
 
 class FrechetSettings(EvaluatorSpec):
     """What the two kinds of Frechet distances have in common."""
+
+    builds: ClassVar[str] = "diffusability.eval.generation.frechet:Frechet"
 
     #: Which images are compared with the real ones.
     compares: ClassVar[Literal["generated", "reconstruction"]] = "generated"
@@ -196,12 +174,6 @@ class FrechetSettings(EvaluatorSpec):
         if self.reference is not None and not self.reference.is_file():
             raise ValueError(f"reference statistics {str(self.reference)!r} do not exist")
 
-    def build(self, context: BuildContext) -> "Frechet":
-        from diffusability.eval.features.feature_sets import feature_cache
-        from diffusability.eval.generation.frechet import Frechet
-
-        return Frechet(self, feature_cache(context))
-
 
 def too_few(metric: str, num_samples: int, length: int) -> str:
     """Why a distance is refused."""
@@ -228,6 +200,7 @@ class SlicedWassersteinSpec(EvaluatorSpec):
     """Distance between the patches of real and of generated images at several scales; needs no pretrained network."""
 
     kind: Literal["sliced-wasserstein"] = "sliced-wasserstein"
+    builds: ClassVar[str] = "diffusability.eval.generation.sliced_wasserstein:SlicedWasserstein"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "generated"})
 
     patches_per_image: PositiveInt = Field(128, description="patches of each image and scale, if max_patches allows")
@@ -245,8 +218,3 @@ class SlicedWassersteinSpec(EvaluatorSpec):
     def resolved_patches_per_image(self) -> int:
         """Patches that are taken of each image and scale."""
         return min(self.patches_per_image, self.max_patches // self.num_samples)
-
-    def build(self, context: BuildContext) -> "SlicedWasserstein":
-        from diffusability.eval.generation.sliced_wasserstein import SlicedWasserstein
-
-        return SlicedWasserstein(self)

@@ -5,19 +5,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from diffusability.core.specs.base import fail
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import EvaluatorSpec
 
 if TYPE_CHECKING:
-    from diffusability.eval.spectra.channel_statistics import ChannelStatisticsEvaluator
-    from diffusability.eval.spectra.chop_off import ChopOff
-    from diffusability.eval.spectra.dct_spectrum import DCTSpectrum
-    from diffusability.eval.spectra.denoising_spectrum import DenoisingSpectrum
-    from diffusability.eval.spectra.error_accumulation import ErrorAccumulation
+    pass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from diffusability.eval.spectra.map_spectrum import MapSpectrum
+    pass
 
 
 ShareKept = Annotated[float, Field(gt=0, le=1)]
@@ -27,20 +22,17 @@ class DCTSpectrumSpec(EvaluatorSpec):
     """Spectra of latents and of images in block DCTs, and how much of them is at high frequencies."""
 
     kind: Literal["dct-spectrum"] = "dct-spectrum"
+    builds: ClassVar[str] = "diffusability.eval.spectra.dct_spectrum:DCTSpectrum"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "latents"})
 
     block_size: int = Field(8, ge=4, le=64, description="side of a block; smaller latents take a smaller power of two")
-
-    def build(self, context: BuildContext) -> "DCTSpectrum":
-        from diffusability.eval.spectra.dct_spectrum import DCTSpectrum
-
-        return DCTSpectrum(self)
 
 
 class ChopOffSpec(EvaluatorSpec):
     """Reconstruction quality when the high DCT frequencies of the latents are removed before decoding."""
 
     kind: Literal["chop-off"] = "chop-off"
+    builds: ClassVar[str] = "diffusability.eval.spectra.chop_off:ChopOff"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "latents", "autoencoder"})
 
     num_samples: PositiveInt = Field(128, description="images that it sees; each is decoded once for each share")
@@ -60,22 +52,13 @@ class ChopOffSpec(EvaluatorSpec):
             raise fail("shares", text, self.shares, type(self).__name__)
         return self
 
-    def build(self, context: BuildContext) -> "ChopOff":
-        from diffusability.eval.spectra.chop_off import ChopOff
-
-        return ChopOff(self)
-
 
 class ChannelStatisticsSpec(EvaluatorSpec):
     """Mean, standard deviation, kurtosis and correlation of the latents' channels."""
 
     kind: Literal["channel-statistics"] = "channel-statistics"
+    builds: ClassVar[str] = "diffusability.eval.spectra.channel_statistics:ChannelStatisticsEvaluator"
     needs: ClassVar[frozenset[str]] = frozenset({"latents"})
-
-    def build(self, context: BuildContext) -> "ChannelStatisticsEvaluator":
-        from diffusability.eval.spectra.channel_statistics import ChannelStatisticsEvaluator
-
-        return ChannelStatisticsEvaluator()
 
 
 InnerTime = Annotated[float, Field(gt=0, lt=1)]
@@ -85,6 +68,7 @@ class DenoisingSpectrumSpec(EvaluatorSpec):
     """What a trained denoiser knows of each frequency at each noise level: which ones are resolved when."""
 
     kind: Literal["denoising-spectrum"] = "denoising-spectrum"
+    builds: ClassVar[str] = "diffusability.eval.spectra.denoising_spectrum:DenoisingSpectrum"
     needs: ClassVar[frozenset[str]] = frozenset({"latents", "diffusion_model"})
 
     times: tuple[InnerTime, ...] = Field(
@@ -101,16 +85,12 @@ class DenoisingSpectrumSpec(EvaluatorSpec):
             raise fail("times", text, self.times, type(self).__name__)
         return self
 
-    def build(self, context: BuildContext) -> "DenoisingSpectrum":
-        from diffusability.eval.spectra.denoising_spectrum import DenoisingSpectrum
-
-        return DenoisingSpectrum(self)
-
 
 class ErrorAccumulationSpec(EvaluatorSpec):
     """How the errors of single sampling steps add up along the sampler, and at which frequencies."""
 
     kind: Literal["error-accumulation"] = "error-accumulation"
+    builds: ClassVar[str] = "diffusability.eval.spectra.error_accumulation:ErrorAccumulation"
     needs: ClassVar[frozenset[str]] = frozenset({"latents", "diffusion_model"})
 
     steps: int = Field(
@@ -120,21 +100,12 @@ class ErrorAccumulationSpec(EvaluatorSpec):
     block_size: int = Field(8, ge=4, le=64, description="side of a block; smaller latents take a smaller power of two")
     seed: int = Field(0, description="of the noise")
 
-    def build(self, context: BuildContext) -> "ErrorAccumulation":
-        from diffusability.eval.spectra.error_accumulation import ErrorAccumulation
-
-        return ErrorAccumulation(self)
-
 
 class MapSpectrumSpec(EvaluatorSpec):
     """Spectra of whole maps, radial and in time: spectral slope and energy concentration (SEC)."""
 
     kind: Literal["map-spectrum"] = "map-spectrum"
+    builds: ClassVar[str] = "diffusability.eval.spectra.map_spectrum:MapSpectrum"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "latents"})
 
     rho: float = Field(0.25, gt=0, lt=1, description="SEC: share of the largest u + v above which a frequency is high")
-
-    def build(self, context: BuildContext) -> "MapSpectrum":
-        from diffusability.eval.spectra.map_spectrum import MapSpectrum
-
-        return MapSpectrum(self)

@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""Evaluators of spectra: of latents, of images, of a denoiser's errors."""

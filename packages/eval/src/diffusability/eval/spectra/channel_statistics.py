@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from diffusability.core.contracts.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.figures.channel_figure import draw_channel_statistics
 from diffusability.eval.specs.spectra import ChannelStatisticsSpec
 from diffusability.eval.spectra.channel_moments import ChannelMoments
@@ -25,12 +26,14 @@ class ChannelStatisticsEvaluator(Evaluator):
     absolute correlation of pairs of different channels; ``constant_channels``, how many do not vary.
     """
 
-    needs = ChannelStatisticsSpec.needs
-
     def __init__(self) -> None:
         self._moments = ChannelMoments()
         self._groups: dict[int, ChannelMoments] = {}
         self._indices: list[int] = []
+
+    @classmethod
+    def from_spec(cls, spec: ChannelStatisticsSpec, context: BuildContext) -> "ChannelStatisticsEvaluator":
+        return cls()
 
     def update(self, batch: EvaluationBatch) -> None:
         """Adds a batch. Raises DataError when latents have another number of channels than before."""

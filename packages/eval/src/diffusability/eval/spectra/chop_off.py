@@ -90,8 +90,6 @@ class ChopOff(Evaluator):
     frame of a clip is an image.
     """
 
-    needs = ChopOffSpec.needs
-
     def __init__(self, spec: ChopOffSpec) -> None:
         self.spec = spec
         self._plan: ChopPlan | None = None

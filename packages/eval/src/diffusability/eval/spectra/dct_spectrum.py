@@ -61,8 +61,6 @@ class DCTSpectrum(Evaluator):
     frame of a clip is an image.
     """
 
-    needs = DCTSpectrumSpec.needs
-
     def __init__(self, spec: DCTSpectrumSpec) -> None:
         self.spec = spec
         self._spectra: tuple[BlockSpectrum, BlockSpectrum, BlockSpectrum] | None = None

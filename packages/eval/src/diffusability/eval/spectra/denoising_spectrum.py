@@ -31,8 +31,6 @@ class DenoisingSpectrum(Evaluator):
     less is possible since latents are not Gaussian). Class-conditional models get the images' labels, or "no class".
     """
 
-    needs = DenoisingSpectrumSpec.needs
-
     def __init__(self, spec: DenoisingSpectrumSpec) -> None:
         self.spec = spec
         self.block_size = 0

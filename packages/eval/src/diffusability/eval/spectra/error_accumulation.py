@@ -43,8 +43,6 @@ class ErrorAccumulation(Evaluator):
     models get the images' labels, or "no class".
     """
 
-    needs = ErrorAccumulationSpec.needs
-
     def __init__(self, spec: ErrorAccumulationSpec) -> None:
         self.spec = spec
         self.block_size = 0

@@ -40,8 +40,6 @@ class MapSpectrum(Evaluator):
     same along time.
     """
 
-    needs = MapSpectrumSpec.needs
-
     def __init__(self, spec: MapSpectrumSpec) -> None:
         self.spec = spec
         self._latents = MapSums("latents")

@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""Sums and tables that grow with batches, and spreads of what they give."""

@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.autoencoder import Autoencoder, build_autoencoder
 from diffusability.core.errors import DataError, SpecError
-from diffusability.core.models.saved_models import build_autoencoder
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.models.autoencoders.bottleneck import Bottleneck, bottleneck_of

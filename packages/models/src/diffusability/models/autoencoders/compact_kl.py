@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.shapes import Images, Latents
-from diffusability.core.specs.build_context import AutoencoderInfo
+from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
+from diffusability.models.specs.autoencoders.compact_kl import CompactKLSpec
 
 _GROUP_SIZE = 16
 _LOGVAR_RANGE = (-30.0, 20.0)
@@ -113,6 +114,17 @@ class CompactKL(Autoencoder):
         self.encoder = _encoder(info, stem_factor, num_levels, width, blocks)
         self.decoder = _decoder(info, stem_factor, num_levels, width, blocks)
         self.shortcut = PatchShortcut(info) if patch_shortcut else None
+
+    @classmethod
+    def from_spec(cls, spec: CompactKLSpec, context: BuildContext) -> "CompactKL":
+        return cls(
+            info=spec.info(context),
+            stem_factor=spec.stem_factor,
+            num_levels=spec.num_levels,
+            width=spec.width,
+            blocks=spec.blocks,
+            patch_shortcut=spec.patch_shortcut,
+        )
 
     def encode(self, images: Images) -> Posterior:
         """The posterior of images in [-1, 1]; its log variance is in [-30, 20]."""

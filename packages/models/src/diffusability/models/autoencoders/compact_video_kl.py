@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.shapes import Images, Latents
-from diffusability.core.specs.build_context import AutoencoderInfo
+from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
+from diffusability.models.specs.autoencoders.compact_video_kl import CompactVideoKLSpec
 
 _GROUP_SIZE = 16
 _LOGVAR_RANGE = (-30.0, 20.0)
@@ -132,6 +133,17 @@ class CompactVideoKL(Autoencoder):
         patch = group * info.spatial_factor**2
         self.to_latent = nn.Conv2d(patch, info.latent_channels, 1, bias=False) if patch_shortcut else None
         self.to_patch = nn.Conv2d(info.latent_channels, patch, 1, bias=False) if patch_shortcut else None
+
+    @classmethod
+    def from_spec(cls, spec: CompactVideoKLSpec, context: BuildContext) -> "CompactVideoKL":
+        return cls(
+            info=spec.info(context),
+            stem_factor=spec.stem_factor,
+            num_levels=spec.num_levels,
+            width=spec.width,
+            blocks=spec.blocks,
+            patch_shortcut=spec.patch_shortcut,
+        )
 
     def encode(self, images: Images) -> Posterior:
         """The posterior of clips in [-1, 1]; its log variance is in [-30, 20]."""

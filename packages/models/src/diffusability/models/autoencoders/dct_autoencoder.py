@@ -7,7 +7,8 @@ from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.numerics.dct import dct2, from_blocks, idct2, to_blocks, zigzag_order
 from diffusability.core.shapes import Images, Latents
-from diffusability.core.specs.build_context import AutoencoderInfo
+from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
+from diffusability.models.specs.autoencoders.dct_autoencoder import DCTAutoencoderSpec
 
 
 class DCTAutoencoder(Autoencoder):
@@ -24,6 +25,10 @@ class DCTAutoencoder(Autoencoder):
         super().__init__()
         self.info = info
         self.num_coefficients = num_coefficients
+
+    @classmethod
+    def from_spec(cls, spec: DCTAutoencoderSpec, context: BuildContext) -> "DCTAutoencoder":
+        return cls(info=spec.info(context), num_coefficients=spec.num_coefficients)
 
     def encode(self, images: Images) -> Posterior:
         """The coefficients of images, as a posterior without variance."""

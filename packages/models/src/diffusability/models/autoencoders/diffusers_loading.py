@@ -8,6 +8,7 @@ import torch
 
 from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.errors import CheckpointError, SpecError
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.weight_prefixes import without_prefix
 from diffusability.models.autoencoders.cached_causal_autoencoder import CACHED_CLASSES, CachedCausalAutoencoder
 from diffusability.models.autoencoders.diffusers_autoencoder import DiffusersAutoencoder
@@ -16,13 +17,16 @@ from diffusability.models.specs.autoencoders.diffusers_layout import class_of, r
 from diffusability.models.weight_files import TORCH_SUFFIXES, read_weight_file
 
 
-def build_diffusers(spec: DiffusersFamilySpec) -> Autoencoder:
+def build_diffusers(spec: DiffusersFamilySpec, context: BuildContext | None = None) -> Autoencoder:
     """The autoencoder of a spec, which remembers a spec that rebuilds it without the original files.
 
     Raises:
         CheckpointError: files are missing, cut short, a pickle of more than weights, or not what was expected.
         SpecError: the class offers no tiling, or no patches of latents.
     """
+    if context is not None and context.untrained and spec.path is not None:
+        settings = {name: getattr(spec, name) for name in ("dtype", "tiling", "slicing")}
+        spec = DiffusersSpec(config=spec.architecture(), patchify=spec.patchifies(), **settings)
     model = _load(spec) if spec.path is not None else _random(spec.untrained())
     written = json.loads(model.to_json_string())
     config = {key: value for key, value in written.items() if key != "_name_or_path"}  # a place on this machine

@@ -13,8 +13,9 @@ from diffusability.core.contracts.normalizer import LatentNormalizer
 from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.errors import CheckpointError
 from diffusability.core.shapes import Images, Latents
-from diffusability.core.specs.build_context import AutoencoderInfo
+from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.weight_prefixes import without_prefix
+from diffusability.models.specs.autoencoders.taesd import TaesdSpec
 from diffusability.models.weight_files import read_weight_file
 
 _NUM_LEVELS = 3
@@ -92,6 +93,15 @@ class Taesd(Autoencoder):
         self.pooled_mid_blocks = pooled_mid_blocks
         self.encoder = _encoder(info.latent_channels, width, pooled_mid_blocks)
         self.decoder = _decoder(info.latent_channels, width, pooled_mid_blocks)
+
+    @classmethod
+    def from_spec(cls, spec: TaesdSpec, context: BuildContext) -> "Taesd":
+        autoencoder = cls(info=spec.info(context), width=spec.width, pooled_mid_blocks=spec.pooled_mid_blocks)
+        for half, path in ((autoencoder.encoder, spec.encoder), (autoencoder.decoder, spec.decoder)):
+            if path is not None and not context.untrained:
+                load_half(half, path, spec.latent_channels)
+        autoencoder.spec = spec.model_copy(update={"encoder": None, "decoder": None})  # rebuilt without these files
+        return autoencoder
 
     def encode(self, images: Images) -> Posterior:
         """The latents of images in [-1, 1], as a posterior without variance."""

@@ -1,6 +1,6 @@
 """The diffusion transformer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -8,11 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusability.core.contracts.denoiser import Denoiser
-from diffusability.core.errors import CheckpointError, DataError
+from diffusability.core.errors import DataError, SpecError
 from diffusability.core.shapes import Labels, Latents, Predictions, Times
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.models.denoisers.dit_blocks import DiTBlock, FinalLayer, RotaryTable, TimeEmbedding
+from diffusability.models.denoisers.dit_checkpoints import load_pretrained, split_modulation, write_exchange
 from diffusability.models.denoisers.patches import from_patches, to_patches
 from diffusability.models.denoisers.positions import grid_positions, rotary_table
+from diffusability.models.specs.denoisers.dit import DiTSpec
 from diffusability.models.specs.denoisers.dit_architecture import DiTArchitecture
 
 
@@ -45,6 +48,16 @@ class DiT(Denoiser):
         self.final = FinalLayer(architecture)
         self._initialize()
         self.register_load_state_dict_pre_hook(_split_modulation)  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def from_spec(cls, spec: DiTSpec, context: BuildContext) -> "DiT":
+        if context.latent_shape is None:
+            raise SpecError(f"DiT {spec.size!r} needs to know the shape of its latents, and the context has none")
+        model = cls(spec.architecture(context.latent_shape, context.num_classes))
+        if spec.pretrained is not None and not context.untrained:
+            load_pretrained(model, model.architecture, spec.pretrained)
+        model.spec = spec.model_copy(update={"pretrained": None})  # rebuilt without this file
+        return model
 
     def _register_positions(self) -> None:
         grid, size = self.architecture.grid, self.architecture.hidden_size
@@ -80,9 +93,7 @@ class DiT(Denoiser):
 
         Which of the two depends on ``time_frequencies``, in which they differ.
         """
-        from diffusability.models.denoisers.dit_checkpoints import write_exchange
-
-        return write_exchange(self, directory)
+        return write_exchange(self, self.architecture, directory)
 
     def forward(
         self, latents: Latents, time: Times, labels: Labels | None, previous_estimate: Latents | None = None
@@ -148,25 +159,3 @@ def _split_modulation(model: nn.Module, weights: dict[str, Tensor], prefix: str,
     held = [name for name in weights if name.startswith(f"{prefix}modulation.")]
     renamed = split_modulation({name.removeprefix(prefix): weights.pop(name) for name in held}, model.architecture)
     weights |= {f"{prefix}{name}": value for name, value in renamed.items()}
-
-
-def split_modulation(weights: Mapping[str, Tensor], architecture: DiTArchitecture) -> dict[str, Tensor]:
-    """Our weights with a modulation for each block and for the end, where one matrix held them all; others as they are.
-
-    Raises:
-        CheckpointError: the matrix is of another depth or width.
-    """
-    size, depth = architecture.hidden_size, architecture.depth
-    modules = [*(f"blocks.{index}" for index in range(depth)), "final"]
-    split: dict[str, Tensor] = {}
-    for name, value in weights.items():
-        if not name.startswith("modulation."):
-            split[name] = value
-            continue
-        if len(value) != (6 * depth + 2) * size:
-            raise CheckpointError(
-                f"{name!r} has {len(value)} rows; expected {(6 * depth + 2) * size} for {depth} blocks of width {size}"
-            )
-        parts = torch.split(value, [6 * size] * depth + [2 * size])
-        split |= {f"{module}.{name}": part for module, part in zip(modules, parts, strict=True)}
-    return split

@@ -8,11 +8,10 @@ from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusability.core.errors import CheckpointError
 from diffusability.core.weight_prefixes import without_prefix
-from diffusability.models.denoisers.dit import DiT, split_modulation
 from diffusability.models.specs.denoisers.dit_architecture import DiTArchitecture
 from diffusability.models.weight_files import read_weight_file
 
@@ -122,13 +121,12 @@ def imported(weights: Weights, architecture: DiTArchitecture, layout: Layout) ->
     return ours
 
 
-def load_pretrained(model: DiT, path: Path) -> None:
+def load_pretrained(model: nn.Module, architecture: DiTArchitecture, path: Path) -> None:
     """Fills a DiT with the weights of a file: published, of diffusers, or of our own names.
 
     Raises:
         CheckpointError: it cannot be read, or is of another size, of which both are named.
     """
-    architecture = model.architecture
     weights = _unwrapped(read_weight_file(path), path)
     layout = layout_of(weights)
     if layout is None:
@@ -192,7 +190,7 @@ def _compare_sizes(weights: Weights, architecture: DiTArchitecture, layout: Layo
         )
 
 
-def _fill(model: DiT, weights: Weights, path: Path) -> None:
+def _fill(model: nn.Module, weights: Weights, path: Path) -> None:
     own: dict[str, Tensor] = model.state_dict()
     for name in [*own, *weights]:
         expected, found = (tuple(held[name].shape) if name in held else None for held in (own, weights))
@@ -204,9 +202,8 @@ def _fill(model: DiT, weights: Weights, path: Path) -> None:
     model.load_state_dict(dict(weights))
 
 
-def write_exchange(model: DiT, directory: Path) -> str | None:
+def write_exchange(model: nn.Module, architecture: DiTArchitecture, directory: Path) -> str | None:
     """Writes the weights under the names of the original or of diffusers; returns the folder's name, or None."""
-    architecture = model.architecture
     if not architecture.is_original:
         return None
     layout: Layout = "original" if architecture.time_frequencies == "dit" else "diffusers"
@@ -252,3 +249,25 @@ def _diffusers_config(architecture: DiTArchitecture) -> dict[str, Any]:
         "norm_elementwise_affine": False,
         "norm_eps": 1e-6,
     }
+
+
+def split_modulation(weights: Mapping[str, Tensor], architecture: DiTArchitecture) -> dict[str, Tensor]:
+    """Our weights with a modulation for each block and for the end, where one matrix held them all; others as they are.
+
+    Raises:
+        CheckpointError: the matrix is of another depth or width.
+    """
+    size, depth = architecture.hidden_size, architecture.depth
+    modules = [*(f"blocks.{index}" for index in range(depth)), "final"]
+    split: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        if not name.startswith("modulation."):
+            split[name] = value
+            continue
+        if len(value) != (6 * depth + 2) * size:
+            raise CheckpointError(
+                f"{name!r} has {len(value)} rows; expected {(6 * depth + 2) * size} for {depth} blocks of width {size}"
+            )
+        parts = torch.split(value, [6 * size] * depth + [2 * size])
+        split |= {f"{module}.{name}": part for module, part in zip(modules, parts, strict=True)}
+    return split

@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""Objectives: what is trained and with which loss."""

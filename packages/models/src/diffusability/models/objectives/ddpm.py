@@ -8,8 +8,10 @@ from diffusability.core.contracts.linear_betas import LinearBetas
 from diffusability.core.contracts.objective import Batch, StepOutput
 from diffusability.core.contracts.parametrisation import Parametrisation
 from diffusability.core.shapes import Latents
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.models.objectives.ddpm_variance import learned_log_variance, variational_bound
 from diffusability.models.objectives.denoising_objective import DenoisingObjective, means_by_time
+from diffusability.models.objectives.starting_model import starting_model
 from diffusability.models.specs.objectives.ddpm import DDPMSpec
 
 
@@ -25,8 +27,6 @@ class DDPM(DenoisingObjective):
     Sources: Ho et al. 2020, equation 14; Nichol & Dhariwal 2021, equation 16, ``L_simple + 0.001 L_vlb``.
     """
 
-    provides = DDPMSpec.provides
-
     def __init__(
         self, *, model: DiffusionModel, schedule: LinearBetas, label_dropout: float, vlb_weight: float
     ) -> None:
@@ -34,6 +34,17 @@ class DDPM(DenoisingObjective):
         super().__init__(model=model, parametrisation=parametrisation, label_dropout=label_dropout)
         self.schedule = schedule
         self.vlb_weight = vlb_weight
+
+    @classmethod
+    def from_spec(cls, spec: DDPMSpec, context: BuildContext) -> "DDPM":
+        schedule = LinearBetas(first=spec.beta_start, last=spec.beta_end, num_steps=spec.num_steps)
+        parametrisation = Parametrisation(prediction="noise", betas=schedule)
+        return cls(
+            model=starting_model(spec.denoiser, context, parametrisation),
+            schedule=schedule,
+            label_dropout=spec.label_dropout,
+            vlb_weight=spec.vlb_weight,
+        )
 
     def forward(self, batch: Batch) -> StepOutput:
         """Noises raw latents after normalising them, and compares the noise.

@@ -1,6 +1,7 @@
 """Rectified flow: the objective that trains a denoiser along the straight path between data and noise."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -9,7 +10,10 @@ from diffusability.core.contracts.objective import Batch, StepOutput
 from diffusability.core.contracts.parametrisation import Parametrisation, Prediction
 from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.shapes import Latents, Times
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.models.objectives.denoising_objective import DenoisingObjective, means_by_time
+from diffusability.models.objectives.loss_weights import loss_weight
+from diffusability.models.objectives.starting_model import starting_model
 from diffusability.models.specs.objectives.flow_matching import FlowMatchingSpec
 
 
@@ -46,10 +50,17 @@ def target_of(prediction: Prediction, latents: Latents, noise: Latents) -> Laten
     return latents if prediction == "data" else noise
 
 
+def training_times(spec: FlowMatchingSpec, randomness: BatchRandomness) -> Times:
+    """The times of a batch, drawn from the distribution that a spec names."""
+    if spec.time_distribution == "uniform":
+        times = uniform_times(randomness)
+    else:
+        times = logit_normal_times(randomness, spec.time_mean, spec.time_std)
+    return times if spec.time_shift == 1 else shifted_times(times, spec.time_shift)
+
+
 class FlowMatching(DenoisingObjective):
     """The weighted squared error of predictions of velocity, data or noise (Liu et al. 2023; Esser et al. 2024)."""
-
-    provides = FlowMatchingSpec.provides
 
     def __init__(
         self,
@@ -67,6 +78,21 @@ class FlowMatching(DenoisingObjective):
         self.draw_times = draw_times
         self.weight = weight
         self.loss_name = loss_name
+
+    @classmethod
+    def from_spec(cls, spec: FlowMatchingSpec, context: BuildContext) -> "FlowMatching":
+        loss_on = spec.loss_on or spec.prediction
+        weighted = spec.weighting != "none" or loss_on != spec.prediction
+        return cls(
+            model=starting_model(spec.denoiser, context, Parametrisation(prediction=spec.prediction)),
+            label_dropout=spec.label_dropout,
+            draw_times=partial(training_times, spec),
+            prediction=spec.prediction,
+            weight=partial(loss_weight, spec.prediction, loss_on, spec.weighting, spec.strength())
+            if weighted
+            else None,
+            loss_name=loss_on if spec.weighting == "none" else spec.weighting,
+        )
 
     def forward(self, batch: Batch) -> StepOutput:
         """Noises raw latents after normalising them, and compares predictions.

@@ -8,14 +8,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.autoencoder import Autoencoder, build_autoencoder
 from diffusability.core.contracts.objective import Batch, Objective, StepOutput
 from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.contracts.sampler import Sampler
 from diffusability.core.models.saved_models import save_autoencoder
 from diffusability.core.numerics.resampling import downsample
 from diffusability.core.shapes import Images, Latents, Scalar
-from diffusability.models.objectives.reconstruction_loss import ReconstructionLoss
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.models.objectives.reconstruction_loss import ReconstructionLoss, reconstruction_loss
+from diffusability.models.objectives.trained_parts import (
+    freeze_all_but,
+    freeze_decoder_tail,
+    freeze_matching,
+    require_trained,
+)
 from diffusability.models.specs.objectives.reconstruction import ReconstructionSpec
 
 
@@ -41,12 +48,19 @@ def latent_monitors(posterior: Posterior, latents: Latents) -> dict[str, Tensor]
 class Reconstruction(Objective):
     """The distance of images to what is decoded from a sample of their posterior."""
 
-    provides = ReconstructionSpec.provides
-
     def __init__(self, *, autoencoder: Autoencoder, loss: ReconstructionLoss) -> None:
         super().__init__()
         self.autoencoder: Autoencoder = autoencoder
         self.loss = loss
+
+    @classmethod
+    def from_spec(cls, spec: ReconstructionSpec, context: BuildContext) -> "Reconstruction":
+        autoencoder = build_autoencoder(spec.autoencoder, context)
+        freeze_all_but(autoencoder, spec.train)
+        freeze_matching(autoencoder, spec.freeze)
+        freeze_decoder_tail(autoencoder, spec.freeze_decoder_tail, spec.autoencoder.is_pretrained(context))
+        require_trained(autoencoder)
+        return cls(autoencoder=autoencoder, loss=reconstruction_loss(spec, context.untrained))
 
     def forward(self, batch: Batch) -> StepOutput:
         """Encodes, samples, decodes and compares.

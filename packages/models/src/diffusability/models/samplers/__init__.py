@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""Samplers of the diffusion ODE and SDE."""

@@ -9,8 +9,10 @@ import torch
 from diffusability.core.errors import SpecError
 from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.shapes import Latents
-from diffusability.models.samplers.guidance import GuidedVelocity
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.models.samplers.guidance import Guidance, GuidedVelocity
 from diffusability.models.samplers.guided_sampler import GuidedSampler, Step, noise_of_step
+from diffusability.models.specs.samplers import DDIMSpec
 
 
 def posterior_variance(time: float, next_time: float) -> float:
@@ -46,6 +48,16 @@ class DDIMSampler(GuidedSampler):
 
     eta: float = 0.0
     learned_variance: bool = False
+
+    @classmethod
+    def from_spec(cls, spec: DDIMSpec, context: BuildContext) -> "DDIMSampler":
+        return cls(
+            steps=spec.steps,
+            eta=spec.eta,
+            learned_variance=spec.learned_variance,
+            guidance=Guidance.of_spec(spec, context),
+            time_shift=spec.time_shift,
+        )
 
     def integrate(
         self, velocity: GuidedVelocity, latents: Latents, steps: Iterable[Step], randomness: BatchRandomness | None

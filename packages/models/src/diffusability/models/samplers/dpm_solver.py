@@ -7,8 +7,10 @@ import attrs
 
 from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.shapes import Latents
-from diffusability.models.samplers.guidance import GuidedVelocity
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.models.samplers.guidance import Guidance, GuidedVelocity
 from diffusability.models.samplers.guided_sampler import GuidedSampler, Step
+from diffusability.models.specs.samplers import DPMSolverSpec
 
 
 def half_log_snr(time: float) -> float:
@@ -30,6 +32,14 @@ class DPMSolverSampler(GuidedSampler):
     Attributes:
         steps: steps of time; each is one evaluation of the denoiser.
     """
+
+    @classmethod
+    def from_spec(cls, spec: DPMSolverSpec, context: BuildContext) -> "DPMSolverSampler":
+        return cls(
+            steps=spec.steps,
+            guidance=Guidance.of_spec(spec, context),
+            time_shift=spec.time_shift,
+        )
 
     def integrate(
         self, velocity: GuidedVelocity, latents: Latents, steps: Iterable[Step], randomness: BatchRandomness | None

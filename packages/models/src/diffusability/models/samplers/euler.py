@@ -6,8 +6,10 @@ import attrs
 
 from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.shapes import Latents
-from diffusability.models.samplers.guidance import GuidedVelocity
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.models.samplers.guidance import Guidance, GuidedVelocity
 from diffusability.models.samplers.guided_sampler import GuidedSampler, Step
+from diffusability.models.specs.samplers import EulerSpec
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -17,6 +19,10 @@ class EulerSampler(GuidedSampler):
     Attributes:
         steps: steps of time; each is one evaluation of the denoiser, on twice the batch with classifier-free guidance.
     """
+
+    @classmethod
+    def from_spec(cls, spec: EulerSpec, context: BuildContext) -> "EulerSampler":
+        return cls(steps=spec.steps, guidance=Guidance.of_spec(spec, context), time_shift=spec.time_shift)
 
     def integrate(
         self, velocity: GuidedVelocity, latents: Latents, steps: Iterable[Step], randomness: BatchRandomness | None

@@ -8,8 +8,10 @@ import attrs
 from diffusability.core.contracts.velocity_model import VelocityModel
 from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.shapes import Latents
-from diffusability.models.samplers.guidance import GuidedVelocity
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.models.samplers.guidance import Guidance, GuidedVelocity
 from diffusability.models.samplers.guided_sampler import GuidedSampler, Step, noise_of_step
+from diffusability.models.specs.samplers import EulerMaruyamaSpec
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -34,6 +36,17 @@ class EulerMaruyamaSampler(GuidedSampler):
     diffusion: float = 2.0
     last_step: Literal["ode", "mean"] = "ode"
     last_step_size: float = 0.04
+
+    @classmethod
+    def from_spec(cls, spec: EulerMaruyamaSpec, context: BuildContext) -> "EulerMaruyamaSampler":
+        return cls(
+            steps=spec.steps,
+            diffusion=spec.diffusion,
+            last_step=spec.last_step,
+            last_step_size=spec.last_step_size,
+            guidance=Guidance.of_spec(spec, context),
+            time_shift=spec.time_shift,
+        )
 
     def times(self, model: VelocityModel) -> list[float]:
         """The falling times between steps, from noise to 0."""

@@ -7,7 +7,10 @@ from diffusability.core.contracts.denoiser import Denoiser
 from diffusability.core.contracts.normalizer import LatentNormalizer
 from diffusability.core.contracts.velocity_model import VelocityModel, data_estimate
 from diffusability.core.errors import DataError, SpecError
+from diffusability.core.models.saved_models import trained_model
 from diffusability.core.shapes import Labels, Latents, Times
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.models.specs.samplers import GuidedSamplerSpec
 
 #: Times of steps are known up to rounding: ``1 - 0.7`` is above 0.3.
 _ROUNDING = 1e-9
@@ -36,6 +39,14 @@ class Guidance:
     scale: float = 1.0
     interval: tuple[float, float] = (0.0, 1.0)
     guide: VelocityModel | None = None
+
+    @classmethod
+    def of_spec(cls, spec: GuidedSamplerSpec, context: BuildContext) -> "Guidance":
+        """The guidance that a sampler's spec describes, with the guide's weights loaded."""
+        guide = None
+        if spec.guide is not None:
+            guide = trained_model(spec.guide, context).velocity_model().eval().requires_grad_(False)
+        return cls(scale=spec.guidance_scale, interval=spec.guidance_interval, guide=guide)
 
     def bind(self, denoiser: Denoiser, labels: Labels | None) -> "GuidedVelocity":
         """The guided velocity of a denoiser for these classes, for one batch of samples.

@@ -1,21 +1,11 @@
 """What all samplers of this package have in common in a spec. Free of torch."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from diffusability.core.specs.base import fail
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AnyDenoiser, SamplerSpec
-
-if TYPE_CHECKING:
-    from diffusability.core.contracts.sampler import Sampler
-    from diffusability.models.samplers.guidance import Guidance
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from diffusability.core.contracts.sampler import Sampler
-
 
 _EVERYWHERE = (0.0, 1.0)
 
@@ -47,21 +37,12 @@ class GuidedSamplerSpec(SamplerSpec):
                     raise fail(name, text, getattr(self, name), type(self).__name__)
         return self
 
-    def guidance(self, context: BuildContext) -> "Guidance":
-        """The guidance that it describes, with the guide's weights loaded. Imports torch."""
-        from diffusability.core.models.saved_models import trained_model
-        from diffusability.models.samplers.guidance import Guidance
-
-        guide = None
-        if self.guide is not None:
-            guide = trained_model(self.guide, context).velocity_model().eval().requires_grad_(False)
-        return Guidance(scale=self.guidance_scale, interval=self.guidance_interval, guide=guide)
-
 
 class DDIMSpec(GuidedSamplerSpec):
     """DDIM, from deterministic (eta 0) to ancestral sampling as in DDPM (eta 1)."""
 
     kind: Literal["ddim"] = "ddim"
+    builds: ClassVar[str] = "diffusability.models.samplers.ddim:DDIMSampler"
     eta: float = Field(0.0, ge=0, le=1, description="0 adds no noise, 1 as much as DDPM's posterior has")
     learned_variance: bool = Field(
         False, description="at eta 1: noise of the learned variance, as the original DiT is sampled, for learn_sigma"
@@ -74,37 +55,19 @@ class DDIMSpec(GuidedSamplerSpec):
             raise fail("learned_variance", text, True, type(self).__name__)
         return self
 
-    def build(self, context: BuildContext) -> "Sampler":
-        from diffusability.models.samplers.ddim import DDIMSampler
-
-        return DDIMSampler(
-            steps=self.steps,
-            eta=self.eta,
-            learned_variance=self.learned_variance,
-            guidance=self.guidance(context),
-            time_shift=self.time_shift,
-        )
-
 
 class DPMSolverSpec(GuidedSamplerSpec):
     """DPM-Solver++(2M): second order at one evaluation a step; good with 10 to 30 steps."""
 
     kind: Literal["dpm-solver++"] = "dpm-solver++"
-
-    def build(self, context: BuildContext) -> "Sampler":
-        from diffusability.models.samplers.dpm_solver import DPMSolverSampler
-
-        return DPMSolverSampler(
-            steps=self.steps,
-            guidance=self.guidance(context),
-            time_shift=self.time_shift,
-        )
+    builds: ClassVar[str] = "diffusability.models.samplers.dpm_solver:DPMSolverSampler"
 
 
 class EulerMaruyamaSpec(GuidedSamplerSpec):
     """The Euler-Maruyama method for the diffusion SDE: adds and removes noise on the way."""
 
     kind: Literal["euler-maruyama"] = "euler-maruyama"
+    builds: ClassVar[str] = "diffusability.models.samplers.euler_maruyama:EulerMaruyamaSampler"
     diffusion: float = Field(
         2.0,
         ge=0,
@@ -126,40 +89,16 @@ class EulerMaruyamaSpec(GuidedSamplerSpec):
             raise fail("last_step_size", text, self.last_step_size, type(self).__name__)
         return self
 
-    def build(self, context: BuildContext) -> "Sampler":
-        from diffusability.models.samplers.euler_maruyama import EulerMaruyamaSampler
-
-        return EulerMaruyamaSampler(
-            steps=self.steps,
-            diffusion=self.diffusion,
-            last_step=self.last_step,
-            last_step_size=self.last_step_size,
-            guidance=self.guidance(context),
-            time_shift=self.time_shift,
-        )
-
 
 class HeunSpec(GuidedSamplerSpec):
     """Heun's second-order method: two evaluations a step."""
 
     kind: Literal["heun"] = "heun"
-
-    def build(self, context: BuildContext) -> "Sampler":
-        from diffusability.models.samplers.heun import HeunSampler
-
-        return HeunSampler(
-            steps=self.steps,
-            guidance=self.guidance(context),
-            time_shift=self.time_shift,
-        )
+    builds: ClassVar[str] = "diffusability.models.samplers.heun:HeunSampler"
 
 
 class EulerSpec(GuidedSamplerSpec):
     """Euler's method, with guidance."""
 
     kind: Literal["euler"] = "euler"
-
-    def build(self, context: BuildContext) -> "Sampler":
-        from diffusability.models.samplers.euler import EulerSampler
-
-        return EulerSampler(steps=self.steps, guidance=self.guidance(context), time_shift=self.time_shift)
+    builds: ClassVar[str] = "diffusability.models.samplers.euler:EulerSampler"

@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import RegularizerSpec
 
 if TYPE_CHECKING:
-    from diffusability.regularizers.terms.channel_dropout import ChannelDropout
+    pass
 
 
 class ChannelDropoutSpec(RegularizerSpec):
     """The first channels of the latents alone must decode to the image: one autoencoder of many latent sizes."""
 
     kind: Literal["channel-dropout"] = "channel-dropout"
+    builds: ClassVar[str] = "diffusability.regularizers.terms.channel_dropout:ChannelDropout"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "latents"})
 
     weight: float = Field(0.5, ge=0)
@@ -41,8 +41,3 @@ class ChannelDropoutSpec(RegularizerSpec):
         if channels < 2 or max(self.keep or (1,)) >= channels:
             kept = "one channel" if channels < 2 else f"keep {list(self.keep or ())!r}"
             raise ValueError(f"{self.kind}: {kept} of {channels} latent channels drops none; expected fewer to be kept")
-
-    def build(self, context: BuildContext) -> "ChannelDropout":
-        from diffusability.regularizers.terms.channel_dropout import ChannelDropout
-
-        return ChannelDropout(self)

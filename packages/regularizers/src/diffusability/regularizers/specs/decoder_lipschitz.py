@@ -4,18 +4,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat
 
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import RegularizerSpec
 
 if TYPE_CHECKING:
     from diffusability.core.specs.engine import EngineSpec
-    from diffusability.regularizers.terms.decoder_lipschitz import DecoderLipschitz
 
 
 class DecoderLipschitzSpec(RegularizerSpec):
     """Squared gradient of the decoder with respect to its latents (R1)."""
 
     kind: Literal["decoder-lipschitz"] = "decoder-lipschitz"
+    builds: ClassVar[str] = "diffusability.regularizers.terms.decoder_lipschitz:DecoderLipschitz"
     needs: ClassVar[frozenset[str]] = frozenset({"latents", "reconstruction"})
 
     weight: float = Field(0.1, ge=0)
@@ -40,8 +39,3 @@ class DecoderLipschitzSpec(RegularizerSpec):
                 f"{self.kind} with estimate 'gradient' differentiates twice, which ZeRO stage 3 cannot;"
                 " expected estimate 'difference' or engine.zero_stage 0 to 2"
             )
-
-    def build(self, context: BuildContext) -> "DecoderLipschitz":
-        from diffusability.regularizers.terms.decoder_lipschitz import DecoderLipschitz
-
-        return DecoderLipschitz(self)

@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import RegularizerSpec
 
 if TYPE_CHECKING:
-    from diffusability.regularizers.terms.equivariance import Equivariance
+    pass
 
 
 class EquivarianceSpec(RegularizerSpec):
     """Latents that are scaled, turned or mirrored must decode to the image treated alike (EQ-VAE)."""
 
     kind: Literal["equivariance"] = "equivariance"
+    builds: ClassVar[str] = "diffusability.regularizers.terms.equivariance:Equivariance"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "latents"})
 
     weight: float = Field(1.0, ge=0)
@@ -51,8 +51,3 @@ class EquivarianceSpec(RegularizerSpec):
                 f"{self.kind}: scales from {self.min_scale!r} leave less than one pixel, or all, of latents of"
                 f" {height}x{width}; expected larger latents, or min_scale: 1"
             )
-
-    def build(self, context: BuildContext) -> "Equivariance":
-        from diffusability.regularizers.terms.equivariance import Equivariance
-
-        return Equivariance(self)

@@ -4,18 +4,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import RegularizerSpec
 from diffusability.regularizers.specs.factors import check_blocks
 
 if TYPE_CHECKING:
-    from diffusability.regularizers.terms.frequency_chop import FrequencyChop
+    pass
 
 
 class FrequencyChopSpec(RegularizerSpec):
     """Latents without their high DCT frequencies must decode to the image without its."""
 
     kind: Literal["frequency-chop"] = "frequency-chop"
+    builds: ClassVar[str] = "diffusability.regularizers.terms.frequency_chop:FrequencyChop"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "latents"})
 
     weight: float = Field(0.25, ge=0)
@@ -26,8 +26,3 @@ class FrequencyChopSpec(RegularizerSpec):
 
     def check_latents(self, latent_shape: tuple[int, ...]) -> None:
         check_blocks(self.kind, self.block_size, latent_shape)
-
-    def build(self, context: BuildContext) -> "FrequencyChop":
-        from diffusability.regularizers.terms.frequency_chop import FrequencyChop
-
-        return FrequencyChop(self)

@@ -4,18 +4,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat
 
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import RegularizerSpec
 from diffusability.regularizers.specs.factors import check_blocks
 
 if TYPE_CHECKING:
-    from diffusability.regularizers.terms.high_frequency_penalty import HighFrequencyPenalty
+    pass
 
 
 class HighFrequencyPenaltySpec(RegularizerSpec):
     """Mean amplitude of the latents' DCT coefficients, high frequencies weighted more."""
 
     kind: Literal["high-frequency-penalty"] = "high-frequency-penalty"
+    builds: ClassVar[str] = "diffusability.regularizers.terms.high_frequency_penalty:HighFrequencyPenalty"
     needs: ClassVar[frozenset[str]] = frozenset({"latents"})
 
     weight: float = Field(0.1, ge=0)
@@ -24,8 +24,3 @@ class HighFrequencyPenaltySpec(RegularizerSpec):
 
     def check_latents(self, latent_shape: tuple[int, ...]) -> None:
         check_blocks(self.kind, self.block_size, latent_shape)
-
-    def build(self, context: BuildContext) -> "HighFrequencyPenalty":
-        from diffusability.regularizers.terms.high_frequency_penalty import HighFrequencyPenalty
-
-        return HighFrequencyPenalty(self)

@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import RegularizerSpec
 
 if TYPE_CHECKING:
-    from diffusability.regularizers.terms.latent_masking import LatentMasking
+    pass
 
 
 class LatentMaskingSpec(RegularizerSpec):
     """The decoder must reconstruct images from latents of which some are replaced by a learned one (SSVAE)."""
 
     kind: Literal["latent-masking"] = "latent-masking"
+    builds: ClassVar[str] = "diffusability.regularizers.terms.latent_masking:LatentMasking"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "latents"})
 
     weight: float = Field(1.0, ge=0)
@@ -50,8 +50,3 @@ class LatentMaskingSpec(RegularizerSpec):
                 f"{self.kind}: block_size {self.block_size!r} does not divide latents of {height}x{width}; expected a"
                 " common divisor of both sides"
             )
-
-    def build(self, context: BuildContext) -> "LatentMasking":
-        from diffusability.regularizers.terms.latent_masking import LatentMasking
-
-        return LatentMasking(self, context)

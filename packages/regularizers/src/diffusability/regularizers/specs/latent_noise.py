@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import RegularizerSpec
 
 if TYPE_CHECKING:
-    from diffusability.regularizers.terms.latent_noise import LatentNoise
+    pass
 
 
 class LatentNoiseSpec(RegularizerSpec):
     """Noised latents must decode to the image: a denoising autoencoder."""
 
     kind: Literal["latent-noise"] = "latent-noise"
+    builds: ClassVar[str] = "diffusability.regularizers.terms.latent_noise:LatentNoise"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "latents"})
 
     weight: float = Field(0.5, ge=0)
@@ -30,8 +30,3 @@ class LatentNoiseSpec(RegularizerSpec):
         if self.mix == "interpolate" and self.max_level > 1:
             raise ValueError(f"max_level is {self.max_level!r}; expected at most 1 with mix: interpolate")
         return self
-
-    def build(self, context: BuildContext) -> "LatentNoise":
-        from diffusability.regularizers.terms.latent_noise import LatentNoise
-
-        return LatentNoise(self)

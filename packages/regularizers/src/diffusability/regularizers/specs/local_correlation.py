@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import RegularizerSpec
 
 if TYPE_CHECKING:
-    from diffusability.regularizers.terms.local_correlation import LocalCorrelation
+    pass
 
 
 class LocalCorrelationSpec(RegularizerSpec):
     """Neighbouring latents must be correlated up to a threshold (SSVAE)."""
 
     kind: Literal["local-correlation"] = "local-correlation"
+    builds: ClassVar[str] = "diffusability.regularizers.terms.local_correlation:LocalCorrelation"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "latents", "posterior"})
 
     weight: float = Field(0.1, ge=0, description="with `adaptive`, the share of the reconstruction loss's gradient")
@@ -52,8 +52,3 @@ class LocalCorrelationSpec(RegularizerSpec):
                 f"{self.kind}: a window of {count} frames does not divide the {frames[0] - 1} latent frames after the"
                 " first; expected a divisor"
             )
-
-    def build(self, context: BuildContext) -> "LocalCorrelation":
-        from diffusability.regularizers.terms.local_correlation import LocalCorrelation
-
-        return LocalCorrelation(self)

@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AnyFeatures, RegularizerSpec
 
 if TYPE_CHECKING:
-    from diffusability.regularizers.terms.representation_alignment import RepresentationAlignment
+    pass
 
 
 class RepresentationAlignmentSpec(RegularizerSpec):
     """Latents must resemble the features of a frozen network, place by place and among each other (VA-VAE)."""
 
     kind: Literal["representation-alignment"] = "representation-alignment"
+    builds: ClassVar[str] = "diffusability.regularizers.terms.representation_alignment:RepresentationAlignment"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "latents"})
     clips: ClassVar[bool] = False
 
@@ -24,8 +24,3 @@ class RepresentationAlignmentSpec(RegularizerSpec):
     distance_margin: float = Field(0.25, ge=0, lt=2, description="m2: a difference of similarities up to m2 is free")
     adaptive: bool = Field(True, description="scale the weight to the reconstruction loss's gradient at the latents")
     adapt_every: PositiveInt = Field(16, description="steps between measurements of the gradients, for `adaptive`")
-
-    def build(self, context: BuildContext) -> "RepresentationAlignment":
-        from diffusability.regularizers.terms.representation_alignment import RepresentationAlignment
-
-        return RepresentationAlignment(self, context)

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import RegularizerSpec
 from diffusability.regularizers.specs.factors import Factor, sides_of, small_size
 
 if TYPE_CHECKING:
-    from diffusability.regularizers.terms.scale_equivariance import ScaleEquivariance
+    pass
 
 
 class ScaleEquivarianceSpec(RegularizerSpec):
     """Downsampled latents must decode to the downsampled image."""
 
     kind: Literal["scale-equivariance"] = "scale-equivariance"
+    builds: ClassVar[str] = "diffusability.regularizers.terms.scale_equivariance:ScaleEquivariance"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "latents"})
 
     weight: float = Field(0.25, ge=0)
@@ -98,8 +98,3 @@ class ScaleEquivarianceSpec(RegularizerSpec):
                     f"{self.kind}: factor {temporal!r} does not divide the {frames[0] - 1} latent frames after the"
                     " first; expected a divisor, or shorten_time: false"
                 )
-
-    def build(self, context: BuildContext) -> "ScaleEquivariance":
-        from diffusability.regularizers.terms.scale_equivariance import ScaleEquivariance
-
-        return ScaleEquivariance(self)

@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import RegularizerSpec
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.regularizer import Regularizer
+    pass
 
 
 class SpectrumMatchingSpec(RegularizerSpec):
     """The latents' spectrum must follow the image's (encoding), or decode frequency by frequency (decoding)."""
 
     kind: Literal["spectrum-matching"] = "spectrum-matching"
+    builds: ClassVar[str] = "diffusability.regularizers.terms.spectrum_matching:SpectrumMatching"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "latents"})
 
     match: Literal["encoding", "decoding"] = Field(
@@ -36,12 +36,3 @@ class SpectrumMatchingSpec(RegularizerSpec):
         height, width = latent_shape[-2:]
         if min(height, width) < 2:
             raise ValueError(f"{self.kind}: latents of {height}x{width} have no spectrum; expected at least 2x2")
-
-    def build(self, context: BuildContext) -> "Regularizer":
-        if self.match == "encoding":
-            from diffusability.regularizers.terms.spectrum_matching import SpectrumMatching
-
-            return SpectrumMatching(self)
-        from diffusability.regularizers.terms.spectral_masking import SpectralMasking
-
-        return SpectralMasking(self)

@@ -4,18 +4,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import RegularizerSpec
 from diffusability.regularizers.specs.factors import check_blocks
 
 if TYPE_CHECKING:
-    from diffusability.regularizers.terms.velocity_variance import VelocityVariance
+    pass
 
 
 class VelocityVarianceSpec(RegularizerSpec):
     """Variance of the velocity that no denoiser can predict, for latents modelled as a Gaussian (VIV)."""
 
     kind: Literal["velocity-variance"] = "velocity-variance"
+    builds: ClassVar[str] = "diffusability.regularizers.terms.velocity_variance:VelocityVariance"
     needs: ClassVar[frozenset[str]] = frozenset({"latents"})
 
     weight: float = Field(0.05, ge=0)
@@ -23,8 +23,3 @@ class VelocityVarianceSpec(RegularizerSpec):
 
     def check_latents(self, latent_shape: tuple[int, ...]) -> None:
         check_blocks(self.kind, self.block_size, latent_shape)
-
-    def build(self, context: BuildContext) -> "VelocityVariance":
-        from diffusability.regularizers.terms.velocity_variance import VelocityVariance
-
-        return VelocityVariance(self)

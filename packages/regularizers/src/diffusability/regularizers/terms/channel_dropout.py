@@ -3,9 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusability.core.contracts.objective import StepOutput
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
-from diffusability.core.engine.task import TrainTask
 from diffusability.core.shapes import Latents, Scalar
 from diffusability.regularizers.decoding import decoding_loss, distance_of, images_and_latents, trained_autoencoder
 from diffusability.regularizers.specs.channel_dropout import ChannelDropoutSpec
@@ -25,17 +24,15 @@ def first_channels(latents: Latents, count: int) -> Float[Tensor, "b c *t h w"]:
 class ChannelDropout(Regularizer):
     """The reconstruction loss of the first channels, as many as are drawn for the step, equal on all ranks."""
 
-    needs = ChannelDropoutSpec.needs
-
     def __init__(self, spec: ChannelDropoutSpec) -> None:
         super().__init__()
         self.spec = spec
 
-    def forward(self, output: StepOutput, task: TrainTask) -> Scalar:
+    def forward(self, output: StepOutput, objective: Objective) -> Scalar:
         """The loss, at least 0."""
         images, latents = images_and_latents(output)
         counts = self.spec.keep or tuple(range(1, latents.shape[1]))
         count = counts[output.batch.randomness.choice("channel-dropout", len(counts))]
-        decode = trained_autoencoder(task, self.spec.label).decode
+        decode = trained_autoencoder(objective, self.spec.label).decode
         changed = first_channels(latents, count)
-        return decoding_loss(images, changed, decode, distance_of(task, self.spec.perceptual), "of fewer channels")
+        return decoding_loss(images, changed, decode, distance_of(objective, self.spec.perceptual), "of fewer channels")

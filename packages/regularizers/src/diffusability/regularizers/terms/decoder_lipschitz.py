@@ -5,9 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from diffusability.core.contracts.objective import StepOutput
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
-from diffusability.core.engine.task import TrainTask
 from diffusability.core.shapes import Images, Latents, Scalar
 from diffusability.regularizers.decoding import Decode, trained_autoencoder
 from diffusability.regularizers.latents import sample_deviation
@@ -71,15 +70,13 @@ def sum_difference_penalty(
 class DecoderLipschitz(Regularizer):
     """One of the two quantities by one of the two estimates, along directions drawn for every sample."""
 
-    needs = DecoderLipschitzSpec.needs
-
     def __init__(self, spec: DecoderLipschitzSpec) -> None:
         super().__init__()
         self.spec = spec
 
-    def forward(self, output: StepOutput, task: TrainTask) -> Scalar:
+    def forward(self, output: StepOutput, objective: Objective) -> Scalar:
         """The penalty, at least 0."""
-        autoencoder = trained_autoencoder(task, self.spec.label)
+        autoencoder = trained_autoencoder(objective, self.spec.label)
         latents, reconstruction = output.latents, output.reconstruction
         assert latents is not None, "the objective provides latents"
         assert reconstruction is not None, "the objective provides a reconstruction"

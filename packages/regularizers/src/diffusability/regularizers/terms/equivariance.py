@@ -4,9 +4,8 @@ import attrs
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusability.core.contracts.objective import StepOutput
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
-from diffusability.core.engine.task import TrainTask
 from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.numerics.resampling import resize
 from diffusability.core.shapes import Images, Scalar
@@ -82,19 +81,17 @@ class Equivariance(Regularizer):
     reflections are an option of ours, off by default.
     """
 
-    needs = EquivarianceSpec.needs
-
     def __init__(self, spec: EquivarianceSpec) -> None:
         super().__init__()
         self.spec = spec
 
-    def forward(self, output: StepOutput, task: TrainTask) -> Scalar:
+    def forward(self, output: StepOutput, objective: Objective) -> Scalar:
         """The loss of the step, 0 in steps without a transform."""
         images, latents = images_and_latents(output)
-        autoencoder = trained_autoencoder(task, self.spec.label)
+        autoencoder = trained_autoencoder(objective, self.spec.label)
         randomness = output.batch.randomness
         transform = drawn(self.spec, (latents.shape[-2], latents.shape[-1]), randomness)
-        distance = distance_of(task, self.spec.perceptual)
+        distance = distance_of(objective, self.spec.perceptual)
         if randomness.fraction("equivariance") < self.spec.probability:
             return equivariance_loss(images, latents, autoencoder.decode, distance, transform)
         if randomness.fraction("equivariance small images") < self.spec.small_image_probability:

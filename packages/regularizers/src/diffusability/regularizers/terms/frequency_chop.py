@@ -3,9 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusability.core.contracts.objective import StepOutput
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
-from diffusability.core.engine.task import TrainTask
 from diffusability.core.numerics.dct import chop
 from diffusability.core.shapes import Images, Scalar
 from diffusability.regularizers.decoding import (
@@ -46,20 +45,18 @@ def frequency_chop_loss(
 class FrequencyChop(Regularizer):
     """The chop loss at a ratio that is drawn for each step, equal on all ranks."""
 
-    needs = FrequencyChopSpec.needs
-
     def __init__(self, spec: FrequencyChopSpec) -> None:
         super().__init__()
         self.spec = spec
 
-    def forward(self, output: StepOutput, task: TrainTask) -> Scalar:
+    def forward(self, output: StepOutput, objective: Objective) -> Scalar:
         """The loss, at least 0."""
         images, latents = images_and_latents(output)
         return frequency_chop_loss(
             images,
             latents,
-            trained_autoencoder(task, self.spec.label).decode,
-            distance_of(task, self.spec.perceptual),
+            trained_autoencoder(objective, self.spec.label).decode,
+            distance_of(objective, self.spec.perceptual),
             ratio=self.spec.max_ratio * output.batch.randomness.fraction("frequency-chop"),
             block_size=self.spec.block_size,
             shape=self.spec.shape,

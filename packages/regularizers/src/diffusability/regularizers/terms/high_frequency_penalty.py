@@ -2,9 +2,8 @@
 
 import torch
 
-from diffusability.core.contracts.objective import StepOutput
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
-from diffusability.core.engine.task import TrainTask
 from diffusability.core.numerics.dct import dct2, to_blocks
 from diffusability.core.shapes import Latents, Scalar
 from diffusability.regularizers.latents import at_least_float32, without_autocast
@@ -27,13 +26,11 @@ def high_frequency_penalty(latents: Latents, *, power: float = 2.0, block_size: 
 class HighFrequencyPenalty(Regularizer):
     """The penalty on the latents that are decoded."""
 
-    needs = HighFrequencyPenaltySpec.needs
-
     def __init__(self, spec: HighFrequencyPenaltySpec) -> None:
         super().__init__()
         self.spec = spec
 
-    def forward(self, output: StepOutput, task: TrainTask) -> Scalar:
-        """The penalty, at least 0; ``task`` is not used."""
+    def forward(self, output: StepOutput, objective: Objective) -> Scalar:
+        """The penalty, at least 0; ``objective`` is not used."""
         assert output.latents is not None, "the objective provides latents"
         return high_frequency_penalty(output.latents, power=self.spec.power, block_size=self.spec.block_size)

@@ -6,10 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusability.core.contracts.objective import StepOutput
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.contracts.regularizer import Regularizer
-from diffusability.core.engine.task import TrainTask
 from diffusability.core.errors import TrainingError
 from diffusability.core.shapes import Scalar
 from diffusability.regularizers.specs.kl import KLSpec
@@ -46,7 +45,6 @@ def followed(factor: float, measured: float, target: float, speed: float) -> flo
 class KL(Regularizer):
     """The KL loss, with a weight that may follow a target. The factor of the weight is checkpointed."""
 
-    needs = KLSpec.needs
     adapted: Float[Tensor, ""]
 
     def __init__(self, spec: KLSpec) -> None:
@@ -56,8 +54,8 @@ class KL(Regularizer):
             self.register_buffer("adapted", torch.ones((), dtype=torch.float64))
             self.means = StepMeans(1)
 
-    def forward(self, output: StepOutput, task: TrainTask) -> Scalar:
-        """The divergence, at least 0; ``task`` is not used.
+    def forward(self, output: StepOutput, objective: Objective) -> Scalar:
+        """The divergence, at least 0; ``objective`` is not used.
 
         Raises:
             TrainingError: the encoder is deterministic.

@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from diffusability.core.contracts.objective import StepOutput
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
-from diffusability.core.engine.task import TrainTask
 from diffusability.core.errors import SpecError
 from diffusability.core.shapes import Images, Latents, Scalar
 from diffusability.core.specs.build_context import BuildContext
@@ -57,14 +56,16 @@ class LatentMasking(Regularizer):
         SpecError: the latents' channels are not known.
     """
 
-    needs = LatentMaskingSpec.needs
-
     def __init__(self, spec: LatentMaskingSpec, context: BuildContext) -> None:
         super().__init__()
         self.spec = spec
         if context.autoencoder is None:
             raise SpecError(f"regularizer {spec.label!r} must know the autoencoder whose latents it masks")
         self.token = nn.Parameter(torch.randn(context.autoencoder.latent_channels))
+
+    @classmethod
+    def from_spec(cls, spec: LatentMaskingSpec, context: BuildContext) -> "LatentMasking":
+        return cls(spec, context)
 
     def ratio(self, drawn: float) -> float:
         """The ratio that belongs to a uniform number; 0 for none."""
@@ -73,7 +74,7 @@ class LatentMasking(Regularizer):
                 return ratio
         return 0.0
 
-    def forward(self, output: StepOutput, task: TrainTask) -> Scalar:
+    def forward(self, output: StepOutput, objective: Objective) -> Scalar:
         """The loss of the step, 0 in steps that mask nothing."""
         images, latents = images_and_latents(output)
         ratio = self.ratio(output.batch.randomness.fraction("latent-masking"))
@@ -84,8 +85,8 @@ class LatentMasking(Regularizer):
             latents,
             self.token,
             self._mask(output, latents, ratio),
-            trained_autoencoder(task, self.spec.label).decode,
-            distance_of(task, self.spec.perceptual),
+            trained_autoencoder(objective, self.spec.label).decode,
+            distance_of(objective, self.spec.perceptual),
         )
 
     def _mask(self, output: StepOutput, latents: Latents, ratio: float) -> Tensor:

@@ -3,9 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusability.core.contracts.objective import StepOutput
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
-from diffusability.core.engine.task import TrainTask
 from diffusability.core.shapes import Scalar
 from diffusability.regularizers.decoding import decoding_loss, distance_of, images_and_latents, trained_autoencoder
 from diffusability.regularizers.latents import sample_deviation
@@ -33,13 +32,11 @@ def noised(
 class LatentNoise(Regularizer):
     """The reconstruction loss of noised latents, at a level drawn for every sample."""
 
-    needs = LatentNoiseSpec.needs
-
     def __init__(self, spec: LatentNoiseSpec) -> None:
         super().__init__()
         self.spec = spec
 
-    def forward(self, output: StepOutput, task: TrainTask) -> Scalar:
+    def forward(self, output: StepOutput, objective: Objective) -> Scalar:
         """The loss, at least 0. The noise is as strong as each sample's latents vary, without gradient."""
         images, latents = images_and_latents(output)
         randomness = output.batch.randomness
@@ -47,5 +44,5 @@ class LatentNoise(Regularizer):
         noise = scale * randomness.normal("latent-noise", latents.shape[1:], latents.device).to(latents)
         levels = self.spec.max_level * randomness.uniform("latent-noise level", latents.device)
         changed = noised(latents, noise, levels, interpolate=self.spec.mix == "interpolate")
-        decode = trained_autoencoder(task, self.spec.label).decode
-        return decoding_loss(images, changed, decode, distance_of(task, self.spec.perceptual), "noised")
+        decode = trained_autoencoder(objective, self.spec.label).decode
+        return decoding_loss(images, changed, decode, distance_of(objective, self.spec.perceptual), "noised")

@@ -4,9 +4,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusability.core.contracts.objective import StepOutput
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
-from diffusability.core.engine.task import TrainTask
 from diffusability.core.shapes import Latents, Scalar
 from diffusability.regularizers.adaptive_balance import GradientBalance
 from diffusability.regularizers.latents import at_least_float32, without_autocast
@@ -58,21 +57,19 @@ def local_correlation_loss(latents: Latents, threshold: float, window: tuple[int
 class LocalCorrelation(Regularizer):
     """The loss on the posterior's mode, as the authors take it, or on the latents for the adaptive weight."""
 
-    needs = LocalCorrelationSpec.needs
-
     def __init__(self, spec: LocalCorrelationSpec) -> None:
         super().__init__()
         self.spec = spec
         self.balance = GradientBalance(spec.adapt_every) if spec.adaptive else None
 
-    def forward(self, output: StepOutput, task: TrainTask) -> Scalar:
+    def forward(self, output: StepOutput, objective: Objective) -> Scalar:
         """The loss, in [0, 2]."""
         assert output.posterior is not None, "the objective provides a posterior"
         mode = output.posterior.mode()
         if self.balance is not None and self.balance.is_due(output.batch.randomness.step):
             leaf = mode.detach().requires_grad_()
             term = local_correlation_loss(leaf, self.spec.threshold, self.spec.window)
-            self.balance.measure(output, task, leaf, term, self.spec.label)
+            self.balance.measure(output, objective, leaf, term, self.spec.label)
         return local_correlation_loss(mode, self.spec.threshold, self.spec.window)
 
     def factor(self) -> Tensor | None:

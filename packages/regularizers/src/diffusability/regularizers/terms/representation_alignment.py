@@ -6,9 +6,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffusability.core.contracts.features import FeatureExtractor
-from diffusability.core.contracts.objective import StepOutput
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
-from diffusability.core.engine.task import TrainTask
 from diffusability.core.errors import SpecError
 from diffusability.core.perceptual.borrowed import BorrowedNetwork
 from diffusability.core.shapes import Scalar
@@ -61,8 +60,6 @@ class RepresentationAlignment(Regularizer):
         SpecError: the extractor gives no features by place, or the latents' channels are not known.
     """
 
-    needs = RepresentationAlignmentSpec.needs
-
     def __init__(self, spec: RepresentationAlignmentSpec, context: BuildContext) -> None:
         super().__init__()
         self.spec = spec
@@ -74,13 +71,17 @@ class RepresentationAlignment(Regularizer):
         self.projection = nn.Conv2d(context.autoencoder.latent_channels, dimension, 1, bias=False)
         self.balance = GradientBalance(spec.adapt_every) if spec.adaptive else None
 
-    def forward(self, output: StepOutput, task: TrainTask) -> Scalar:
+    @classmethod
+    def from_spec(cls, spec: RepresentationAlignmentSpec, context: BuildContext) -> "RepresentationAlignment":
+        return cls(spec, context)
+
+    def forward(self, output: StepOutput, objective: Objective) -> Scalar:
         """The loss against the features of the images, resampled to the latents' size."""
         images, latents = images_and_latents(output)
         features = self._features(images, (latents.shape[-2], latents.shape[-1])).to(latents)
         if self.balance is not None and self.balance.is_due(output.batch.randomness.step):
             leaf = latents.detach().requires_grad_()
-            self.balance.measure(output, task, leaf, self._loss(leaf, features), self.spec.label)
+            self.balance.measure(output, objective, leaf, self._loss(leaf, features), self.spec.label)
         return self._loss(latents, features)
 
     def _loss(self, latents: Float[Tensor, "b c h w"], features: Float[Tensor, "b d h w"]) -> Scalar:

@@ -4,9 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusability.core.contracts.objective import StepOutput
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
-from diffusability.core.engine.task import TrainTask
 from diffusability.core.numerics.resampling import Resampling, resize
 from diffusability.core.shapes import Images, Scalar
 from diffusability.regularizers.decoding import (
@@ -65,20 +64,18 @@ def scale_equivariance_loss(
 class ScaleEquivariance(Regularizer):
     """The scale equivariance loss with the objective's own decoder and reconstruction loss."""
 
-    needs = ScaleEquivarianceSpec.needs
-
     def __init__(self, spec: ScaleEquivarianceSpec) -> None:
         super().__init__()
         self.spec = spec
 
-    def forward(self, output: StepOutput, task: TrainTask) -> Scalar:
+    def forward(self, output: StepOutput, objective: Objective) -> Scalar:
         """The loss at one factor, drawn for the step and equal on all ranks, or its mean over all factors.
 
         Raises:
             TrainingError: the objective has no autoencoder, or its decoder returns images of a wrong size.
         """
         images, latents = images_and_latents(output)
-        autoencoder = trained_autoencoder(task, self.spec.label)
+        autoencoder = trained_autoencoder(objective, self.spec.label)
         resampling = self.spec.resampling
         choices = self.spec.choices(clips=latents.ndim == 5)
         if self.spec.each_step == "one":
@@ -96,7 +93,7 @@ class ScaleEquivariance(Regularizer):
                     images,
                     latents,
                     decode,
-                    distance_of(task, self.spec.perceptual),
+                    distance_of(objective, self.spec.perceptual),
                     factor=factor,
                     temporal_factor=temporal_factor,
                     resampling=resampling,

@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusability.core.contracts.objective import StepOutput
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
-from diffusability.core.engine.task import TrainTask
 from diffusability.core.numerics.dct import dct2, idct2
 from diffusability.core.shapes import Images, Scalar
 from diffusability.regularizers.decoding import (
@@ -57,16 +56,16 @@ def spectral_masking_loss(
 class SpectralMasking(Regularizer):
     """The loss at a cutoff that is drawn for each step, equal on all ranks."""
 
-    needs = SpectrumMatchingSpec.needs
-
     def __init__(self, spec: SpectrumMatchingSpec) -> None:
         super().__init__()
         self.spec = spec
 
-    def forward(self, output: StepOutput, task: TrainTask) -> Scalar:
+    def forward(self, output: StepOutput, objective: Objective) -> Scalar:
         """The loss, at least 0."""
         images, latents = images_and_latents(output)
         drawn = output.batch.randomness.fraction("spectrum-matching")
         cutoff = self.spec.min_cutoff + (1 - self.spec.min_cutoff) * drawn
-        decode = trained_autoencoder(task, self.spec.label).decode
-        return spectral_masking_loss(images, latents, decode, distance_of(task, self.spec.perceptual), cutoff=cutoff)
+        decode = trained_autoencoder(objective, self.spec.label).decode
+        return spectral_masking_loss(
+            images, latents, decode, distance_of(objective, self.spec.perceptual), cutoff=cutoff
+        )

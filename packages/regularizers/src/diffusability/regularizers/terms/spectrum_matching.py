@@ -6,15 +6,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diffusability.core.contracts.objective import StepOutput
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
-from diffusability.core.engine.task import TrainTask
 from diffusability.core.numerics.dct import dct2
 from diffusability.core.numerics.resampling import resize
 from diffusability.core.shapes import Images, Scalar
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.regularizers.decoding import images_and_latents
 from diffusability.regularizers.latents import as_images, at_least_float32, without_autocast
 from diffusability.regularizers.specs.spectrum_matching import SpectrumMatchingSpec
+from diffusability.regularizers.terms.spectral_masking import SpectralMasking
 
 _EPS = 1e-8
 
@@ -72,13 +73,16 @@ def _frames_of_latents(images: Images, latents: Float[Tensor, "b d *s i j"]) -> 
 class SpectrumMatching(Regularizer):
     """The loss on the latents that are decoded."""
 
-    needs = SpectrumMatchingSpec.needs
-
     def __init__(self, spec: SpectrumMatchingSpec) -> None:
         super().__init__()
         self.spec = spec
 
-    def forward(self, output: StepOutput, task: TrainTask) -> Scalar:
-        """The divergence, at least 0 up to rounding; ``task`` is not used."""
+    @classmethod
+    def from_spec(cls, spec: SpectrumMatchingSpec, context: BuildContext) -> Regularizer:  # type: ignore[override]
+        """This loss, or for ``match: decoding`` the one of masked latents."""
+        return cls(spec) if spec.match == "encoding" else SpectralMasking(spec)
+
+    def forward(self, output: StepOutput, objective: Objective) -> Scalar:
+        """The divergence, at least 0 up to rounding; ``objective`` is not used."""
         images, latents = images_and_latents(output)
         return spectrum_matching_loss(images, latents, num_bins=self.spec.num_bins, flattening=self.spec.flattening)

@@ -1,8 +1,7 @@
 """A loss that keeps posteriors from collapsing to points."""
 
-from diffusability.core.contracts.objective import StepOutput
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
-from diffusability.core.engine.task import TrainTask
 from diffusability.core.errors import TrainingError
 from diffusability.core.shapes import Latents, Scalar
 from diffusability.regularizers.latents import at_least_float32
@@ -22,14 +21,12 @@ def variance_expansion_loss(logvar: Latents, delta: float) -> Scalar:
 class VarianceExpansion(Regularizer):
     """The loss on the posterior's variance."""
 
-    needs = VarianceExpansionSpec.needs
-
     def __init__(self, spec: VarianceExpansionSpec) -> None:
         super().__init__()
         self.spec = spec
 
-    def forward(self, output: StepOutput, task: TrainTask) -> Scalar:
-        """The loss; ``task`` is not used.
+    def forward(self, output: StepOutput, objective: Objective) -> Scalar:
+        """The loss; ``objective`` is not used.
 
         Raises:
             TrainingError: the encoder is deterministic.

@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusability.core.contracts.objective import StepOutput
+from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
-from diffusability.core.engine.task import TrainTask
 from diffusability.core.numerics.dct import to_blocks
 from diffusability.core.shapes import Latents, Scalar
 from diffusability.regularizers.latents import as_images, at_least_float32, without_autocast
@@ -53,13 +52,11 @@ def velocity_variance(latents: Latents, block_size: int = 8) -> Scalar:
 class VelocityVariance(Regularizer):
     """The penalty on the latents that are decoded."""
 
-    needs = VelocityVarianceSpec.needs
-
     def __init__(self, spec: VelocityVarianceSpec) -> None:
         super().__init__()
         self.spec = spec
 
-    def forward(self, output: StepOutput, task: TrainTask) -> Scalar:
-        """The penalty, in (0, pi/2]; ``task`` is not used."""
+    def forward(self, output: StepOutput, objective: Objective) -> Scalar:
+        """The penalty, in (0, pi/2]; ``objective`` is not used."""
         assert output.latents is not None, "the objective provides latents"
         return velocity_variance(output.latents, self.spec.block_size)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusability.core.contracts.autoencoder import build_autoencoder
 from diffusability.core.contracts.dataset import Dataset, Example
 from diffusability.core.data.image_files import uniform
 from diffusability.core.data.latents.latent_cache import open_shard, read_index
@@ -15,7 +16,6 @@ from diffusability.core.data.latents.latent_origin import autoencoder_origin, da
 from diffusability.core.data.latents.shard_reader import ShardReader
 from diffusability.core.data.specs.latents import LatentsSpec
 from diffusability.core.errors import DataError
-from diffusability.core.models.saved_models import build_autoencoder
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import Split
 
@@ -40,6 +40,16 @@ class Latents(Dataset):
         self.normalizer = self.index.normalizer()
         self._ends = list(accumulate(self.index.shard_sizes))
         self._shards: dict[int, ShardReader] = {}
+
+    @classmethod
+    def from_spec(cls, spec: LatentsSpec, context: BuildContext, split: Split) -> "Latents":
+        """Opens the cache of a stage, or one from elsewhere once it is known to be made as the spec says."""
+        if spec.path is None:
+            assert spec.stage is not None
+            return cls(context.stage_directory(spec.stage) / "latents", split)
+        dataset = cls(spec.path, split)
+        check_origin(spec, dataset, context)
+        return dataset
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import numpy as np
 
-from diffusability.core.data.specs.webdataset import shard_problem
+from diffusability.core.data.specs.shard_files import shard_problem
 from diffusability.core.errors import DataError
 from diffusability.core.numerics.seeds import derived_seed
 from diffusability.core.reading import user_cache

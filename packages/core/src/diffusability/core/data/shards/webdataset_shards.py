@@ -13,8 +13,8 @@ from diffusability.core.contracts.dataset import Dataset, Example, UnreadableExa
 from diffusability.core.data.image_files import read_rgb
 from diffusability.core.data.image_view import image_view
 from diffusability.core.data.overlap import Part, refuse_overlap
-from diffusability.core.data.shards.shard_download import local_shards
 from diffusability.core.data.shards.tar_index import TarIndex, split_key, tar_index
+from diffusability.core.data.specs.shard_files import local_shards
 from diffusability.core.data.specs.webdataset import WebDatasetSpec
 from diffusability.core.errors import DataError
 from diffusability.core.specs.components import Split

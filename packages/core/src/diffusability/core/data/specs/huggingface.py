@@ -1,7 +1,7 @@
 """The spec of image sets of the Hugging Face library ``datasets``. Free of torch."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import attrs
 from pydantic import Field
@@ -9,18 +9,17 @@ from pydantic import Field
 from diffusability.core.data.specs.image_view import ImageViewSpec
 from diffusability.core.data.specs.missing_extra import require
 from diffusability.core.specs.base import LocalPath, files_at
-from diffusability.core.specs.build_context import BuildContext
-from diffusability.core.specs.components import Split
 from diffusability.core.specs.contents import FileSet
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.dataset import Dataset
+    pass
 
 
 class HuggingFaceSpec(ImageViewSpec):
     """Images of a Hugging Face dataset: a hub id, a folder of files, or one that save_to_disk wrote."""
 
     kind: Literal["huggingface"] = "huggingface"
+    builds: ClassVar[str] = "diffusability.core.data.huggingface:open_huggingface"
     path: Annotated[str, LocalPath()] = Field(description="hub id, or a folder")
     name: str | None = Field(None, description="configuration of the dataset")
     revision: str | None = Field(None, description="commit or tag on the hub")
@@ -52,8 +51,3 @@ class HuggingFaceSpec(ImageViewSpec):
 
     def unlabelled(self) -> str | None:
         return "label null" if self.label is None else None
-
-    def build(self, context: BuildContext, split: Split) -> "Dataset":
-        from diffusability.core.data.huggingface import open_huggingface
-
-        return open_huggingface(self, split)

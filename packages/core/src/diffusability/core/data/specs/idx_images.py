@@ -1,15 +1,14 @@
 """The spec of small labelled images in MNIST's format. Free of torch."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from diffusability.core.specs.build_context import BuildContext
-from diffusability.core.specs.components import DatasetSpec, Split
+from diffusability.core.specs.components import DatasetSpec
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.dataset import Dataset
+    pass
 
 #: Beginnings of the file names of a split; images and labels follow as in MNIST.
 PREFIXES: dict[str, str] = {"train": "train", "validation": "t10k"}
@@ -32,6 +31,7 @@ class IdxImagesSpec(DatasetSpec):
     """Small labelled images in MNIST's idx format, such as Debian's dataset-fashion-mnist."""
 
     kind: Literal["idx-images"] = "idx-images"
+    builds: ClassVar[str] = "diffusability.core.data.idx_images:IdxImages"
     path: Path = Field(
         Path("/usr/share/datasets/fashion-mnist"), description="folder with train-images-idx3-ubyte(.gz) and so on"
     )
@@ -51,8 +51,3 @@ class IdxImagesSpec(DatasetSpec):
 
     def unlabelled(self) -> str | None:
         return None if self.labels else "labels false"
-
-    def build(self, context: BuildContext, split: Split) -> "Dataset":
-        from diffusability.core.data.idx_images import IdxImages
-
-        return IdxImages(self, split)

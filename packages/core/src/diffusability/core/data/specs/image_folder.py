@@ -1,20 +1,18 @@
 """Specs of the datasets of the core. Free of torch."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from diffusability.core.data.specs.image_suffixes import IMAGE_SUFFIXES, image_suffixes
 from diffusability.core.data.specs.image_view import ImageViewSpec
 from diffusability.core.errors import DataError
-from diffusability.core.specs.build_context import BuildContext
-from diffusability.core.specs.components import Split
 from diffusability.core.specs.contents import FileSet
 from diffusability.core.specs.file_tree import folder_files, holds_any
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.dataset import Dataset
+    pass
 
 
 def has_images(folder: Path) -> bool:
@@ -30,6 +28,7 @@ class ImageFolderSpec(ImageViewSpec):
     """A tree of image files, with class folders if wanted."""
 
     kind: Literal["image-folder"] = "image-folder"
+    builds: ClassVar[str] = "diffusability.core.data.image_folder:ImageFolder"
     path: Path = Field(description="folder with images, at any depth")
     labels: Literal["none", "folder"] = Field("none", description="folder: the first folder below `path` is the class")
     validation_path: Path | None = Field(None, description="a folder of its own for validation")
@@ -61,8 +60,3 @@ class ImageFolderSpec(ImageViewSpec):
 
     def unlabelled(self) -> str | None:
         return "labels 'none'" if self.labels == "none" else None
-
-    def build(self, context: BuildContext, split: Split) -> "Dataset":
-        from diffusability.core.data.image_folder import ImageFolder
-
-        return ImageFolder(self, split)

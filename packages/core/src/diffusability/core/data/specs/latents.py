@@ -1,24 +1,24 @@
 """The spec of cached latents. Free of torch."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from diffusability.core.errors import DataError
 from diffusability.core.reading import read_json_object
 from diffusability.core.specs.base import StageReference
-from diffusability.core.specs.build_context import BuildContext
-from diffusability.core.specs.components import AnyAutoencoder, AnyDataset, DatasetSpec, Split
+from diffusability.core.specs.components import AnyAutoencoder, AnyDataset, DatasetSpec
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.dataset import Dataset
+    pass
 
 
 class LatentsSpec(DatasetSpec):
     """The latents that an earlier encode stage cached, or those in a folder."""
 
     kind: Literal["latents"] = "latents"
+    builds: ClassVar[str] = "diffusability.core.data.latents.latents:Latents"
     holds = "latents"
     stage: Annotated[str | None, StageReference(("encode",))] = Field(
         None, description="an earlier stage of kind encode"
@@ -78,13 +78,3 @@ class LatentsSpec(DatasetSpec):
         ):
             raise DataError(f"latent cache {str(path)!r} is damaged: 'shape' or 'num_classes' is missing; encode anew")
         return content
-
-    def build(self, context: BuildContext, split: Split) -> "Dataset":
-        from diffusability.core.data.latents.latents import Latents, check_origin
-
-        if self.path is None:
-            assert self.stage is not None
-            return Latents(context.stage_directory(self.stage) / "latents", split)
-        dataset = Latents(self.path, split)
-        check_origin(self, dataset, context)
-        return dataset

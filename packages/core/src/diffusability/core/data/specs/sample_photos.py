@@ -1,20 +1,20 @@
-"""TODO"""
+"""The spec of the photographs that packages ship. Free of torch."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import DatasetSpec, Split
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.dataset import Dataset
+    pass
 
 
 class SamplePhotosSpec(DatasetSpec):
     """Random crops at many scales of the colour photographs that scikit-image and scikit-learn ship."""
 
     kind: Literal["sample-photos"] = "sample-photos"
+    builds: ClassVar[str] = "diffusability.core.data.sample_photos:SamplePhotos"
     resolution: PositiveInt = Field(64, description="height and width in pixels", le=256)
     flip: bool = Field(True, description="mirror half of the training crops")
     size: PositiveInt = Field(8192, description="crops that count as one epoch of training")
@@ -28,8 +28,3 @@ class SamplePhotosSpec(DatasetSpec):
 
     def num_examples(self, split: Split) -> int:
         return self.size if split == "train" else self.validation_size
-
-    def build(self, context: BuildContext, split: Split) -> "Dataset":
-        from diffusability.core.data.sample_photos import SamplePhotos
-
-        return SamplePhotos(self, split)

@@ -1,20 +1,19 @@
 """The spec of clips from video files. Free of torch."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from diffusability.core.data.specs.missing_extra import require
 from diffusability.core.errors import DataError
 from diffusability.core.specs.base import Incidental
-from diffusability.core.specs.build_context import BuildContext
-from diffusability.core.specs.components import DatasetSpec, Split
+from diffusability.core.specs.components import DatasetSpec
 from diffusability.core.specs.contents import FileSet
 from diffusability.core.specs.file_tree import folder_files, holds_any
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.dataset import Dataset
+    pass
 
 #: File names that are taken for videos.
 VIDEO_SUFFIXES = frozenset(
@@ -32,6 +31,7 @@ class VideoFolderSpec(DatasetSpec):
     """Clips of video files in a tree of folders, with class folders if wanted."""
 
     kind: Literal["video-folder"] = "video-folder"
+    builds: ClassVar[str] = "diffusability.core.data.video.video_folder:VideoFolder"
     path: Path = Field(description="folder with videos, at any depth")
     frames: PositiveInt = Field(17, description="frames of a clip")
     stride: PositiveInt = Field(1, description="take every so many frames")
@@ -102,8 +102,3 @@ class VideoFolderSpec(DatasetSpec):
 
     def unlabelled(self) -> str | None:
         return "labels 'none'" if self.labels == "none" else None
-
-    def build(self, context: BuildContext, split: Split) -> "Dataset":
-        from diffusability.core.data.video.video_folder import VideoFolder
-
-        return VideoFolder(self, split)

@@ -1,47 +1,19 @@
 """The spec of images in tar shards. Free of torch."""
 
-import re
-from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
 from diffusability.core.data.specs.image_view import ImageViewSpec
 from diffusability.core.data.specs.missing_extra import require
+from diffusability.core.data.specs.shard_files import globbed, is_url, local_shards, shard_problem
 from diffusability.core.errors import DataError
-from diffusability.core.reading import compression_of, lfs_problem
 from diffusability.core.specs.base import LocalPath, Written
-from diffusability.core.specs.build_context import BuildContext
-from diffusability.core.specs.components import Split
 from diffusability.core.specs.contents import FileSet
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.dataset import Dataset
-
-
-def is_url(shard: str) -> bool:
-    """True for what is not a path on this machine: ``https:``, ``s3:``, ``pipe:`` and the like."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", shard) is not None and not shard.startswith("file:")
-
-
-def globbed(shard: str) -> list[Path]:
-    """The files that a pattern with ``*``, ``?`` or ``[...]`` stands for, sorted by name."""
-    return [Path(name) for name in sorted(glob(shard.removeprefix("file:"), recursive=True))]
-
-
-def shard_problem(path: Path) -> str | None:
-    """Why a file cannot be a shard, by its first bytes: a pointer of Git LFS, or compressed as a whole; else None."""
-    pointer = lfs_problem(path)
-    if pointer is not None:
-        return pointer
-    compression = compression_of(path)
-    if compression is None:
-        return None
-    return (
-        f"it is compressed with {compression}, so that its members cannot be read in any order; unpack it once"
-        f" (gunzip and the like) and name the .tar"
-    )
+    pass
 
 
 def _extension(text: str) -> str:
@@ -53,6 +25,7 @@ class WebDatasetSpec(ImageViewSpec):
     """Images in tar shards, as the library webdataset writes and reads them."""
 
     kind: Literal["webdataset"] = "webdataset"
+    builds: ClassVar[str] = "diffusability.core.data.shards.webdataset_shards:WebDataset"
     shards: Annotated[tuple[str, ...], LocalPath()] = Field(
         min_length=1, description="paths or URLs of tar files; braces and * count, as in train-{000000..001023}.tar"
     )
@@ -105,8 +78,6 @@ class WebDatasetSpec(ImageViewSpec):
                     raise ValueError(f"shard {str(file)!r} cannot be used: {problem}")
 
     def files_read(self) -> dict[str, FileSet]:
-        from diffusability.core.data.shards.shard_download import local_shards
-
         found = {}
         for name, patterns in (("shards", self.shards), ("validation_shards", self.validation_shards)):
             here = [pattern for pattern in patterns if not is_url(pattern)]
@@ -120,8 +91,3 @@ class WebDatasetSpec(ImageViewSpec):
 
     def unlabelled(self) -> str | None:
         return "label null" if self.label is None else None
-
-    def build(self, context: BuildContext, split: Split) -> "Dataset":
-        from diffusability.core.data.shards.webdataset_shards import WebDataset
-
-        return WebDataset(self, split)

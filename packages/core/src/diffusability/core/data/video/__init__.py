@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""Clips: exact frames of video files."""

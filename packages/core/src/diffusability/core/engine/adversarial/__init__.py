@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""The adversarial loss: a discriminator in an engine of its own."""

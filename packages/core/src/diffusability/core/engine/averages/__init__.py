@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""Moving averages of weights, in training and chosen after it."""

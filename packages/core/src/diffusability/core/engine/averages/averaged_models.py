@@ -11,8 +11,7 @@ from torch import Tensor
 
 from diffusability.core.engine.averages.average_snapshots import FOLDER, Synthesis, synthesis
 from diffusability.core.errors import CheckpointError
-from diffusability.core.sampling.load_generator import AUTOENCODER
-from diffusability.core.specs.saved_format import CONFIG, WEIGHTS
+from diffusability.core.specs.saved_format import AUTOENCODER, CONFIG, WEIGHTS
 
 
 def synthesize_model(stage_folder: Path, sigma_rel: float, to: Path, step: int | None = None) -> Synthesis:

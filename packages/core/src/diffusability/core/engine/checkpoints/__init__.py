@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""Checkpoints as pieces of named tensors."""

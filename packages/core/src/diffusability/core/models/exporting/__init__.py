@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""Trained models in the layouts of other libraries, with model cards."""

@@ -5,10 +5,14 @@ from pathlib import Path
 
 from diffusability.core.models.exporting.denoiser_card import denoiser_card
 from diffusability.core.models.exporting.evidence import evidence_of
-from diffusability.core.models.saved_models import load_diffusion_model, save_autoencoder, save_diffusion_model
+from diffusability.core.models.saved_models import (
+    load_decoder,
+    load_diffusion_model,
+    save_autoencoder,
+    save_diffusion_model,
+)
 from diffusability.core.run.selection import TrainedModel
-from diffusability.core.sampling.load_generator import AUTOENCODER, load_decoder
-from diffusability.core.specs.saved_format import CONFIG
+from diffusability.core.specs.saved_format import AUTOENCODER, CONFIG
 
 
 def export_denoiser(model: TrainedModel, directory: Path) -> None:

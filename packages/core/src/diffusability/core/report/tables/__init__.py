@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""The report's tables."""

@@ -1,16 +1,15 @@
 """What a YAML file says of CLIP features. Free of torch."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from diffusability.core.perceptual.published_weights import PublishedSnapshot, require_package
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import FeaturesSpec
 
 if TYPE_CHECKING:
-    from diffusability.eval.features.clip import CLIP
+    pass
 
 PURPOSE = "feature extractor 'clip'"
 
@@ -29,6 +28,7 @@ class CLIPSpec(FeaturesSpec):
     """Image embeddings of OpenAI's CLIP; CMMD is the kernel distance in those of ViT-L/14 at 336 pixels."""
 
     kind: Literal["clip"] = "clip"
+    builds: ClassVar[str] = "diffusability.eval.features.clip:CLIP"
 
     model: CLIPModel = "vit-large-patch14-336"
     weights: Path | None = Field(None, description="folder with config.json and weights; default: Hugging Face's cache")
@@ -55,10 +55,3 @@ class CLIPSpec(FeaturesSpec):
     def check_inputs(self) -> None:
         require_package("transformers", PURPOSE, "clip", "diffusability-eval")
         self.snapshot()
-
-    def build(self, context: BuildContext) -> "CLIP":
-        from diffusability.eval.features.clip import CLIP
-
-        self.check_inputs()
-        folder, weights = self.snapshot()
-        return CLIP(folder, weights, self.model)

@@ -1,16 +1,15 @@
 """What a YAML file says of DINOv2 features. Free of torch."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from diffusability.core.perceptual.published_weights import PublishedWeights, hub_snapshots, require_package
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import FeaturesSpec
 
 if TYPE_CHECKING:
-    from diffusability.eval.features.dinov2 import DINOv2
+    pass
 
 PURPOSE = "feature extractor 'dinov2'"
 
@@ -40,6 +39,7 @@ class DINOv2Spec(FeaturesSpec):
     """DINOv2, a self-supervised vision transformer; the Frechet distance in its ViT-L/14 is FDD."""
 
     kind: Literal["dinov2"] = "dinov2"
+    builds: ClassVar[str] = "diffusability.eval.features.dinov2:DINOv2"
 
     model: DINOv2Model = "vitl14"
     weights: Path | None = Field(
@@ -74,9 +74,3 @@ class DINOv2Spec(FeaturesSpec):
     def check_inputs(self) -> None:
         require_package("timm", PURPOSE, "dinov2", "diffusability-eval")
         self.weights_file()
-
-    def build(self, context: BuildContext) -> "DINOv2":
-        from diffusability.eval.features.dinov2 import DINOv2
-
-        self.check_inputs()
-        return DINOv2(self.weights_file(), self.model)

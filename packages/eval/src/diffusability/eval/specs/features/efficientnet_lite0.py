@@ -1,16 +1,15 @@
 """What a YAML file says of EfficientNet-Lite0 features. Free of torch."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from diffusability.core.perceptual.published_weights import packaged_file, require_package
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import FeaturesSpec
 
 if TYPE_CHECKING:
-    from diffusability.eval.features.efficientnet_lite0 import EfficientNetLite0
+    pass
 
 PURPOSE = "feature extractor 'efficientnet-lite0'"
 EXTRA = "efficientnet"
@@ -21,6 +20,7 @@ class EfficientNetLite0Spec(FeaturesSpec):
     """EfficientNet-Lite0 of ImageNet, whose weights a package ships: nothing to download."""
 
     kind: Literal["efficientnet-lite0"] = "efficientnet-lite0"
+    builds: ClassVar[str] = "diffusability.eval.features.efficientnet_lite0:EfficientNetLite0"
 
     layer: Literal["pooled", "logits"] = Field("pooled", description="1,280 pooled features, or 1,000 logits")
     weights: Path | None = Field(None, description="other weights of this network; default: the package's")
@@ -51,9 +51,3 @@ class EfficientNetLite0Spec(FeaturesSpec):
     def check_inputs(self) -> None:
         require_package("efficientnet_lite_pytorch", PURPOSE, EXTRA, DISTRIBUTION)
         self.weights_file()
-
-    def build(self, context: BuildContext) -> "EfficientNetLite0":
-        from diffusability.eval.features.efficientnet_lite0 import EfficientNetLite0
-
-        self.check_inputs()
-        return EfficientNetLite0(self.weights_file(), self.layer)

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from diffusability.core.perceptual.published_weights import PublishedWeights
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import FeaturesSpec
 
 if TYPE_CHECKING:
-    from diffusability.eval.features.i3d import I3D
+    pass
 
 WEIGHTS = PublishedWeights(
     purpose="feature extractor 'i3d'", url="https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt", size_mib=49
@@ -24,6 +23,7 @@ class I3DSpec(FeaturesSpec):
     """I3D of Kinetics-400, by which FVD is defined, as a TorchScript file; for clips of 10 frames or more."""
 
     kind: Literal["i3d"] = "i3d"
+    builds: ClassVar[str] = "diffusability.eval.features.i3d:I3D"
     takes: ClassVar[Literal["images", "clips"]] = "clips"
 
     weights: Path | None = Field(None, description="the TorchScript file; default: torch.hub's cache")
@@ -41,8 +41,3 @@ class I3DSpec(FeaturesSpec):
 
     def check_inputs(self) -> None:
         WEIGHTS.locate(self.weights)
-
-    def build(self, context: BuildContext) -> "I3D":
-        from diffusability.eval.features.i3d import I3D
-
-        return I3D(WEIGHTS.locate(self.weights))

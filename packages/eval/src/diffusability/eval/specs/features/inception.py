@@ -1,16 +1,15 @@
 """What a YAML file says of Inception features. Free of torch."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from diffusability.core.perceptual.published_weights import PublishedWeights, require_package
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import FeaturesSpec
 
 if TYPE_CHECKING:
-    from diffusability.eval.features.inception import Inception
+    pass
 
 PURPOSE = "feature extractor 'inception'"
 
@@ -38,6 +37,7 @@ class InceptionSpec(FeaturesSpec):
     """The Inception network of 2015 that FID, sFID and Inception score are defined by, with its own resize."""
 
     kind: Literal["inception"] = "inception"
+    builds: ClassVar[str] = "diffusability.eval.features.inception:Inception"
 
     layer: InceptionLayer = Field("2048", description="2048 for FID, spatial for sFID, logits_unbiased for its score")
     weights: Path | None = Field(None, description="torch-fidelity's weight file; default: torch.hub's cache")
@@ -57,9 +57,3 @@ class InceptionSpec(FeaturesSpec):
     def check_inputs(self) -> None:
         require_package("torch_fidelity", PURPOSE, "inception", "diffusability-eval")
         WEIGHTS.locate(self.weights)
-
-    def build(self, context: BuildContext) -> "Inception":
-        from diffusability.eval.features.inception import Inception
-
-        self.check_inputs()
-        return Inception(WEIGHTS.locate(self.weights), self.layer)

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from diffusability.core.perceptual.published_weights import PublishedSnapshot, require_package
-from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import FeaturesSpec
 
 if TYPE_CHECKING:
-    from diffusability.eval.features.videomae import VideoMAE
+    pass
 
 PURPOSE = "feature extractor 'videomae'"
 
@@ -26,6 +25,7 @@ class VideoMAESpec(FeaturesSpec):
     """VideoMAE, a self-supervised video transformer, less blind to motion than I3D; for clips of 16 frames or more."""
 
     kind: Literal["videomae"] = "videomae"
+    builds: ClassVar[str] = "diffusability.eval.features.videomae:VideoMAE"
     takes: ClassVar[Literal["images", "clips"]] = "clips"
 
     model: VideoMAEModelName = "large-finetuned-kinetics"
@@ -60,10 +60,3 @@ class VideoMAESpec(FeaturesSpec):
     def check_inputs(self) -> None:
         require_package("transformers", PURPOSE, "videomae", "diffusability-eval")
         self.snapshot()
-
-    def build(self, context: BuildContext) -> "VideoMAE":
-        from diffusability.eval.features.videomae import VideoMAE
-
-        self.check_inputs()
-        folder, weights = self.snapshot()
-        return VideoMAE(folder, weights, self.label(), self.num_features())

@@ -1,1 +1,1 @@
-"""TODO: docstring of the folder."""
+"""What YAML says of autoencoders."""

@@ -1,6 +1,6 @@
 """The kind ``channel-variant``. Free of torch."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
 from pydantic import Field, PositiveInt
@@ -9,13 +9,14 @@ from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.specs.components import AnyAutoencoder, AnyDataset, AutoencoderSpec
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.autoencoder import Autoencoder
+    pass
 
 
 class ChannelVariantSpec(AutoencoderSpec):
     """Another autoencoder with another number of latent channels, by surgery on its bottleneck convolutions."""
 
     kind: Literal["channel-variant"] = "channel-variant"
+    builds: ClassVar[str] = "diffusability.models.autoencoders.channel_variant:build_channel_variant"
     autoencoder: AnyAutoencoder = Field(description="the one that it starts from, with its weights")
     latent_channels: PositiveInt
     shrink_by: Literal["pca", "drop"] = Field(
@@ -49,8 +50,3 @@ class ChannelVariantSpec(AutoencoderSpec):
 
     def builds_untrained(self) -> bool:
         return self.autoencoder.builds_untrained()
-
-    def build(self, context: BuildContext) -> "Autoencoder":
-        from diffusability.models.autoencoders.channel_variant import build_channel_variant
-
-        return build_channel_variant(self, context)

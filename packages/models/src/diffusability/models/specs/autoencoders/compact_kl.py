@@ -1,6 +1,6 @@
 """What YAML says of the small KL autoencoder."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
@@ -9,13 +9,14 @@ from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.models.specs.parameter_counts import compact_kl_parameters
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.autoencoder import Autoencoder
+    pass
 
 
 class CompactKLSpec(AutoencoderSpec):
     """A small convolutional KL autoencoder that trains on a CPU."""
 
     kind: Literal["compact-kl"] = "compact-kl"
+    builds: ClassVar[str] = "diffusability.models.autoencoders.compact_kl:CompactKL"
     latent_channels: PositiveInt = 16
     spatial_factor: PositiveInt = Field(8, description="image pixels per latent pixel, a power of two")
     image_channels: PositiveInt = 3
@@ -61,18 +62,6 @@ class CompactKLSpec(AutoencoderSpec):
             image_channels=self.image_channels,
             latent_channels=self.latent_channels,
             spatial_factor=self.spatial_factor,
-            stem_factor=self.stem_factor,
-            num_levels=self.num_levels,
-            width=self.width,
-            blocks=self.blocks,
-            patch_shortcut=self.patch_shortcut,
-        )
-
-    def build(self, context: BuildContext) -> "Autoencoder":
-        from diffusability.models.autoencoders.compact_kl import CompactKL
-
-        return CompactKL(
-            info=self.info(context),
             stem_factor=self.stem_factor,
             num_levels=self.num_levels,
             width=self.width,

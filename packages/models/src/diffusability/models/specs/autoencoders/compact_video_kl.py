@@ -1,6 +1,6 @@
 """The kind ``compact-video-kl``. Free of torch."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
@@ -8,7 +8,7 @@ from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.autoencoder import Autoencoder
+    pass
 
 _TAPS = 3
 
@@ -17,6 +17,7 @@ class CompactVideoKLSpec(AutoencoderSpec):
     """A small causal KL autoencoder of clips with 1 + n t frames that trains on a CPU."""
 
     kind: Literal["compact-video-kl"] = "compact-video-kl"
+    builds: ClassVar[str] = "diffusability.models.autoencoders.compact_video_kl:CompactVideoKL"
     latent_channels: PositiveInt = 16
     spatial_factor: PositiveInt = Field(8, description="image pixels per latent pixel, a power of two")
     temporal_factor: PositiveInt = Field(4, description="frames per latent frame after the first")
@@ -70,15 +71,3 @@ class CompactVideoKLSpec(AutoencoderSpec):
         decoder = 9 * latent * width + width + 9 * width * pixels + pixels
         shortcut = 2 * group * self.spatial_factor**2 * latent if self.patch_shortcut else 0
         return 2 * body + resize + encoder + decoder + shortcut
-
-    def build(self, context: BuildContext) -> "Autoencoder":
-        from diffusability.models.autoencoders.compact_video_kl import CompactVideoKL
-
-        return CompactVideoKL(
-            info=self.info(context),
-            stem_factor=self.stem_factor,
-            num_levels=self.num_levels,
-            width=self.width,
-            blocks=self.blocks,
-            patch_shortcut=self.patch_shortcut,
-        )

@@ -1,6 +1,6 @@
 """The kind ``dct``. Free of torch."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -8,13 +8,14 @@ from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.autoencoder import Autoencoder
+    pass
 
 
 class DCTAutoencoderSpec(AutoencoderSpec):
     """The blockwise cosine transform as an autoencoder without weights: its first coefficients are the channels."""
 
     kind: Literal["dct"] = "dct"
+    builds: ClassVar[str] = "diffusability.models.autoencoders.dct_autoencoder:DCTAutoencoder"
     block_size: PositiveInt = Field(8, description="side of a block in pixels; the spatial factor")
     num_coefficients: PositiveInt = Field(
         16, description="of each block and colour, the first in zigzag order; block_size^2 is an exact inverse"
@@ -39,8 +40,3 @@ class DCTAutoencoderSpec(AutoencoderSpec):
 
     def num_parameters(self, context: BuildContext) -> int:
         return 0
-
-    def build(self, context: BuildContext) -> "Autoencoder":
-        from diffusability.models.autoencoders.dct_autoencoder import DCTAutoencoder
-
-        return DCTAutoencoder(info=self.info(context), num_coefficients=self.num_coefficients)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,13 +21,15 @@ from diffusability.models.specs.autoencoders.diffusers_layout import (
 )
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.autoencoder import Autoencoder
+    pass
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class DiffusersFamilySpec(AutoencoderSpec):
     """What all autoencoders of diffusers have in common."""
+
+    builds: ClassVar[str] = "diffusability.models.autoencoders.diffusers_loading:build_diffusers"
 
     path: Annotated[str | None, LocalPath()] = Field(
         None, description="a folder, or an id on the Hugging Face hub such as stabilityai/sdxl-vae"
@@ -118,14 +120,6 @@ class DiffusersFamilySpec(AutoencoderSpec):
             return self.architecture() is not None
         except (CheckpointError, OSError):  # check_inputs says so
             return False
-
-    def build(self, context: BuildContext) -> "Autoencoder":
-        from diffusability.models.autoencoders.diffusers_loading import build_diffusers
-
-        if not context.untrained:
-            return build_diffusers(self)
-        settings = {name: getattr(self, name) for name in ("dtype", "tiling", "slicing")}
-        return build_diffusers(DiffusersSpec(config=self.architecture(), patchify=self.patchifies(), **settings))
 
 
 class DiffusersSpec(DiffusersFamilySpec):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -14,7 +14,7 @@ from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.models.weight_files import check_weight_file, read_header
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.autoencoder import Autoencoder
+    pass
 
 _BLOCKS = 10
 _POOLED_BLOCKS = 3
@@ -47,6 +47,7 @@ class TaesdSpec(AutoencoderSpec):
     """A Tiny AutoEncoder (TAESD, TAESDXL, TAESD3, TAEF1, TAEF2): small, deterministic, f8; weights from two files."""
 
     kind: Literal["taesd"] = "taesd"
+    builds: ClassVar[str] = "diffusability.models.autoencoders.taesd:Taesd"
     latent_channels: PositiveInt = Field(4, description="4: TAESD, TAESDXL; 16: TAESD3, TAEF1; 32: TAEF2")
     pooled_mid_blocks: bool = Field(
         False, description="pooled, group-normalised blocks at the lowest resolution, as TAEF2 has them"
@@ -106,13 +107,3 @@ class TaesdSpec(AutoencoderSpec):
 
     def builds_untrained(self) -> bool:
         return True
-
-    def build(self, context: BuildContext) -> "Autoencoder":
-        from diffusability.models.autoencoders.taesd import Taesd, load_half
-
-        autoencoder = Taesd(info=self.info(context), width=self.width, pooled_mid_blocks=self.pooled_mid_blocks)
-        for half, path in ((autoencoder.encoder, self.encoder), (autoencoder.decoder, self.decoder)):
-            if path is not None and not context.untrained:
-                load_half(half, path, self.latent_channels)
-        autoencoder.spec = self.model_copy(update={"encoder": None, "decoder": None})  # rebuilt without these files
-        return autoencoder

@@ -2,11 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
-from diffusability.core.errors import CheckpointError, SpecError
+from diffusability.core.errors import CheckpointError
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import DenoiserSpec
 from diffusability.models.specs.denoisers.dit_architecture import (
@@ -24,7 +24,7 @@ from diffusability.models.specs.parameter_counts import dit_parameters
 from diffusability.models.weight_files import check_weight_file
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.denoiser import Denoiser
+    pass
 
 __all__ = ["DIT_SIZES", "DiTSize", "DiTSpec"]
 
@@ -33,6 +33,7 @@ class DiTSpec(DenoiserSpec):
     """A diffusion transformer on latents of images or clips (Peebles & Xie 2023), with adaLN-Zero conditioning."""
 
     kind: Literal["dit"] = "dit"
+    builds: ClassVar[str] = "diffusability.models.denoisers.dit:DiT"
     size: str = Field(
         "S/2", description="size and patch size: Ti, S, B, L or XL, a slash, latent pixels per patch side"
     )
@@ -128,16 +129,3 @@ class DiTSpec(DenoiserSpec):
         if context.latent_shape is None:
             return None
         return dit_parameters(self.architecture(context.latent_shape, context.num_classes))
-
-    def build(self, context: BuildContext) -> "Denoiser":
-        from diffusability.models.denoisers.dit import DiT
-
-        if context.latent_shape is None:
-            raise SpecError(f"DiT {self.size!r} needs to know the shape of its latents, and the context has none")
-        model = DiT(self.architecture(context.latent_shape, context.num_classes))
-        if self.pretrained is not None and not context.untrained:
-            from diffusability.models.denoisers.dit_checkpoints import load_pretrained
-
-            load_pretrained(model, self.pretrained)
-        model.spec = self.model_copy(update={"pretrained": None})  # rebuilt without this file
-        return model

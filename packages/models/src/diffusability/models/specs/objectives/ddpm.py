@@ -8,13 +8,14 @@ from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AnyDenoiser, ObjectiveSpec
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.objective import Objective
+    pass
 
 
 class DDPMSpec(ObjectiveSpec):
     """Trains a denoiser to predict noise on discrete steps, as the original DiT (Ho et al. 2020)."""
 
     kind: Literal["ddpm"] = "ddpm"
+    builds: ClassVar[str] = "diffusability.models.objectives.ddpm:DDPM"
     provides: ClassVar[frozenset[str]] = frozenset({"latents", "time", "prediction", "target"})
     trains_on: ClassVar[Literal["images", "latents"]] = "latents"
 
@@ -39,18 +40,3 @@ class DDPMSpec(ObjectiveSpec):
 
     def num_parameters(self, context: BuildContext) -> int | None:
         return self.denoiser.num_parameters(context)
-
-    def build(self, context: BuildContext) -> "Objective":
-        from diffusability.core.contracts.linear_betas import LinearBetas
-        from diffusability.core.contracts.parametrisation import Parametrisation
-        from diffusability.models.objectives.ddpm import DDPM
-        from diffusability.models.objectives.starting_model import starting_model
-
-        schedule = LinearBetas(first=self.beta_start, last=self.beta_end, num_steps=self.num_steps)
-        parametrisation = Parametrisation(prediction="noise", betas=schedule)
-        return DDPM(
-            model=starting_model(self.denoiser, context, parametrisation),
-            schedule=schedule,
-            label_dropout=self.label_dropout,
-            vlb_weight=self.vlb_weight,
-        )

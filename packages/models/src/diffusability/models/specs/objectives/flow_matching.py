@@ -9,9 +9,7 @@ from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AnyDenoiser, ObjectiveSpec
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.objective import Objective
-    from diffusability.core.numerics.randomness import BatchRandomness
-    from diffusability.core.shapes import Times
+    pass
 
 _DEFAULT_STRENGTH = {"min-snr": 5.0, "sigmoid": 0.0}
 
@@ -20,6 +18,7 @@ class FlowMatchingSpec(ObjectiveSpec):
     """Trains a denoiser along the straight path from data to noise (Liu et al. 2023; Esser et al. 2024)."""
 
     kind: Literal["flow-matching"] = "flow-matching"
+    builds: ClassVar[str] = "diffusability.models.objectives.flow_matching:FlowMatching"
     provides: ClassVar[frozenset[str]] = frozenset({"latents", "time", "prediction", "target"})
     trains_on: ClassVar[Literal["images", "latents"]] = "latents"
 
@@ -78,33 +77,3 @@ class FlowMatchingSpec(ObjectiveSpec):
 
     def num_parameters(self, context: BuildContext) -> int | None:
         return self.denoiser.num_parameters(context)
-
-    def build(self, context: BuildContext) -> "Objective":
-        from functools import partial
-
-        from diffusability.core.contracts.parametrisation import Parametrisation
-        from diffusability.models.objectives.flow_matching import FlowMatching
-        from diffusability.models.objectives.loss_weights import loss_weight
-        from diffusability.models.objectives.starting_model import starting_model
-
-        loss_on = self.loss_on or self.prediction
-        weighted = self.weighting != "none" or loss_on != self.prediction
-        return FlowMatching(
-            model=starting_model(self.denoiser, context, Parametrisation(prediction=self.prediction)),
-            label_dropout=self.label_dropout,
-            draw_times=self._draw_times,
-            prediction=self.prediction,
-            weight=partial(loss_weight, self.prediction, loss_on, self.weighting, self.strength())
-            if weighted
-            else None,
-            loss_name=loss_on if self.weighting == "none" else self.weighting,
-        )
-
-    def _draw_times(self, randomness: "BatchRandomness") -> "Times":
-        from diffusability.models.objectives.flow_matching import logit_normal_times, shifted_times, uniform_times
-
-        if self.time_distribution == "uniform":
-            times = uniform_times(randomness)
-        else:
-            times = logit_normal_times(randomness, self.time_mean, self.time_std)
-        return times if self.time_shift == 1 else shifted_times(times, self.time_shift)

@@ -11,7 +11,7 @@ from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AnyAutoencoder, ObjectiveSpec
 
 if TYPE_CHECKING:
-    from diffusability.core.contracts.objective import Objective
+    pass
 
 
 class CharbonnierSpec(Spec):
@@ -68,6 +68,7 @@ class ReconstructionSpec(ObjectiveSpec):
     """Trains an autoencoder to reconstruct images from a sample of the posterior."""
 
     kind: Literal["reconstruction"] = "reconstruction"
+    builds: ClassVar[str] = "diffusability.models.objectives.reconstruction:Reconstruction"
     provides: ClassVar[frozenset[str]] = frozenset({"images", "posterior", "latents", "reconstruction"})
     trains_on: ClassVar[Literal["images", "latents"]] = "images"
 
@@ -119,21 +120,3 @@ class ReconstructionSpec(ObjectiveSpec):
 
     def num_parameters(self, context: BuildContext) -> int | None:
         return self.autoencoder.num_parameters(context)
-
-    def build(self, context: BuildContext) -> "Objective":
-        from diffusability.core.models.saved_models import build_autoencoder
-        from diffusability.models.objectives.reconstruction import Reconstruction
-        from diffusability.models.objectives.reconstruction_loss import reconstruction_loss
-        from diffusability.models.objectives.trained_parts import (
-            freeze_all_but,
-            freeze_decoder_tail,
-            freeze_matching,
-            require_trained,
-        )
-
-        autoencoder = build_autoencoder(self.autoencoder, context)
-        freeze_all_but(autoencoder, self.train)
-        freeze_matching(autoencoder, self.freeze)
-        freeze_decoder_tail(autoencoder, self.freeze_decoder_tail, self.autoencoder.is_pretrained(context))
-        require_trained(autoencoder)
-        return Reconstruction(autoencoder=autoencoder, loss=reconstruction_loss(self, context.untrained))

@@ -3,12 +3,38 @@
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
 
-from diffusability.core.data.specs.webdataset import globbed, is_url
 from diffusability.core.errors import DataError
+from diffusability.core.reading import compression_of, lfs_problem
+
+
+def is_url(shard: str) -> bool:
+    """True for what is not a path on this machine: ``https:``, ``s3:``, ``pipe:`` and the like."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", shard) is not None and not shard.startswith("file:")
+
+
+def globbed(shard: str) -> list[Path]:
+    """The files that a pattern with ``*``, ``?`` or ``[...]`` stands for, sorted by name."""
+    return [Path(name) for name in sorted(glob(shard.removeprefix("file:"), recursive=True))]
+
+
+def shard_problem(path: Path) -> str | None:
+    """Why a file cannot be a shard, by its first bytes: a pointer of Git LFS, or compressed as a whole; else None."""
+    pointer = lfs_problem(path)
+    if pointer is not None:
+        return pointer
+    compression = compression_of(path)
+    if compression is None:
+        return None
+    return (
+        f"it is compressed with {compression}, so that its members cannot be read in any order; unpack it once"
+        f" (gunzip and the like) and name the .tar"
+    )
 
 
 def local_shards(patterns: Sequence[str], download_to: Path | None) -> list[Path]:

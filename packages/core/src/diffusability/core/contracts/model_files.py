@@ -1,0 +1,42 @@
+"""The files of a saved model: ``config.json`` and safetensors weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from diffusability.core.errors import CheckpointError
+from diffusability.core.reading import reading
+from diffusability.core.specs.saved_format import CONFIG, WEIGHTS, problem_of_format, read_saved_config
+
+
+def write_model(directory: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Writes configuration and weights."""
+    directory.mkdir(parents=True, exist_ok=True)
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    save_file(contiguous, directory / WEIGHTS)
+    (directory / CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n")
+
+
+def read_config(directory: Path, format_name: str) -> dict[str, Any]:
+    """The configuration of a saved model.
+
+    Raises:
+        CheckpointError: there is none, it is not JSON, or it is of another format.
+    """
+    config = read_saved_config(directory)
+    problem = problem_of_format(config, format_name)
+    if problem is not None:
+        raise CheckpointError(f"{str(Path(directory) / CONFIG)!r} {problem}")
+    return config
+
+
+def read_weights(directory: Path) -> dict[str, Tensor]:
+    """The tensors of a saved model. Raises CheckpointError when the file is missing or cut short."""
+    path = Path(directory) / WEIGHTS
+    if not path.exists():
+        raise CheckpointError(f"no weights in {str(directory)!r}: {WEIGHTS} is missing")
+    with reading("weights, cut short or damaged:", path, CheckpointError):
+        return load_file(path)
