@@ -29,7 +29,7 @@ from diffusability.core.score.scorecard_table import scorecard_notes
 from diffusability.core.specs.build_context import AutoencoderInfo
 from diffusability.core.specs.components import DenoiserSpec, EvaluatorSpec
 from diffusability.core.stages.evaluation_data import fixed_order
-from diffusability.core.stages.evaluation_results import results_json, settings_of_samples
+from diffusability.core.stages.evaluation_results import notes, results_json, settings_of_samples
 from diffusability.core.stages.evaluation_rounds import Evaluation, Round, evaluate
 from diffusability.core.stages.evaluation_source import EvaluationSource, Portion
 
@@ -178,6 +178,10 @@ def test_notes_are_in_the_results_and_below_the_scorecard() -> None:
     assert scorecard_notes({"mine": content}) == [
         "mine: 2 of 5 latent channels are constant: left out (viv, sec)",
         "mine: few samples (viv)",
+    ]
+    assert notes(results) == [
+        "viv: 2 of 5 latent channels are constant: left out; few samples",
+        "sec: 2 of 5 latent channels are constant: left out",
     ]
 
 

@@ -175,8 +175,8 @@ class VIV(Evaluator):
     probability flow from straight lines (Liu et al. 2023): 0 is straight. Lower is better for all of them.
 
     With few samples the covariance is shrunk (``predictors.velocity_variance``); below ``(N - 1) C = H W`` (N of the
-    smallest class) the results carry a note. Constant channels are left out. The spread is that of a jackknife over
-    ``num_replicates`` groups of samples.
+    smallest class) the results carry a note. Constant channels are left out. Spreads are those of a jackknife over
+    ``num_replicates`` groups: sample i is in group ``i mod num_replicates``, and channels are scaled without it too.
 
     It keeps the latents of ``num_samples`` images (their central ``max_side`` places a side) in float32.
     """

@@ -20,7 +20,9 @@ class VIVSpec(EvaluatorSpec):
     num_iterations: PositiveInt = Field(5, description="of the flip-flop fit of the Kronecker covariance")
     min_class_samples: int = Field(8, ge=2, description="classes with fewer samples are left out of the average")
     max_side: PositiveInt = Field(32, description="larger latents are cropped to their centre")
-    num_replicates: int = Field(8, ge=0, description="groups of samples left out in turn for the spread; 0 for none")
+    num_replicates: int = Field(
+        8, ge=0, description="groups of samples left out in turn, for spreads and differences; 0: none"
+    )
 
 
 class SpatialStructureSpec(EvaluatorSpec):
