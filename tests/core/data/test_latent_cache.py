@@ -1,9 +1,11 @@
 import json
 
+import attrs
 import pytest
 import torch
 from pydantic import ValidationError
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.contracts.dataset import Dataset, Example, FilteredExample, UnreadableExample
@@ -14,6 +16,7 @@ from diffusability.core.data.latents.latent_cache import (
     ShardOrigin,
     holds,
     open_shard,
+    shard_statistics,
     write_index,
     write_shard,
 )
@@ -111,6 +114,47 @@ def test_a_damaged_shard_is_named(cache, damage):
     with pytest.raises(DataError, match=r"shard-00001\.safetensors"):
         Latents(cache)[6]
     assert not holds(cache, 1, origin())
+
+
+def flip_a_bit(path, needle):
+    """Changes one bit of a file at the first place of some bytes; its size stays."""
+    content = bytearray(path.read_bytes())
+    content[content.index(needle)] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("column", ["mean", "logvar_flipped", "label", "mean_crc32"])
+def test_a_row_that_changed_at_equal_size_is_named(cache, column):
+    """One bit of one row: that row is an error that names the file, others are read, an encode stage makes it anew."""
+    path = cache / "shard-00001.safetensors"
+    with safe_open(path, framework="pt") as file:
+        row = file.get_tensor(column)[1]
+    size = path.stat().st_size
+    flip_a_bit(path, row.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    assert path.stat().st_size == size
+    reader = open_shard(cache, 1)
+    name = column.removesuffix("_crc32")
+    with pytest.raises(DataError, match=rf"shard-00001\.safetensors' is damaged: row 1 of '{name}' does not match"):
+        reader.row(name, 1)
+    assert torch.equal(reader.row(name, 0), tensors(3)[name][0])
+    assert not holds(cache, 1, origin())
+
+
+def test_statistics_that_changed_at_equal_size_are_named(cache):
+    """A digit in the header: no mean and deviation are made of it."""
+    path = cache / "shard-00001.safetensors"
+    flip_a_bit(path, b"autoencoder 'x'")
+    with pytest.raises(DataError, match=r"shard-00001\.safetensors' is damaged: its header does not match"):
+        shard_statistics(open_shard(cache, 1))
+    assert not holds(cache, 1, origin())
+
+
+def test_a_shard_without_sums_is_read(cache):
+    """As earlier versions wrote it."""
+    facts = {"statistics": ChannelStatistics(2).state(), "origin": attrs.asdict(origin())}
+    save_file(tensors(3), cache / "shard-00001.safetensors", metadata={"facts": json.dumps(facts)})
+    assert torch.equal(Latents(cache)[6].data, tensors(3)["mean"][1].float())
+    assert holds(cache, 1, origin())
 
 
 def test_a_shard_is_kept_only_for_the_same_examples(cache):

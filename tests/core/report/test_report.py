@@ -1,6 +1,7 @@
 """Whole reports, made from run folders that are written here as a run leaves them."""
 
 import base64
+import io
 import json
 import re
 import subprocess
@@ -16,10 +17,12 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 from PIL import Image
+from rich.console import Console
 
 from diffusability.core.errors import SpecError
 from diffusability.core.report import build_report
 from diffusability.core.report.figures.line_styles import variant_style
+from diffusability.core.report.tables.results_table import print_results
 from diffusability.core.run.folder_reader import read_run
 from diffusability.core.run.folder_writer import RunFolder
 
@@ -191,6 +194,41 @@ def write_run(root: Path, gains: dict[str, float], stages: Sequence[str] = STAGE
     (root / "results.json").write_text(json.dumps({"name": root.name, "variants": results}))
     (root / "spec.yaml").write_text(f"name: {root.name}\nseed: 0  # <fixed>\n")
     return root
+
+
+def test_notes_of_results_and_skipped_steps_are_in_the_report(tmp_path: Path) -> None:
+    """Each note once, with its metrics and variants, in HTML, Markdown and on the console; a shared one of two metrics;
+    skipped steps before the numbers."""
+    root = write_run(tmp_path / "run", {"control": 0.0, "se": 1.0}, ["finetune", "generation"])
+    bias, few = "about 44 of it is due to <few> images", "few samples"
+    dead = "1 of 4 latent channels is constant: left out"
+
+    def note(content: Any) -> None:
+        for variant, own in (("control", few), ("se", bias)):
+            generation = content["variants"][variant]["generation"]
+            generation["fdd"]["note"] = f"{dead}; {own}"
+            generation["sliced_wasserstein"]["note"] = dead
+
+    edit(root / "results.json", note)
+    stage = json.loads((root / "run.json").read_text())["variants"]["se"]["finetune"]["directory"]
+    skipped = "42 of 400 steps were skipped: a loss or gradient was not finite"
+    (root / stage / "remarks.txt").write_text(f"{skipped}\n")
+    build_report([root])
+    expected = [
+        f"generation: FDD, Sliced W.: {dead} (control, se)",
+        f"generation: FDD: {few} (control)",
+        f"generation: FDD: {bias} (se)",
+        f"finetune: {skipped} (se)",
+    ]
+    text = MarkdownIt().render((root / "report.md").read_text())
+    console = Console(width=400, record=True, file=io.StringIO())
+    print_results(console, root)
+    shown = console.export_text()
+    for page in (text, (root / "report.html").read_text()):
+        listed = re.findall(r"<li>(.*?)</li>", page)
+        for line in expected:
+            assert listed.count(line.replace("<", "&lt;").replace(">", "&gt;")) == 1, line
+            assert shown.count(line) == 1, line
 
 
 def edit(path: Path, change: Callable[[Any], None]) -> None:

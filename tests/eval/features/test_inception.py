@@ -8,17 +8,19 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+import torch_fidelity
 from torch import Tensor
 from torch_fidelity import FeatureExtractorInceptionV3
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torchmetrics.image.fid import FrechetInceptionDistance
+from torchvision.utils import save_image
 
 from diffusability.core.contracts.evaluator import EvaluationBatch
 from diffusability.core.errors import CheckpointError
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.features.preparation import as_bytes
 from diffusability.eval.specs.features.inception import LENGTHS, InceptionSpec
-from diffusability.eval.specs.generation import FrechetSpec
+from diffusability.eval.specs.generation import FrechetSpec, InceptionScoreSpec, KIDSpec
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +106,50 @@ def test_fid_is_torch_fidelitys_and_torchmetrics(weights: Path, images: Tensor) 
     metric.update(as_bytes(real), real=True)
     metric.update(as_bytes(generated), real=False)
     assert result.value == pytest.approx(metric.compute().item(), rel=1e-3)
+
+
+def test_metrics_of_two_folders_are_those_that_torch_fidelity_prints(
+    weights: Path, images: Tensor, tmp_path: Path
+) -> None:
+    """FID, KID and Inception score of PNG files by ``calculate_metrics``, of the tensors that the files were made of by
+    our evaluators: samples lie between bytes before they are written."""
+    real, generated = images[:6], (images[6:] * 0.7 + 0.0007).clamp(-1, 1)
+    for folder, batch in (("real", real), ("generated", generated)):
+        (tmp_path / folder).mkdir()
+        for index, image in enumerate(batch):
+            save_image(image / 2 + 0.5, tmp_path / folder / f"{index}.png")
+    expected = torch_fidelity.calculate_metrics(
+        input1=str(tmp_path / "generated"),
+        input2=str(tmp_path / "real"),
+        feature_extractor_weights_path=str(weights),
+        feature_layer_fid="64",  # of 2,048 features, its matrix root takes a minute
+        feature_layer_kid="64",
+        fid=True,
+        kid=True,
+        isc=True,
+        kid_subset_size=5,
+        isc_splits=2,
+        cuda=False,
+        cache=False,
+        save_cpu_ram=True,  # reads in this process
+        verbose=False,
+    )
+    inception = InceptionSpec(layer="64", weights=weights)
+    logits = InceptionSpec(layer="logits_unbiased", weights=weights)
+    found: dict[str, float | None] = {}
+    for spec in (
+        FrechetSpec(features=inception, force=True),
+        KIDSpec(features=inception, subset_size=5),
+        InceptionScoreSpec(features=logits, splits=2),
+    ):
+        evaluator = spec.build(BuildContext())
+        evaluator.update(EvaluationBatch(indices=range(6), images=real, generated=generated))
+        found |= {result.metric.removesuffix("_inception_64"): result.value for result in evaluator.compute()}
+    # Its matrix root of a singular product is the inexact one of the two, see test_frechet_distance.
+    assert found["frechet"] == pytest.approx(expected["frechet_inception_distance"], rel=1e-4)
+    assert found["kid"] == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-5)
+    assert found["inception_score"] == pytest.approx(expected["inception_score_mean"], rel=1e-5)
+    assert expected["frechet_inception_distance"] > 1e-4
 
 
 def test_missing_and_wrong_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

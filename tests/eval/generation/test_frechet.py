@@ -74,7 +74,13 @@ def test_the_distance_is_that_of_the_features_moments(noise: Callable[..., Tenso
     assert result.value == pytest.approx(expected_distance(real, generated), rel=1e-5)
     assert result.higher_is_better is False
     assert result.num_samples == 30
-    assert result.spec == {"features": "pixels", "gain": 10.0, "num_real": 30, "image_size": [8, 8]}
+    assert result.spec == {
+        "features": "pixels",
+        "gain": 10.0,
+        "num_real": 30,
+        "image_size": [8, 8],
+        "spread_over": "jackknife of 10 groups of images",
+    }
 
 
 def test_reconstructions_are_compared_by_rfid(noise: Callable[..., Tensor], evaluate: Evaluate) -> None:

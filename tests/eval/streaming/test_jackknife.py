@@ -136,6 +136,17 @@ def test_groups_that_are_too_small_are_refused(noise: Noise) -> None:
         result_of(evaluator_of(force=True), *sets(0, noise, 19))
 
 
+def test_a_frechet_distance_has_a_spread_unless_there_are_too_few_images(noise: Noise) -> None:
+    """Without a word of the spec: ten groups of 20 images, none of 19; with 0 none of any number."""
+    few = result_of(evaluator_of(force=True, jackknife_groups=None), *sets(0, noise, 19))
+    enough = result_of(evaluator_of(force=True, jackknife_groups=None), *sets(0, noise, 20))
+    assert (few.spread, few.values) == (None, None)
+    assert "spread_over" not in few.spec
+    assert len(enough.values.values) == 10
+    assert enough.spread > 0
+    assert FrechetSpec(features=EfficientNetLite0Spec()).jackknife_groups is None
+
+
 @pytest.mark.parametrize("unbiased", [True, False])
 @pytest.mark.parametrize("kernel", [polynomial_kernel, gaussian_kernel(3.0)])
 def test_the_spread_of_a_kernel_distance_is_that_of_leaving_out_each_vector(

@@ -45,7 +45,7 @@ def test_a_deterministic_encoder_is_an_error(
 def test_the_integral_over_time_is_half_pi_times_the_root(eigenvalue: float) -> None:
     """scipy's quadrature of ``l / ((1 - t)^2 + t^2 l)``, on which the closed form rests."""
     value, _ = scipy.integrate.quad(lambda t: eigenvalue / ((1 - t) ** 2 + t**2 * eigenvalue), 0, 1)
-    assert value == pytest.approx(math.pi / 2 * math.sqrt(eigenvalue), rel=1e-8)
+    assert value == pytest.approx(math.pi / 2 * math.sqrt(eigenvalue), rel=1.5e-8)  # what quad promises
 
 
 def test_white_latents_have_the_largest_value(noise: Noise) -> None:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from diffusability.core.checksums import crc32_of
 from diffusability.core.engine.checkpoints import checkpoints as module
 from diffusability.core.engine.checkpoints.checkpoints import MANIFEST, Checkpoints
-from diffusability.core.engine.checkpoints.checksums import crc32_of
 from diffusability.core.engine.distributed import Ranks
 
 ALONE = Ranks(rank=0, size=1, device=torch.device("cpu"))
@@ -83,7 +83,7 @@ def test_a_checkpoint_without_checksums_is_read_as_before(saved):
 
 def test_checksums_are_those_of_whole_files(tmp_path, monkeypatch):
     """Files of no byte, of one block and of several, read in blocks of 8 bytes."""
-    monkeypatch.setattr("diffusability.core.engine.checkpoints.checksums._BLOCK_BYTES", 8)
+    monkeypatch.setattr("diffusability.core.checksums._BLOCK_BYTES", 8)
     for size in (0, 7, 8, 21):
         (tmp_path / "file").write_bytes(bytes(range(size)))
         assert crc32_of(tmp_path / "file") == zlib.crc32(bytes(range(size)))

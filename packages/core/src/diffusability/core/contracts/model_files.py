@@ -4,19 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from diffusability.core.checksums import load_verified, save_with_checksums
 from diffusability.core.errors import CheckpointError
 from diffusability.core.reading import reading
 from diffusability.core.specs.saved_format import CONFIG, WEIGHTS, problem_of_format, read_saved_config
 
 
 def write_model(directory: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Writes configuration and weights."""
+    """Writes configuration and weights, these with a checksum of each tensor."""
     directory.mkdir(parents=True, exist_ok=True)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    save_file(contiguous, directory / WEIGHTS)
+    save_with_checksums(contiguous, directory / WEIGHTS)
     (directory / CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n")
 
 
@@ -34,9 +34,9 @@ def read_config(directory: Path, format_name: str) -> dict[str, Any]:
 
 
 def read_weights(directory: Path) -> dict[str, Tensor]:
-    """The tensors of a saved model. Raises CheckpointError when the file is missing or cut short."""
+    """The tensors of a saved model. Raises CheckpointError when the file is missing, cut short or damaged."""
     path = Path(directory) / WEIGHTS
     if not path.exists():
         raise CheckpointError(f"no weights in {str(directory)!r}: {WEIGHTS} is missing")
     with reading("weights, cut short or damaged:", path, CheckpointError):
-        return load_file(path)
+        return load_verified(path)

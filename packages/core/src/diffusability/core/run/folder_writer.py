@@ -239,11 +239,12 @@ class RunFolder:
 
     def _overview_of(self, stage: PlannedStage, variant: str, status: Mapping[str, str]) -> dict[str, Any]:
         done = self.is_done(stage)
-        seconds = json.loads((self.stage(stage) / "done.json").read_text())["seconds"] if done else None
+        facts = json.loads((self.stage(stage) / "done.json").read_text()) if done else {}
         return {
             "directory": f"stages/{stage.directory_name}",
             "kind": stage.spec.kind,
             "status": "done" if done else status.get(stage.directory_name, "pending"),
-            "seconds": seconds,
+            "seconds": facts.get("seconds"),
+            **{name: facts[name] for name in ("num_skipped",) if name in facts},
             "shared_with": [other for other in stage.variants if other != variant],
         }

@@ -8,16 +8,16 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from diffusability.core.checksums import load_verified, save_with_checksums
 from diffusability.core.shapes import Latents
 
 
 class SampledLatents:
     """A folder of files, each with some samples and their numbers. Any rank reads what any other has written.
 
-    A file appears whole or not at all; one that cannot be read counts as missing.
+    A file appears whole or not at all; one that cannot be read, or does not match its checksums, counts as missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,9 +32,9 @@ class SampledLatents:
             if path in self._files and not wanted & self._files[path]:
                 continue
             try:
-                content = load_file(path)
+                content = load_verified(path)
                 numbers, latents = content["numbers"].tolist(), content["latents"]
-            except (OSError, SafetensorError, KeyError):
+            except (OSError, SafetensorError, KeyError, ValueError):
                 continue
             self._files[path] = frozenset(numbers)
             samples |= {number: one for number, one in zip(numbers, latents, strict=True) if number in wanted}
@@ -45,7 +45,9 @@ class SampledLatents:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{positions[0]:08d}-{positions[-1]:08d}.safetensors"
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        save_file({"numbers": torch.tensor(list(positions)), "latents": latents.detach().cpu().contiguous()}, partial)
+        save_with_checksums(
+            {"numbers": torch.tensor(list(positions)), "latents": latents.detach().cpu().contiguous()}, partial
+        )
         os.replace(partial, path)
         self._files[path] = frozenset(positions)
 

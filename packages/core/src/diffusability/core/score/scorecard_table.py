@@ -8,6 +8,7 @@ from rich.table import Table
 
 from diffusability.core.report.tables.metric_names import metric_label
 from diffusability.core.report.tables.metric_table import Cell
+from diffusability.core.report.tables.result_notes import SEPARATOR
 
 #: Order and headings; metrics that are not named here follow at the end.
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -71,7 +72,7 @@ def scorecard_notes(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> li
     for label, metrics in scores.items():
         concerned: dict[str, list[str]] = {}
         for name, entry in metrics.items():
-            for note in str(entry.get("note") or "").split("; ") if entry.get("note") else []:
+            for note in str(entry.get("note") or "").split(SEPARATOR) if entry.get("note") else []:
                 concerned.setdefault(note, []).append(name)
         lines += [f"{label}: {note} ({', '.join(names)})" for note, names in concerned.items()]
     return lines

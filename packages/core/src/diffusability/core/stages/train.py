@@ -151,7 +151,7 @@ def _account_for_skipped(num_skipped: int, stage: PlannedStage, around: Surround
             " not finite; its checkpoints were removed, and the same command starts it anew"
         )
     if num_skipped:
-        _warn(stage, around, f"{num_skipped} of {steps} steps were skipped: a loss or gradient was not finite")
+        around.remark(stage, f"{num_skipped} of {steps} steps were skipped: a loss or gradient was not finite")
 
 
 def _snapshots(

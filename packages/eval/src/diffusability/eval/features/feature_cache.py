@@ -11,9 +11,9 @@ import attrs
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from diffusability.core.checksums import load_verified, save_with_checksums
 from diffusability.core.shapes import Images
 
 #: Largest difference from one of 256 levels at which an image counts as one of 8 bits: far above float32's rounding,
@@ -51,7 +51,7 @@ class FeatureCache:
         features = compute(images)
         self.directory.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        save_file({"features": features.cpu().contiguous()}, partial)
+        save_with_checksums({"features": features.cpu().contiguous()}, partial)
         os.replace(partial, path)
         return features
 
@@ -67,6 +67,6 @@ def _content(images: Images) -> bytes:
 def _read(path: Path) -> Tensor | None:
     """The features of a file; None when there is none, or a damaged one."""
     try:
-        return load_file(path).get("features")
-    except (OSError, SafetensorError):
+        return load_verified(path).get("features")
+    except (OSError, SafetensorError, ValueError):
         return None

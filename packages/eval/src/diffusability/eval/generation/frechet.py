@@ -21,7 +21,7 @@ from diffusability.eval.generation.reference_statistics import (
     write_reference,
 )
 from diffusability.eval.generation.small_sample_bias import NEAR, PARTS, bias_note, small_sample_bias
-from diffusability.eval.specs.generation import FrechetSettings, too_few
+from diffusability.eval.specs.generation import JACKKNIFE_GROUPS, FrechetSettings, too_few
 from diffusability.eval.streaming.gaussian_statistics import GaussianStatistics
 from diffusability.eval.streaming.grouped_statistics import GroupedStatistics
 from diffusability.eval.streaming.jackknife import spread_of
@@ -69,16 +69,16 @@ class Frechet(Evaluator):
     """``fid``, ``sfid``, ``fdd``, ``fvd`` or ``frechet_FEATURES``; of reconstructions ``rfid`` and so on.
 
     The squared Frechet distance between Gaussians fitted to the features of the two sets (Heusel et al. 2017). Memory
-    is eight covariances in float64, whatever the number of images. Real images are the stage's, or a file with their
-    statistics stands for them.
+    is 8 covariances in float64, and 20 for the spread, whatever the number of images. Real images are the stage's, or a
+    file with their statistics stands for them.
 
     With few images, up to five for each feature, the result's ``note`` says how much of the distance comes of their
     number (``small_sample_bias``), measured on the real images, or on the others where the reference is a file. The
     distance itself is not corrected, since it is compared with others' numbers.
 
-    With ``jackknife_groups: K`` there is a spread, by leaving out each K-th of the images in turn, of both sets at once
-    (of the other one, where the reference is a file: its images are taken as given). Memory is then K covariances of
-    each set, and K + 1 distances are computed.
+    The spread is found by leaving out each K-th of the images in turn, of both sets at once (of the other one, where
+    the reference is a file: its images are taken as given). It takes K covariances of each set and K more distances. K
+    is ``jackknife_groups``, or else 10; then sets of fewer than 20 images have no spread.
     """
 
     def __init__(self, spec: FrechetSettings, cache: FeatureCache | None = None) -> None:
@@ -89,7 +89,8 @@ class Frechet(Evaluator):
         self._features = shared_features(spec.features)
         self._names = SPATIAL if spec.features.frechet_name() == "sfid" else POOLED
         self._real, self._other = (GroupedStatistics(PARTS) for _ in range(2))
-        self._left_out = tuple(GroupedStatistics(spec.jackknife_groups) for _ in range(2))
+        self._num_groups = JACKKNIFE_GROUPS if spec.jackknife_groups is None else spec.jackknife_groups
+        self._left_out = tuple(GroupedStatistics(self._num_groups) for _ in range(2))
         self._size: tuple[int, int] | None = None
         self._reference = None if spec.reference is None else read_reference(spec.reference, self._names)
         if self._reference is not None:
@@ -175,7 +176,7 @@ class Frechet(Evaluator):
         if self._other.count <= length and not self.spec.force:  # images may have turned out to be unreadable
             raise DataError(too_few(self.spec.metric(), self._other.count, length))
         value = _distance(reference, self._other.whole())
-        values = self._values() if self.spec.jackknife_groups else None
+        values = self._values()
         bias = self._bias(reference)
         fewest = min(self._other.count, reference.count or self._other.count)
         return [
@@ -185,7 +186,7 @@ class Frechet(Evaluator):
                 spread=spread_of(values, value),
                 higher_is_better=False,
                 num_samples=self._other.count,
-                spec=self._settings(reference),
+                spec=self._settings(reference, values),
                 values=values,
                 note="" if bias is None else bias_note(bias, fewest, length),
             )
@@ -200,16 +201,19 @@ class Frechet(Evaluator):
         return None if bias is None else bias.of_distance(reference.count, self._other.count)
 
     def _values(self) -> SampleValues | None:
-        """The distance without each group of images."""
-        fewest = 2 * self.spec.jackknife_groups
+        """The distance without each group of images. Raises DataError where the spec asks for too many groups."""
+        if not self._num_groups:
+            return None
         real, other = self._left_out
         for sets in (other, *(() if self._reference else (real,))):
             if min(group.count for group in sets.groups) < 2:
+                if self.spec.jackknife_groups is None:
+                    return None
                 raise DataError(
-                    f"{self.spec.metric()} with jackknife_groups {self.spec.jackknife_groups} needs at least two images"
-                    f" in each group, so {fewest} or more of each set; got {sets.count}"
+                    f"{self.spec.metric()} with jackknife_groups {self._num_groups} needs at least two images in each"
+                    f" group, so {2 * self._num_groups} or more of each set; got {sets.count}"
                 )
-        groups = range(self.spec.jackknife_groups)
+        groups = range(self._num_groups)
         return SampleValues.without_groups(
             groups,
             [_distance(self._reference or real.without(group), other.without(group)) for group in groups],
@@ -231,14 +235,14 @@ class Frechet(Evaluator):
             write_reference(self.spec.write_reference, reference, self._names)
         return reference
 
-    def _settings(self, reference: ReferenceStatistics) -> dict[str, Any]:
+    def _settings(self, reference: ReferenceStatistics, values: SampleValues | None) -> dict[str, Any]:
         settings = self._features.settings() | {"num_real": reference.count, "image_size": list(self._size or ())}
         if reference.source:
             settings["reference"] = reference.source
         if self.spec.force:
             settings["forced"] = True
-        if self.spec.jackknife_groups:
-            settings["spread_over"] = f"jackknife of {self.spec.jackknife_groups} groups of images"
+        if values is not None:
+            settings["spread_over"] = f"jackknife of {self._num_groups} groups of images"
         return settings
 
 

@@ -71,5 +71,5 @@ def bias_note(bias: float, num_images: int, num_features: int) -> str:
     """The bias in words, for results."""
     return (
         f"about {bias:.3g} of it is due to the small number of images ({num_images:,} for {num_features:,} features):"
-        " sets of one distribution would be that far apart; compare it at an equal number of images only"
+        " sets of one distribution would be that far apart, so compare it at an equal number of images only"
     )

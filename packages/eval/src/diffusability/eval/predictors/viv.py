@@ -329,8 +329,9 @@ def _of_few(members: list[Tensor], fits: list[KroneckerCovariance]) -> str:
     if degrees >= places:
         return ""
     return (
-        f"few samples: (N - 1) C / (H W) = {degrees / places:.2g} of the smallest class, below 1; correlations of"
-        f" places are shrunk by {fit.shrinkage:.0%} to those of stationary latents, which may make the value too large"
+        f"few samples: (N - 1) C / (H W) = {degrees / places:.2g} of the smallest class, below 1, so that correlations"
+        f" of places are shrunk by {fit.shrinkage:.0%} to those of stationary latents, which may make the value too"
+        " large"
     )
 
 

@@ -108,6 +108,8 @@ class InceptionScoreSpec(SampleSetSpec):
 
 #: Names of distances of one network each, to which "r" is put in front for reconstructions.
 ACRONYMS = frozenset({"fid", "sfid", "fdd", "fvd"})
+#: Groups of images whose leaving out gives the spread of a Frechet distance, where the spec says nothing.
+JACKKNIFE_GROUPS = 10
 
 
 class FrechetSettings(EvaluatorSpec):
@@ -128,11 +130,11 @@ class FrechetSettings(EvaluatorSpec):
     write_reference: Annotated[Path | None, Written()] = Field(
         None, description="npz to which the statistics of the real images are written, for `reference` of later runs"
     )
-    jackknife_groups: int = Field(
-        0,
+    jackknife_groups: int | None = Field(
+        None,
         ge=0,
-        description="groups of images that are left out in turn for the spread, such as 10: as many distances and"
-        " covariances more; 0 for no spread",
+        description="groups of images that are left out in turn for the spread: as many distances and covariances more;"
+        f" 0 for no spread; default: {JACKKNIFE_GROUPS}, or none of fewer than {2 * JACKKNIFE_GROUPS} images",
     )
     force: bool = Field(False, description="also with no more images than features, where the number means little")
     seed: int = Field(0, description="draws the frame of each clip that an extractor of images sees")
@@ -142,7 +144,8 @@ class FrechetSettings(EvaluatorSpec):
         length = self.features.num_features()
         if length is not None and self.num_samples <= length and not self.force:
             raise fail("num_samples", too_few(self.metric(), self.num_samples, length), self.num_samples, self.kind)
-        if self.jackknife_groups == 1 or 2 * self.jackknife_groups > self.num_samples:
+        groups = self.jackknife_groups or 0
+        if groups == 1 or 2 * groups > self.num_samples:
             raise fail(
                 "jackknife_groups",
                 f"expected 0, or from 2 groups to half of num_samples ({self.num_samples})",

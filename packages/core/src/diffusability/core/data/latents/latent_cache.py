@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from diffusability.core.checksums import crc32_of_tensor
 from diffusability.core.contracts.normalizer import ChannelStatistics, LatentNormalizer
 from diffusability.core.data.latents.latent_origin import Origin, refuse_other
-from diffusability.core.data.latents.shard_reader import ShardReader
+from diffusability.core.data.latents.shard_reader import SUMS, ShardReader
 from diffusability.core.errors import DataError
 from diffusability.core.reading import read_json_object, reading
 
@@ -73,18 +75,38 @@ class ShardOrigin:
 def write_shard(
     directory: Path, shard: int, tensors: Mapping[str, Tensor], statistics: ChannelStatistics, origin: ShardOrigin
 ) -> None:
-    """Writes a shard so that it appears whole or not at all, with the channel statistics of its latents."""
+    """Writes a shard so that it appears whole or not at all, with the channel statistics of its latents.
+
+    Beside each column goes one of the CRC-32 of its rows, which the reader compares whenever it reads a row.
+    """
     path = shard_path(directory, shard)
     partial = path.with_suffix(".partial")
     # One entry: safetensors writes several in any order, and equal shards are to be equal files.
-    facts = json.dumps({"statistics": statistics.state(), "origin": attrs.asdict(origin)}, allow_nan=False)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata={"facts": facts})
+    facts = {"statistics": statistics.state(), "origin": attrs.asdict(origin)}
+    text = json.dumps(facts | {"crc32": _sum_of(facts)}, allow_nan=False)
+    columns = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    sums = {name + SUMS: torch.tensor([crc32_of_tensor(row) for row in rows]) for name, rows in columns.items()}
+    save_file(columns | sums, partial, metadata={"facts": text})
     os.replace(partial, path)
 
 
+def _sum_of(facts: Mapping[str, Any]) -> int:
+    """CRC-32 of what a shard says of itself."""
+    return zlib.crc32(json.dumps(facts, sort_keys=True, allow_nan=False).encode())
+
+
+def _facts(shard: ShardReader) -> dict[str, Any]:
+    """What a shard says of itself. Raises DataError where that does not match its checksum, if it has one."""
+    with reading("latent shard", shard.path):
+        facts = dict(json.loads(shard.metadata["facts"]))
+        if "crc32" in facts and facts.pop("crc32") != _sum_of(facts):
+            raise DataError(f"latent shard {str(shard.path)!r} is damaged: its header does not match its checksum")
+    return facts
+
+
 def shard_statistics(shard: ShardReader) -> ChannelStatistics:
-    """The channel statistics that a shard carries."""
-    return ChannelStatistics.from_state(json.loads(shard.metadata["facts"])["statistics"])
+    """The channel statistics that a shard carries. Raises DataError where they are damaged."""
+    return ChannelStatistics.from_state(_facts(shard)["statistics"])
 
 
 def open_shard(directory: Path, shard: int) -> ShardReader:
@@ -93,7 +115,7 @@ def open_shard(directory: Path, shard: int) -> ShardReader:
 
 
 def holds(directory: Path, shard: int, origin: ShardOrigin) -> bool:
-    """True when a shard exists, is whole, and holds these very examples.
+    """True when a shard exists, is whole, and holds these very examples: all of it is read.
 
     Raises:
         DataError: it was made with another autoencoder or of other images; names both.
@@ -102,8 +124,9 @@ def holds(directory: Path, shard: int, origin: ShardOrigin) -> bool:
     if not path.is_file():
         return False
     try:
-        with reading("latent shard", path):
-            found = dict(json.loads(ShardReader(path).metadata.get("facts", "{}")).get("origin", {}))
+        shard = ShardReader(path)
+        shard.verify()
+        found = dict(_facts(shard).get("origin", {}))
     except DataError:
         return False
     advice = f"remove {str(directory)!r} to encode anew"

@@ -1,9 +1,10 @@
-"""Rows of safetensors files, read one at a time."""
+"""Rows of safetensors files, read one at a time, each compared with its checksum."""
 
 import json
 import math
 import os
 import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor
 from diffusability.core.errors import DataError
 from diffusability.core.reading import reading
 
+#: After a column's name: the column of the CRC-32 of each of its rows. Files of earlier versions have none.
+SUMS = "_crc32"
 _DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "I64": torch.int64}
 
 
@@ -23,7 +26,8 @@ class ShardReader:
     (A memory map would count all pages that were ever touched as this process's.)
 
     Raises:
-        DataError: the file is missing or cut short, or no safetensors file.
+        DataError: the file is missing or cut short, or no safetensors file; of ``row``, that the row has changed since
+            it was written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,7 +66,25 @@ class ShardReader:
         return tuple(self.tensors[name]["shape"][1:])
 
     def row(self, name: str, index: int) -> Tensor:
-        """A copy of one row."""
+        """A copy of one row. Raises DataError where it does not match its checksum."""
+        content, dtype, shape = self._bytes(name, index)
+        if name + SUMS in self.tensors:
+            (expected,) = struct.unpack("<q", self._bytes(name + SUMS, index)[0])
+            if zlib.crc32(content) != expected:
+                raise DataError(
+                    f"latent shard {str(self.path)!r} is damaged: row {index} of {name!r} does not match its checksum;"
+                    " remove the file and encode anew"
+                )
+        return torch.frombuffer(bytearray(content), dtype=dtype).view(tuple(shape))
+
+    def verify(self) -> None:
+        """Reads all rows. Raises DataError at the first that does not match its checksum."""
+        for name in self.tensors:
+            for index in range(self.num_rows):
+                self.row(name, index)
+
+    def _bytes(self, name: str, index: int) -> tuple[bytes, torch.dtype, Sequence[int]]:
+        """A row as it is in the file, with its type and shape."""
         if name not in self.tensors:
             raise DataError(f"latent shard {str(self.path)!r} holds no {name!r}; it has {', '.join(self.tensors)}")
         entry = self.tensors[name]
@@ -72,4 +94,4 @@ class ShardReader:
         content = os.pread(self._file, num_bytes, self._start + entry["data_offsets"][0] + index * num_bytes)
         if len(content) != num_bytes:
             raise DataError(f"latent shard {str(self.path)!r} is cut short: row {index} of {name!r} is missing")
-        return torch.frombuffer(bytearray(content), dtype=dtype).view(tuple(shape))
+        return content, dtype, shape

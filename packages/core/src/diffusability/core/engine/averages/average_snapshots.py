@@ -12,11 +12,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from diffusability.core.checksums import crc32s_of, verify
 from diffusability.core.engine.averages.ema import PowerFunctionAverage
 from diffusability.core.engine.checkpoints.engine_state import persistent_buffers
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.errors import CheckpointError
 from diffusability.core.numerics.power_function import gamma_of, reconstruction_coefficients
+from diffusability.core.reading import reading
 
 FOLDER = "ema-snapshots"
 _NAME = re.compile(r"step-(\d{8})-sigma-rel-.+\.safetensors")
@@ -65,6 +67,7 @@ class SnapshotWriter:
         for name, buffer in persistent_buffers(average.module).items():
             tensors[_BUFFER + name] = buffer.detach().cpu().contiguous()
         facts = {"step": done, "num_updates": average.num_updates, "sigma_rel": average.sigma_rel}
+        facts["crc32"] = crc32s_of(tensors)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{done:08d}-{average.label}.safetensors"
         partial = path.with_suffix(".partial")
@@ -98,18 +101,22 @@ class Synthesis:
     terms: Sequence[tuple[Path, float]]
 
     def weights(self) -> dict[str, Tensor]:
-        """The averaged weights by parameter, in float32, with the buffers of the last snapshot."""
+        """The averaged weights by parameter, in float32, with the buffers of the last snapshot.
+
+        Raises:
+            CheckpointError: a snapshot is damaged.
+        """
         sums: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for path, coefficient in self.terms:
-            with safe_open(path, "pt") as file:
-                for name in file.keys():  # noqa: SIM118 - a file of tensors is no mapping
-                    if not name.startswith(_BUFFER):
-                        value = file.get_tensor(name).double() * coefficient
-                        sums[name] = sums[name] + value if name in sums else value
+            tensors = _tensors_of(path)
+            for name, tensor in tensors.items():
+                if not name.startswith(_BUFFER):
+                    value = tensor.double() * coefficient
+                    sums[name] = sums[name] + value if name in sums else value
         found = {name: value.float() for name, value in sums.items()}
-        with safe_open(self.terms[-1][0], "pt") as file:
-            buffers = [name for name in file.keys() if name.startswith(_BUFFER)]  # noqa: SIM118
-            return found | {name.removeprefix(_BUFFER): file.get_tensor(name) for name in buffers}
+        buffers = {name: tensor for name, tensor in tensors.items() if name.startswith(_BUFFER)}
+        return found | {name.removeprefix(_BUFFER): tensor for name, tensor in buffers.items()}
 
 
 def synthesis(folder: Path, sigma_rel: float, step: int | None = None) -> Synthesis:
@@ -147,6 +154,17 @@ def _read(path: Path) -> _Snapshot:
     try:
         with safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()["facts"])
+            facts.pop("crc32", None)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"snapshot {str(path)!r} cannot be read; it may be cut short: {error}") from None
     return _Snapshot(path=path, **facts)
+
+
+def _tensors_of(path: Path) -> dict[str, Tensor]:
+    """The tensors of a snapshot, compared with their sums; snapshots of earlier versions have none."""
+    with reading("snapshot, cut short or damaged:", path, CheckpointError), safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file of tensors is no mapping
+        sums = json.loads(file.metadata()["facts"]).get("crc32")
+        if sums is not None:
+            verify(tensors, sums)
+    return tensors

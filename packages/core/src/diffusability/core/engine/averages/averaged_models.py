@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from diffusability.core.checksums import save_with_checksums
+from diffusability.core.contracts.model_files import read_weights
 from diffusability.core.engine.averages.average_snapshots import FOLDER, Synthesis, synthesis
 from diffusability.core.errors import CheckpointError
 from diffusability.core.specs.saved_format import AUTOENCODER, CONFIG, WEIGHTS
@@ -34,7 +35,7 @@ def synthesize_model(stage_folder: Path, sigma_rel: float, to: Path, step: int |
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise CheckpointError(f"{str(to)!r} already has content; name a new folder")
     made = synthesis(stage_folder / FOLDER, sigma_rel, step)
-    saved = load_file(model / WEIGHTS)
+    saved = read_weights(model)
     averaged = _renamed(made.weights(), saved)
     if averaged.keys() == set():
         raise CheckpointError(f"the snapshots in {str(stage_folder / FOLDER)!r} hold no weight of {str(model)!r}")
@@ -42,7 +43,8 @@ def synthesize_model(stage_folder: Path, sigma_rel: float, to: Path, step: int |
     partial = to.with_name(f".{to.name}-writing")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(model, partial, ignore=shutil.ignore_patterns(WEIGHTS))
-    save_file({name: averaged.get(name, value).contiguous() for name, value in saved.items()}, partial / WEIGHTS)
+    mixed = {name: averaged.get(name, value).contiguous() for name, value in saved.items()}
+    save_with_checksums(mixed, partial / WEIGHTS)
     _point_to_the_same_decoder(partial / CONFIG, model, to)
     shutil.rmtree(to, ignore_errors=True)
     os.replace(partial, to)

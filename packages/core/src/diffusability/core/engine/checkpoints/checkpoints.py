@@ -14,7 +14,7 @@ import attrs
 import torch
 from safetensors import SafetensorError
 
-from diffusability.core.engine.checkpoints.checksums import crc32_of
+from diffusability.core.checksums import crc32_of
 from diffusability.core.engine.checkpoints.engine_state import load_engine, save_engine
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.errors import CheckpointError

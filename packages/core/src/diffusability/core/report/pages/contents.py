@@ -13,6 +13,7 @@ from diffusability.core.report.pages.headline import KeyResult, Progress, key_re
 from diffusability.core.report.pages.verdict import how_compared, verdicts
 from diffusability.core.report.tables.metric_table import Column, metric_columns
 from diffusability.core.report.tables.paper_table import PaperTable, paper_table
+from diffusability.core.report.tables.result_notes import result_notes
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -27,6 +28,7 @@ class Contents:
         keys: the few numbers to look at first.
         tables: of each run that has one, its results as a paper prints them.
         columns: the table of variants by metrics.
+        notes: what a reader must know to judge single numbers, a line each.
         curves: spectra, chop-off curves and other metrics that are curves.
         samples: the latest sample grids.
         pictures: picture figures that stages drew.
@@ -42,6 +44,7 @@ class Contents:
     keys: Sequence[KeyResult]
     tables: Sequence[PaperTable]
     columns: Sequence[Column]
+    notes: Sequence[str]
     curves: Sequence[ReportFigure]
     samples: Sequence[PictureRow]
     pictures: Sequence[PictureRow]
@@ -66,6 +69,7 @@ def gather(comparison: Comparison) -> Contents:
         keys=key_results(comparison, columns),
         tables=[paper_table(run, run.table) for run in comparison.runs if run.table is not None],
         columns=columns,
+        notes=result_notes(comparison),
         curves=curve_figures(comparison),
         samples=sample_rows(comparison),
         pictures=picture_rows(comparison),

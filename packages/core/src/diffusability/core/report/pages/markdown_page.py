@@ -77,6 +77,8 @@ def _results(contents: Contents) -> Iterator[str]:
     for column in contents.columns:
         if column.warning:
             yield f"† {escape(f'{column.stage}, {column.label}: {column.warning}')}; compare with care."
+    if contents.notes:
+        yield "\n".join(["Notes on the numbers:", "", *(f"- {escape(one)}" for one in contents.notes)])
 
 
 def _heading(column: Column) -> str:

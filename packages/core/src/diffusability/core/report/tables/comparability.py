@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 from diffusability.core.run.results import Metric
 
+#: The one setting that a number does not depend on: what its spread is over.
+SPREAD = "spread_over"
+
 
 def disagreement(metrics: Sequence[Metric]) -> str:
     """What differs between the ways in which variants were measured; empty when nothing does."""
@@ -16,8 +19,9 @@ def disagreement(metrics: Sequence[Metric]) -> str:
     ):
         if len(seen) > 1:
             parts.append(f"{noun} ({', '.join(sorted(seen))})")
-    if len({json.dumps(metric.settings, sort_keys=True, default=str) for metric in metrics}) > 1:
-        keys = sorted({str(key) for metric in metrics for key in metric.settings})
-        differing = [key for key in keys if len({repr(metric.settings.get(key)) for metric in metrics}) > 1]
+    settings = [{key: value for key, value in metric.settings.items() if key != SPREAD} for metric in metrics]
+    if len({json.dumps(one, sort_keys=True, default=str) for one in settings}) > 1:
+        keys = sorted({str(key) for one in settings for key in one})
+        differing = [key for key in keys if len({repr(one.get(key)) for one in settings}) > 1]
         parts.append(f"settings ({', '.join(differing)})")
     return f"variants differ in {' and '.join(parts)}" if parts else ""

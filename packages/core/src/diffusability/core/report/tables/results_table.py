@@ -18,6 +18,7 @@ from diffusability.core.report.pages.markdown_text import escape as escape_markd
 from diffusability.core.report.pages.markdown_text import table as markdown_table
 from diffusability.core.report.tables.metric_table import Cell, Column, metric_columns
 from diffusability.core.report.tables.paper_table_latex import escape_latex
+from diffusability.core.report.tables.result_notes import result_notes
 from diffusability.core.run.folder_reader import read_run
 
 #: Variants beside the baseline in one table of a terminal.
@@ -27,7 +28,7 @@ _MOST_BESIDE = 4
 def print_results(console: Console, run_directory: Path) -> None:
     """The table of a run: a row for each metric, a column for each variant, with its difference from the first one.
 
-    Of many variants there are several tables, each with the first one. Remarks on the numbers come below.
+    Of many variants there are several tables, each with the first one. Notes of results and remarks come below.
 
     Raises:
         SpecError: the folder is no run folder.
@@ -39,7 +40,7 @@ def print_results(console: Console, run_directory: Path) -> None:
     others = list(range(1, len(comparison.groups)))
     for first in range(0, max(len(others), 1), _MOST_BESIDE) if columns else ():
         console.print(_table(comparison, columns, [0, *others[first : first + _MOST_BESIDE]]))
-    for remark in comparison.remarks:
+    for remark in [*result_notes(comparison), *comparison.remarks]:
         console.print(remark, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
