@@ -1,6 +1,5 @@
 """Rows of safetensors files, read one at a time."""
 
-import json
 import math
 import os
 import struct
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusability.core.errors import DataError
-from diffusability.core.reading import reading
+from diffusability.core.reading import parsed_json, reading
 
 _DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "I64": torch.int64}
 
@@ -36,7 +35,7 @@ class ShardReader:
         self._file = os.open(path, os.O_RDONLY)
         size = os.fstat(self._file).st_size
         (length,) = struct.unpack("<Q", os.pread(self._file, 8, 0))
-        header = json.loads(os.pread(self._file, min(length, size), 8))
+        header = parsed_json(os.pread(self._file, min(length, size), 8))
         self.metadata: dict[str, str] = dict(header.pop("__metadata__", {}))
         self.tensors: dict[str, Any] = header
         self._start = 8 + length
