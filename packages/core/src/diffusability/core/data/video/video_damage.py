@@ -1,4 +1,4 @@
-"""What FFmpeg tells of a damaged file besides raising: what its parts log as errors, and an end before the declared one."""
+"""What FFmpeg tells of damage besides raising: errors that its parts log, and an end before the declared one."""
 
 import re
 from collections.abc import Iterator
