@@ -76,10 +76,22 @@ def compression_of(path: Path | str) -> str | None:
     return next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), None)
 
 
+def parsed_json(text: str | bytes) -> Any:
+    """The content of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def read_json_object(path: Path, what: str, error: type[Exception] = DataError) -> dict[str, Any]:
     """The object in a JSON file. Raises ``error`` when it is missing, cut, or holds something else."""
     with reading(what, path, error):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parsed_json(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise error(f"{what} {shown(path)} holds a {type(content).__name__}; expected a JSON object")
     return content

@@ -9,6 +9,7 @@ import attrs
 from rich.console import Console
 
 from diffusability.core.errors import DataError, SpecError
+from diffusability.core.reading import parsed_json
 from diffusability.core.run.progress import StageProgress
 from diffusability.core.specs.engine import InferencePrecision
 
@@ -127,7 +128,7 @@ def _remove_earlier(folder: Path) -> None:
     The record goes last: where the command is stopped in between, the next one still knows what is whose.
     """
     try:
-        earlier = json.loads((folder / _ABOUT).read_text())["samples"]
+        earlier = parsed_json((folder / _ABOUT).read_text())["samples"]
         names = [Path(entry["file"]).name for entry in earlier]
     except (OSError, ValueError, KeyError, TypeError):
         return

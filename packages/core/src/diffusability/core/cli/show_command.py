@@ -1,6 +1,5 @@
 """``dfz show`` and ``dfz runs``."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diffusability.core.errors import SpecError
+from diffusability.core.reading import parsed_json
 from diffusability.core.report.tables.results_table import print_results, results_text
 
 
@@ -50,7 +50,7 @@ def list_runs(runs: Path) -> None:
 
 def _record(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text())
+        content = parsed_json(path.read_text())
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None

@@ -1,11 +1,11 @@
 """Specs without references: models of earlier stages and of folders are replaced by their architectures. No torch."""
 
-import json
 from pathlib import Path
 from typing import Any, TypeVar
 
 from diffusability.core.cost.amounts import UnknownCost
 from diffusability.core.planning.plan import PlannedStage
+from diffusability.core.reading import parsed_json
 from diffusability.core.specs.base import PluginSpec, Spec
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
 from diffusability.core.specs.references import (
@@ -57,7 +57,7 @@ def _changed_below(spec: Spec, stage: PlannedStage) -> dict[str, Any]:
 def saved_config(folder: Path) -> dict[str, Any]:
     """The configuration of a saved model. Raises UnknownCost when there is none."""
     try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        config: dict[str, Any] = parsed_json((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise UnknownCost(f"{str(folder)!r} holds no configuration: {error}") from None
     return config

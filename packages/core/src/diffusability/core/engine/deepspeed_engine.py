@@ -12,8 +12,12 @@ import torch
 from torch import nn
 
 from diffusability.core.engine.blocks import gathered_as_one, prepare_blocks, repeated_blocks
+from diffusability.core.engine.deepspeed_internals import (
+    keep_gradients_in_memory,
+    skip_needless_reduction,
+    zero_gradients_of_optimizer,
+)
 from diffusability.core.engine.distributed import Ranks
-from diffusability.core.engine.nvme import keep_gradients_in_memory
 from diffusability.core.errors import SpecError
 from diffusability.core.specs.engine import ROUNDED_WEIGHTS, EngineSpec
 from diffusability.core.specs.stages import TrainStage
@@ -133,9 +137,9 @@ def initialize(task: nn.Module, spec: TrainStage, engine: EngineSpec, ranks: Ran
             dist_init_required=False,
         )
     if ranks.size == 1 and engine.zero_stage == 0:
-        made.enable_backward_allreduce = False  # it would flatten and copy back all gradients, to no end
+        skip_needless_reduction(made)
     if engine.zero_stage == 0:
-        made.zero_grad = made.optimizer.zero_grad  # its own looks for all parameters again at each step
+        zero_gradients_of_optimizer(made)
     if engine.offload is not None and engine.offload.optimizer == "nvme":
         keep_gradients_in_memory(made.optimizer)
     return made

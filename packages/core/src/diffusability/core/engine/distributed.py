@@ -14,6 +14,7 @@ import attrs
 import torch
 import torch.distributed as dist
 
+from diffusability.core.engine.deepspeed_internals import leave_out_shared_memory_reduction
 from diffusability.core.engine.launched import LaunchedRank, launched_rank
 from diffusability.core.errors import DiffusabilityError, RankLostError
 
@@ -185,9 +186,7 @@ def _start_deepspeed() -> None:
         from deepspeed.utils import logger
 
         logger.setLevel(logging.ERROR)
-        # Its shared-memory reduction serves inference only, and is compiled at first use under a lock file, for which
-        # every later run waits in vain when a process is killed meanwhile.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        leave_out_shared_memory_reduction()
         deepspeed.init_distributed(verbose=False)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusability.core.contracts.tracker import Tracker
+from diffusability.core.reading import parsed_json
 
 
 class MetricsLog:
@@ -24,7 +25,7 @@ class MetricsLog:
         with self.path.open() as file:
             for line in file:
                 try:
-                    yield json.loads(line)
+                    yield parsed_json(line)
                 except json.JSONDecodeError:
                     return
 

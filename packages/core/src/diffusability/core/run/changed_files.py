@@ -16,6 +16,7 @@ from rich.console import Console
 
 from diffusability.core.errors import DataError
 from diffusability.core.planning.plan import PlannedStage
+from diffusability.core.reading import parsed_json
 from diffusability.core.run.folder_writer import RunFolder, write_json
 from diffusability.core.specs.base import PluginSpec
 from diffusability.core.specs.components import TrackerSpec
@@ -147,7 +148,7 @@ def _changed_files(record: Mapping[str, Any], held: Mapping[str, Contents]) -> s
 def _read(directory: Path) -> dict[str, Any] | None:
     """What a stage's record says; None without a readable one."""
     try:
-        record = json.loads((directory / RECORD).read_text())
+        record = parsed_json((directory / RECORD).read_text())
         known = {name: Contents(**held) for name, held in record["files"].items()}
         return {"files": {name: attrs.asdict(held) for name, held in known.items()}, "inputs": dict(record["inputs"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

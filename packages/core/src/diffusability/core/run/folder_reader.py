@@ -1,7 +1,6 @@
 """What a run leaves behind, read for the report. Only a folder that is no run is an error; the rest is noted."""
 
 import fcntl
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from diffusability.core.errors import DataError, SpecError
+from diffusability.core.reading import parsed_json
 from diffusability.core.run.remarks import read_remarks
 from diffusability.core.run.results import Metric, finite, parse_metrics
 from diffusability.core.run.training_log import Series, read_training_log
@@ -171,7 +171,7 @@ def _run_record(directory: Path) -> dict[str, Any]:
     if not directory.is_dir():
         raise SpecError(f"there is no run folder {str(directory)!r}; {expected}")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parsed_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SpecError(f"{str(directory)!r} is not a run folder: run.json is missing; {expected}") from None
     except (OSError, ValueError) as error:
@@ -238,7 +238,7 @@ def _read_json(path: Path, notes: list[str]) -> object:
     if text is None:
         return None
     try:
-        return json.loads(text)
+        return parsed_json(text)
     except ValueError as error:
         notes.append(f"{path.name} of {path.parent.name!r} is not valid JSON: {error}")
         return None

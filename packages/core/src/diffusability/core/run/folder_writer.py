@@ -15,6 +15,7 @@ import yaml
 
 from diffusability.core.errors import DiffusabilityError, NotFiniteError, RunLockedError
 from diffusability.core.planning.plan import Plan, PlannedStage
+from diffusability.core.reading import parsed_json
 
 _VERSIONED = (
     "diffusability-core",
@@ -44,7 +45,7 @@ def write_json(path: Path, content: Any) -> None:
 def _read_json(path: Path) -> dict[str, Any]:
     """The object in a file; empty when there is none."""
     try:
-        content = json.loads(path.read_text())
+        content = parsed_json(path.read_text())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -239,7 +240,7 @@ class RunFolder:
 
     def _overview_of(self, stage: PlannedStage, variant: str, status: Mapping[str, str]) -> dict[str, Any]:
         done = self.is_done(stage)
-        facts = json.loads((self.stage(stage) / "done.json").read_text()) if done else {}
+        facts = parsed_json((self.stage(stage) / "done.json").read_text()) if done else {}
         return {
             "directory": f"stages/{stage.directory_name}",
             "kind": stage.spec.kind,

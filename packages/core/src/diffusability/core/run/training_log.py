@@ -1,6 +1,5 @@
 """Training curves as ``metrics.jsonl`` holds them."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import attrs
 import numpy as np
 from jaxtyping import Float
 
+from diffusability.core.reading import parsed_json
 from diffusability.core.run.results import finite
 
 #: What spans more than this factor is drawn on a logarithmic axis.
@@ -38,7 +38,7 @@ def read_training_log(path: Path, notes: list[str]) -> dict[str, Series]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parsed_json(line)
         except ValueError:
             row = None
         step = finite(row.get("step")) if isinstance(row, dict) else None

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import attrs
 
+from diffusability.core.reading import parsed_json
+
 #: Sets of files up to this size are read whole; of larger ones, pieces of each file.
 WHOLE_BYTES = 256 * 2**20
 _PIECE_BYTES = 4096
@@ -177,7 +179,7 @@ class _Memory:
     def whole_set(self, state: str) -> str | None:
         """The digest of the whole set, if it is in the state in which it was read."""
         try:
-            content = json.loads(self._set.read_text())
+            content = parsed_json(self._set.read_text())
             return str(content["digest"]) if content["state"] == state else None
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from diffusability.core.planning.plan import PlannedStage
+from diffusability.core.reading import parsed_json
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.specs.references import SavedAutoencoderSpec, StageAutoencoderSpec
 from diffusability.core.specs.saved_format import AUTOENCODER, CONFIG, DENOISER_FORMAT
@@ -34,7 +35,7 @@ def name_decoder(written: Path, final: Path, stage: PlannedStage, around: Surrou
     path = written / CONFIG
     if stage.data.holds != "latents" or not path.is_file():
         return
-    config = json.loads(path.read_text())
+    config = parsed_json(path.read_text())
     encoder = _encode_stage(stage)
     if config.get("format") != DENOISER_FORMAT or encoder is None:
         return

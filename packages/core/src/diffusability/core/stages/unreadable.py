@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from diffusability.core.contracts.dataset import Dataset
 from diffusability.core.errors import DataError
@@ -20,7 +21,8 @@ class UnreadableFiles:
         self.dataset = dataset
         self.console = console
         self.writes = writes
-        self.seen = set(self.path.read_text().splitlines()) if self.path.is_file() else set()
+        written = self.path.read_text("utf-8", "replace") if self.path.is_file() else ""
+        self.seen = set(written.split("\n")) - {""}
 
     def report(self, reports: Sequence[str]) -> None:
         """Takes note of reports.
@@ -28,15 +30,16 @@ class UnreadableFiles:
         Raises:
             DataError: more than the dataset's ``max_unreadable_share`` of its examples cannot be read.
         """
-        for text in (" ".join(report.split()) for report in reports):
+        for report in reports:  # bytes of a file's name that are not UTF-8 are written as \\udcXX
+            text = " ".join(report.split()).encode("utf-8", "backslashreplace").decode()
             if text in self.seen:
                 continue
             self.seen.add(text)
             if not self.writes:
                 continue
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.write(text + "\n")
-            self.console.print(f"[yellow]unreadable:[/yellow] {text}", highlight=False)
+            self.console.print(f"[yellow]unreadable:[/yellow] {escape(text)}", highlight=False)
         if len(self.seen) > self.dataset.max_unreadable_share * len(self.dataset):
             raise DataError(
                 f"{len(self.seen)} of {len(self.dataset)} examples cannot be read, more than the share"

@@ -1,6 +1,5 @@
 """Rows of safetensors files, read one at a time, each compared with its checksum."""
 
-import json
 import math
 import os
 import struct
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffusability.core.errors import DataError
-from diffusability.core.reading import reading
+from diffusability.core.reading import parsed_json, reading
 
 #: After a column's name: the column of the CRC-32 of each of its rows. Files of earlier versions have none.
 SUMS = "_crc32"
@@ -40,7 +39,7 @@ class ShardReader:
         self._file = os.open(path, os.O_RDONLY)
         size = os.fstat(self._file).st_size
         (length,) = struct.unpack("<Q", os.pread(self._file, 8, 0))
-        header = json.loads(os.pread(self._file, min(length, size), 8))
+        header = parsed_json(os.pread(self._file, min(length, size), 8))
         self.metadata: dict[str, str] = dict(header.pop("__metadata__", {}))
         self.tensors: dict[str, Any] = header
         self._start = 8 + length

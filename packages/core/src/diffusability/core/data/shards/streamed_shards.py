@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from diffusability.core.reading import user_cache
+from diffusability.core.reading import parsed_json, user_cache
 
 _SHARDS_IN_MEMORY = 2
 
@@ -89,8 +89,8 @@ def _read_sizes(path: Path | None, num_shards: int) -> list[int] | None:
     if path is None:
         return None
     try:
-        sizes = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
+        sizes = parsed_json(path.read_text())
+    except (OSError, ValueError):
         return None
     whole = (
         isinstance(sizes, list) and len(sizes) == num_shards and all(type(size) is int and size >= 0 for size in sizes)

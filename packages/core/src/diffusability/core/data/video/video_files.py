@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 
 from diffusability.core.contracts.dataset import UnreadableExample
+from diffusability.core.data.video.video_damage import ffmpeg_errors
 from diffusability.core.data.video.video_index import VideoIndex, opened_video
 from diffusability.core.data.video.video_index_cache import forget_index, video_index
 from diffusability.core.data.video.video_pictures import digest, upright
@@ -78,7 +79,7 @@ def _by_time(path: Path, index: VideoIndex, numbers: Sequence[int], start: int |
     starts, wanted = set(index.starts), set(numbers)
     found: dict[int, Image.Image] = {}
     begun = False
-    with opened_video(path) as (container, stream):
+    with ffmpeg_errors() as errors, opened_video(path) as (container, stream):
         decoder = stream.codec_context
         decoder.options = {"err_detect": "explode"}  # rather than to paint over what is damaged
         try:
@@ -92,7 +93,10 @@ def _by_time(path: Path, index: VideoIndex, numbers: Sequence[int], start: int |
                     begun = True
                 if decoder.name == "h264":  # pictures that no other depends on are marked in each slice
                     decoder.skip_frame = "DEFAULT" if packet.pts is None or number in wanted else "NONREF"
-                for frame in packet.decode():
+                shown = packet.decode()
+                if packet.is_corrupt or errors.first:
+                    break  # what is damaged may have been painted over
+                for frame in shown:
                     number = number_at.get(frame.pts)
                     if number in wanted and not frame.is_corrupt:
                         found[number] = upright(frame)

@@ -11,8 +11,10 @@ from typing import Any
 import attrs
 
 from diffusability.core.contracts.dataset import UnreadableExample
+from diffusability.core.data.video.video_damage import FFmpegErrors, declared_end, early_end, ffmpeg_errors
 from diffusability.core.data.video.video_packets import packet_reader
 from diffusability.core.data.video.video_pictures import digest, pixel_aspect, upright
+from diffusability.core.reading import lfs_problem
 
 #: Containers in which each packet carries its presentation time.
 _TIMED_CONTAINERS = ("mov", "matroska")
@@ -64,7 +66,8 @@ def opened_video(path: Path) -> Iterator[tuple[Any, Any]]:
             yield container, moving[0]
     except (av.FFmpegError, OSError, ValueError) as error:
         hint = " (it is damaged, cut short, or no video)" if isinstance(error, av.InvalidDataError) else ""
-        raise UnreadableExample(f"{path}: {type(error).__name__}: {error}{hint}") from error
+        reason = lfs_problem(path) or f"{type(error).__name__}: {error}{hint}"
+        raise UnreadableExample(f"{path}: {reason}") from error
 
 
 def _shape(stream: Any, frame: Any) -> tuple[tuple[int, int], Fraction]:
@@ -107,13 +110,16 @@ def index_of_packets(path: Path) -> VideoIndex | None:
     That takes presentation times and one shown picture in each packet (so none hidden, cut off by an edit list, or
     split into fields), and keyframes at which a decoder can start by the codec's own marks.
     """
-    with opened_video(path) as (container, stream):
+    with ffmpeg_errors() as errors, opened_video(path) as (container, stream):
         found = _proven(container, stream)
-        if found is None:
+        if found is None or errors.first:
             return None
         times = tuple(sorted(found))
         unit = Fraction(stream.time_base)
         rate = stream.average_rate
+        duration = _duration(times, None, rate, unit)
+        if _ends_early(stream, times, duration, unit):
+            return None  # decoding says up to where
     with opened_video(path) as (container, stream):
         first = []
         for frame in container.decode(stream):
@@ -126,23 +132,40 @@ def index_of_packets(path: Path) -> VideoIndex | None:
     return VideoIndex(
         times=times,
         unit=unit,
-        duration=_duration(times, None, rate, unit),
+        duration=duration,
         size=size,
         pixel_aspect=aspect,
         starts=tuple(number for number, time in enumerate(times) if found[time]),
     )
 
 
-def _decoded(container: Any, stream: Any, frames: list[Any]) -> Iterator[Any]:
-    """Frames in the order in which they are shown. What comes before the first that can be decoded is no frame."""
+def _ends_early(stream: Any, times: tuple[int, ...], duration: int, unit: Fraction) -> str | None:
+    """A sentence when the stream declares a later end than its frames have."""
+    return early_end(declared_end(stream), (times[0] + duration) * unit, duration * unit / len(times))
+
+
+def _decoded(container: Any, stream: Any, frames: list[Any], errors: FFmpegErrors) -> Iterator[Any]:
+    """Frames in the order in which they are shown. What comes before the first that can be decoded is no frame.
+
+    Raises:
+        ValueError: a packet is marked as corrupt, or the decoder logs an error and goes on.
+    """
     import av
 
     for packet in container.demux(stream):
+        if not frames:
+            errors.forget()
+        elif packet.is_corrupt:
+            raise ValueError("a packet is marked as corrupt")
         try:
-            yield from packet.decode()
+            shown = packet.decode()
         except av.FFmpegError:
             if frames:
                 raise
+            continue
+        if frames and errors.first:
+            raise ValueError(errors.first)
+        yield from shown
 
 
 def index_of_frames(path: Path) -> VideoIndex:
@@ -155,11 +178,12 @@ def index_of_frames(path: Path) -> VideoIndex:
 
     rows: list[tuple[int | None, bytes, bool]] = []
     problem = ""
-    with opened_video(path) as (container, stream):
+    with ffmpeg_errors() as errors, opened_video(path) as (container, stream):
+        declared = declared_end(stream)
         stream.codec_context.options = {"err_detect": "explode"}  # rather than to paint over what is damaged
         unit, rate = Fraction(stream.time_base), stream.average_rate or stream.guessed_rate
         try:
-            for frame in _decoded(container, stream, rows):
+            for frame in _decoded(container, stream, rows, errors):
                 if frame.is_corrupt:
                     if not rows:
                         continue
@@ -169,10 +193,10 @@ def index_of_frames(path: Path) -> VideoIndex:
                     size, aspect = _shape(stream, frame)
                 rows.append((frame.pts, digest(frame), frame.key_frame))
                 last = frame.duration
-        except (av.FFmpegError, OSError) as error:
+        except (av.FFmpegError, OSError, ValueError) as error:
             if not rows:
                 raise
-            problem = f"{type(error).__name__}: {error}"
+            problem = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
     if not rows:
         raise UnreadableExample(f"{path}: it has no frames")
     given = [time for time, _, _ in rows if time is not None]
@@ -182,6 +206,9 @@ def index_of_frames(path: Path) -> VideoIndex:
             raise UnreadableExample(f"{path}: neither its frames have times, nor the file a frame rate")
         unit, given, last = 1 / Fraction(rate), list(range(len(rows))), 1
     times = tuple(given)
+    duration = _duration(times, last, rate, unit)
+    if not problem:
+        problem = early_end(declared, (times[0] + duration) * unit, duration * unit / len(times)) or ""
     if problem:
         seconds = float((times[-1] - times[0]) * unit)
         problem = (
@@ -191,7 +218,7 @@ def index_of_frames(path: Path) -> VideoIndex:
     return VideoIndex(
         times=times,
         unit=unit,
-        duration=_duration(times, last, rate, unit),
+        duration=duration,
         size=size,
         pixel_aspect=aspect,
         starts=tuple(number for number, (_, _, key) in enumerate(rows) if key),

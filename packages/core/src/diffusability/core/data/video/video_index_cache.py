@@ -12,7 +12,7 @@ import numpy as np
 from diffusability.core.contracts.dataset import UnreadableExample
 from diffusability.core.data.video.video_index import VideoIndex, index_of_frames, index_of_packets
 
-_VERSION = 1
+_VERSION = 2
 
 
 def _cache_path(path: Path) -> Path:

@@ -12,6 +12,7 @@ from diffusability.core.checksums import save_with_checksums
 from diffusability.core.contracts.model_files import read_weights
 from diffusability.core.engine.averages.average_snapshots import FOLDER, Synthesis, synthesis
 from diffusability.core.errors import CheckpointError
+from diffusability.core.reading import parsed_json
 from diffusability.core.specs.saved_format import AUTOENCODER, CONFIG, WEIGHTS
 
 
@@ -53,7 +54,7 @@ def synthesize_model(stage_folder: Path, sigma_rel: float, to: Path, step: int |
 
 def _point_to_the_same_decoder(config_file: Path, model: Path, to: Path) -> None:
     """A denoiser names the autoencoder of its latents by a path relative to its own folder, which is another now."""
-    config = json.loads(config_file.read_text())
+    config = parsed_json(config_file.read_text())
     decoder = config.get(AUTOENCODER)
     if isinstance(decoder, dict) and decoder.get("kind") == "saved":
         decoder["path"] = os.path.relpath((model / decoder["path"]).resolve(), to.resolve())

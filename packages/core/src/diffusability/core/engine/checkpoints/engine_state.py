@@ -17,6 +17,7 @@ from torch import Tensor
 
 from diffusability.core.engine.checkpoints.master_weights import MOMENTS, Partition, Piece, partitions
 from diffusability.core.engine.checkpoints.sharded_weights import gathered, local_part, local_values
+from diffusability.core.engine.deepspeed_internals import link_moments
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.errors import CheckpointError
 
@@ -58,8 +59,7 @@ def load_engine(engine: Any, directory: Path, ranks: Ranks) -> None:
     for partition in partitions(engine, writing=True):
         _load_partition(partition, saved)
     wrapper = engine.optimizer
-    if hasattr(wrapper, "_lazy_init_hp_params_optimizer_state"):
-        wrapper._lazy_init_hp_params_optimizer_state()
+    link_moments(wrapper)
     _load_untrained(engine, directory, ranks)
     counters = json.loads((directory / _COUNTERS).read_text())
     engine.global_steps = counters["steps"]

@@ -9,7 +9,14 @@ from typing import Any
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from diffusability.core.engine.deepspeed_internals import (
+    fragment_of,
+    groups_of_shards,
+    place_of_shard,
+    weights_follow_masters,
+)
 
 #: What AdamW keeps for every weight (Loshchilov & Hutter 2019: m and v).
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -100,49 +107,28 @@ def partitions(engine: Any, writing: bool = False) -> Iterator[Partition]:
         case 1 | 2:
             yield from _flat_partitions(engine, names)
             if writing:
-                wrapper.update_lp_params()
+                weights_follow_masters(wrapper)
         case _:
             yield from _groups_of_shards(wrapper, names, writing)
 
 
 def _flat_partitions(engine: Any, names: dict[int, str]) -> Iterator[Partition]:
     inner = engine.optimizer.optimizer
+    found = ((parameter, fragment_of(parameter)) for parameter in engine.module.parameters())
     pieces = [
-        Piece(
-            name=names[id(parameter)],
-            first=parameter._hp_mapping.lp_fragment_address.start,
-            offset=parameter._hp_mapping.hp_fragment_address.start,
-            size=parameter._hp_mapping.lp_fragment_address.numel,
-        )
-        for parameter in engine.module.parameters()
-        if getattr(parameter, "_hp_mapping", None) is not None
+        Piece(name=names[id(parameter)], first=fragment.first, offset=fragment.offset, size=fragment.size)
+        for parameter, fragment in found
+        if fragment is not None
     ]
     (weights,) = (tensor for group in inner.param_groups for tensor in group["params"])
     yield Partition(optimizer=inner, weights=weights, pieces=pieces)
 
 
 def _groups_of_shards(wrapper: Any, names: dict[int, str], writing: bool) -> Iterator[Partition]:
-    if writing:
-        wrapper.checkpoint_event_prologue()
-    for number, group in enumerate(wrapper.fp16_groups):
-        on_nvme = wrapper._swappable_optimizer_subgroup(number)
-        if on_nvme:
-            wrapper._optimizer_states_and_gradient_swap_in(number)
-        pieces = [_shard(wrapper, names[id(parameter)], parameter) for parameter in group]
-        weights = wrapper.fp32_partitioned_groups_flat[number]
-        yield Partition(
-            optimizer=wrapper.optimizer, weights=weights, pieces=[piece for piece in pieces if piece.size > 0]
-        )
-        if writing:
-            wrapper._reassign_or_swap_out_partitioned_parameters(number)
-        if on_nvme:
-            wrapper._optimizer_states_and_gradient_swap_out(number)
-    if writing:
-        wrapper.checkpoint_event_epilogue()
-
-
-def _shard(wrapper: Any, name: str, parameter: nn.Parameter) -> Piece:
-    _, offset, padded = wrapper.grad_position[wrapper.get_param_id(parameter)]
-    first = wrapper._get_param_partition_rank(parameter) * padded
-    size = max(0, min(padded, parameter.ds_numel - first))  # type: ignore[attr-defined]
-    return Piece(name=name, first=first, offset=int(offset), size=size)
+    for group, weights in groups_of_shards(wrapper, writing):
+        pieces = []
+        for parameter in group:
+            first, offset, size = place_of_shard(wrapper, parameter)
+            if size > 0:
+                pieces.append(Piece(name=names[id(parameter)], first=first, offset=offset, size=size))
+        yield Partition(optimizer=wrapper.optimizer, weights=weights, pieces=pieces)

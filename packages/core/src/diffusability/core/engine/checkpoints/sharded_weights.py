@@ -10,16 +10,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from diffusability.core.engine.deepspeed_internals import (
+    fragment_of,
+    has_fragments,
+    is_sharded,
+    shard_of,
+    shard_size,
+    whole_shape,
+    whole_size,
+)
 from diffusability.core.engine.distributed import Ranks
 
 
-def is_sharded(parameter: nn.Parameter) -> bool:
-    """True when ZeRO-3 has cut the parameter into one flat shard a rank."""
-    return hasattr(parameter, "ds_tensor")
-
-
 def _has_pieces_of_master(parameter: nn.Parameter) -> bool:
-    return hasattr(parameter, "_hp_mapping") and parameter.dtype != torch.float32
+    return has_fragments(parameter) and parameter.dtype != torch.float32
 
 
 def local_values(module: nn.Module, names: Collection[str] | None = None) -> dict[str, Tensor]:
@@ -35,23 +39,11 @@ def local_values(module: nn.Module, names: Collection[str] | None = None) -> dic
 def local_value(parameter: nn.Parameter) -> Tensor:
     """What this rank holds of one parameter, as in ``local_values``."""
     if is_sharded(parameter):
-        return _local_shard(parameter).detach()
+        return shard_of(parameter).detach()
     if _has_pieces_of_master(parameter):
-        mapping = parameter._hp_mapping  # type: ignore[attr-defined]
-        return torch.empty(0, device=parameter.device) if mapping is None else mapping.hp_fragment.detach()
+        fragment = fragment_of(parameter)
+        return torch.empty(0, device=parameter.device) if fragment is None else fragment.master.detach()
     return parameter.detach()
-
-
-def _local_shard(parameter: nn.Parameter) -> Tensor:
-    from deepspeed.runtime.swap_tensor.partitioned_param_swapper import PartitionedParamStatus
-    from deepspeed.utils import safe_get_local_fp32_param
-
-    shard: Tensor = parameter.ds_tensor  # type: ignore[attr-defined]
-    is_here = shard.status == PartitionedParamStatus.AVAILABLE  # type: ignore[attr-defined]
-    if parameter.requires_grad and not (is_here and shard.dtype == torch.float32):
-        master: Tensor = safe_get_local_fp32_param(parameter)
-        return master
-    return shard
 
 
 @torch.no_grad()
@@ -67,7 +59,7 @@ def gathered(module: nn.Module, values: Mapping[str, Tensor], ranks: Ranks) -> d
             continue
         value = values[name].to(ranks.device)
         if is_sharded(parameter):
-            value = _joined(value, ranks)[: parameter.ds_numel].view(parameter.ds_shape)  # type: ignore[attr-defined]
+            value = _joined(value, ranks)[: whole_size(parameter)].view(whole_shape(parameter))
         elif _has_pieces_of_master(parameter):
             value = _pieced_together(parameter, value, ranks)
         if ranks.is_main:
@@ -93,8 +85,8 @@ def _pieced_together(parameter: nn.Parameter, piece: Tensor, ranks: Ranks) -> Te
 
 
 def _place(parameter: nn.Parameter) -> tuple[int, int]:
-    mapping = parameter._hp_mapping  # type: ignore[attr-defined]
-    return (0, 0) if mapping is None else (mapping.lp_fragment_address.start, mapping.lp_fragment_address.numel)
+    fragment = fragment_of(parameter)
+    return (0, 0) if fragment is None else (fragment.first, fragment.size)
 
 
 def local_part(parameter: nn.Parameter, whole: Tensor, ranks: Ranks) -> Tensor:
@@ -104,8 +96,7 @@ def local_part(parameter: nn.Parameter, whole: Tensor, ranks: Ranks) -> Tensor:
         return whole.flatten()[first : first + size]
     if not is_sharded(parameter):
         return whole
-    shard: Tensor = parameter.ds_tensor  # type: ignore[attr-defined]
-    size = shard.ds_numel if shard.numel() == 0 else shard.numel()  # type: ignore[attr-defined]
+    size = shard_size(parameter)
     padded = torch.zeros(size * ranks.size, dtype=whole.dtype, device=whole.device)
     padded[: whole.numel()] = whole.flatten()
     return padded[ranks.rank * size : (ranks.rank + 1) * size]

@@ -9,6 +9,7 @@ from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.models.exporting.evidence import Scaling, evidence_of
 from diffusability.core.models.exporting.model_card import autoencoder_card
 from diffusability.core.models.saved_models import load_autoencoder
+from diffusability.core.reading import parsed_json
 from diffusability.core.run.selection import TrainedModel
 
 
@@ -45,7 +46,7 @@ def _published(autoencoder: Autoencoder) -> Scaling | None:
 
 
 def _class_name(autoencoder: Autoencoder, directory: Path) -> str:
-    config = json.loads((directory / "config.json").read_text())
+    config = parsed_json((directory / "config.json").read_text())
     return str(config.get("_class_name", type(autoencoder).__name__))
 
 

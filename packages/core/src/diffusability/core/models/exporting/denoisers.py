@@ -11,6 +11,7 @@ from diffusability.core.models.saved_models import (
     save_autoencoder,
     save_diffusion_model,
 )
+from diffusability.core.reading import parsed_json
 from diffusability.core.run.selection import TrainedModel
 from diffusability.core.specs.saved_format import AUTOENCODER, CONFIG
 
@@ -30,7 +31,7 @@ def export_denoiser(model: TrainedModel, directory: Path) -> None:
     path = directory / CONFIG
     reference = {"kind": "saved", "path": AUTOENCODER}
     path.write_text(
-        json.dumps(json.loads(path.read_text()) | {AUTOENCODER: reference}, indent=2, allow_nan=False) + "\n"
+        json.dumps(parsed_json(path.read_text()) | {AUTOENCODER: reference}, indent=2, allow_nan=False) + "\n"
     )
     exchange = diffusion.denoiser.export(directory)
     card = denoiser_card(model, evidence_of(model), diffusion=diffusion, exchange=exchange)

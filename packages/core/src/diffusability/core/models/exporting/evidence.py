@@ -1,6 +1,5 @@
 """What a run knows about one of its models: its recipe, its metrics, the scaling of its latents. Free of torch."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import attrs
 import yaml
 
-from diffusability.core.reading import reading
+from diffusability.core.reading import parsed_json, reading
 from diffusability.core.run.selection import TrainedModel
 
 
@@ -47,14 +46,14 @@ def evidence_of(model: TrainedModel) -> Evidence:
         for directory, resolved in _stages_on(model, recipe["digest"]):
             path = directory / "results.json"
             if resolved["stage"]["kind"] == "evaluate" and path.is_file():
-                results[resolved["name"]] = json.loads(path.read_text())
+                results[resolved["name"]] = parsed_json(path.read_text())
             index = directory / "latents" / "cache.json"
             if resolved["stage"]["kind"] == "encode" and index.is_file():
-                content = json.loads(index.read_text())
+                content = parsed_json(index.read_text())
                 how = resolved["stage"].get("normalization", "measured")
                 source = f"{how} (stage {resolved['name']})"
                 scaling = Scaling(mean=content["mean"], std=content["std"], source=source)
-        done = json.loads((model.directory / "done.json").read_text())
+        done = parsed_json((model.directory / "done.json").read_text())
         return Evidence(recipe=recipe, done=done, results=results, scaling=scaling)
 
 
