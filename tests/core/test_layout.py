@@ -162,7 +162,8 @@ def test_paths_and_modules_in_documents_exist(document: Path) -> None:
     text = document.read_text()
     links = [document.parent / link for link in re.findall(r"\]\((?!http|#)([^)#]+)", text)]
     assert [str(link) for link in links if not link.exists()] == []
-    for path in re.findall(r"(?<!\[)`(\w[\w.-]*(?:/[\w.-]+)+\.py|(?:core|models|regularizers|eval|tests)/[\w/]*)`", text):
+    paths = r"(?<!\[)`(\w[\w.-]*(?:/[\w.-]+)+\.py|(?:core|models|regularizers|eval|tests)/[\w/]*)`"
+    for path in re.findall(paths, text):
         package = path.split("/")[0]
         assert (ROOT / path).exists() or (ROOT / f"packages/{package}/src/diffusability/{path}").exists(), path
     for name in re.findall(r"\bdiffusability\.(?:core|models|regularizers|eval)(?:\.\w+)+", text):
