@@ -102,7 +102,7 @@ class Synthesis:
         sums: dict[str, Tensor] = {}
         for path, coefficient in self.terms:
             with safe_open(path, "pt") as file:
-                for name in file.keys():  # noqa: SIM118 - a file of tensors is no mapping
+                for name in file.keys():  # noqa: SIM118 - a file of tensors is not a mapping
                     if not name.startswith(_BUFFER):
                         value = file.get_tensor(name).double() * coefficient
                         sums[name] = sums[name] + value if name in sums else value

@@ -30,7 +30,7 @@ def print_results(console: Console, run_directory: Path) -> None:
     Of many variants there are several tables, each with the first one. Remarks on the numbers come below.
 
     Raises:
-        SpecError: the folder is no run folder.
+        SpecError: the folder is not a run folder.
     """
     comparison = compare([read_run(run_directory)])
     columns = metric_columns(comparison)
