@@ -4,8 +4,8 @@
 
 Latents of 4x32x32, batch 8, 1000 classes; forward, backward and fused AdamW for both. The original's model runs
 eagerly, as its users run it and with memory of freed tensors kept (``diffusability.core.run.freed_memory``), which
-``dfz run`` does; ours eagerly and compiled, with memory kept. Each has a process of its own, and takes its turns with the
-others, so that a machine whose speed drifts slows all. Prints one line of JSON: for each size the median seconds a
+``dfz run`` does; ours eagerly and compiled, with memory kept. Each has a process of its own; they take turns, so that a
+machine whose speed drifts slows all of them. Prints one line of JSON: for each size the median seconds a
 step, the median of the ratios round by round, the share of a large matmul's FLOP/s (measured in the same rounds), and
 the memory that a step takes beyond weights and optimizer state. bf16, by autocast, is left out by default where this
 CPU has no instructions for it. Needs ``timm``.

@@ -143,3 +143,28 @@ def test_a_spec_never_imports_what_it_builds(name: str) -> None:
     """The modules that the ``builds`` of a module name against its imports, also those for types."""
     built = re.findall(r'builds: ClassVar\[str\] = \(?\s*"([\w.]+):', MODULES[name].read_text())
     assert not IMPORTS[name] & set(built)
+
+
+def test_the_picture_of_the_layers_is_true() -> None:
+    """The mermaid picture of docs/architecture.md against ``LAYERS``."""
+    drawn = re.findall(r'L(\d+)\["([^"]+)"\]', (ROOT / "docs/architecture.md").read_text())
+    rooms = {int(height): tuple(names.split(", ")) for height, names in drawn}
+    assert rooms == dict(enumerate(LAYERS))
+
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "recipes/README.md", *ROOT.glob("docs/*.md")]
+DOCUMENTS += ROOT.glob("packages/*/README.md")
+
+
+@pytest.mark.parametrize("document", sorted(DOCUMENTS), ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_and_modules_in_documents_exist(document: Path) -> None:
+    """Links, paths of Python files (of the repository, or ``core/...`` for a package's) and modules of ours."""
+    text = document.read_text()
+    links = [document.parent / link for link in re.findall(r"\]\((?!http|#)([^)#]+)", text)]
+    assert [str(link) for link in links if not link.exists()] == []
+    paths = r"(?<!\[)`(\w[\w.-]*(?:/[\w.-]+)+\.py|(?:core|models|regularizers|eval|tests)/[\w/]*)`"
+    for path in re.findall(paths, text):
+        package = path.split("/")[0]
+        assert (ROOT / path).exists() or (ROOT / f"packages/{package}/src/diffusability/{path}").exists(), path
+    for name in re.findall(r"\bdiffusability\.(?:core|models|regularizers|eval)(?:\.\w+)+", text):
+        assert name in MODULES or name.rpartition(".")[0] in MODULES, name

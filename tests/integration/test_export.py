@@ -130,7 +130,7 @@ def test_what_is_meant_must_be_clear(run, tmp_path):
         select_model(run, variant="fluks")
     with pytest.raises(SpecError, match="no stage 'measure' with a trained model; stages: finetune"):
         select_model(run, stage="measure")
-    with pytest.raises(SpecError, match="is no run"):
+    with pytest.raises(SpecError, match="is not a run"):
         select_model(tmp_path)
     model = select_model(run, variant="compact")
     (tmp_path / "full").mkdir()

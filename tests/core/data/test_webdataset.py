@@ -168,7 +168,11 @@ def test_a_damaged_header_is_no_silent_end(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "empty file"), (b"this is no tar file" * 60, "no readable tar file"), (b"\0" * 1024, "no train examples")],
+    [
+        (b"", "empty file"),
+        (b"this is no tar file" * 60, "not a readable tar file"),
+        (b"\0" * 1024, "no train examples"),
+    ],
 )
 def test_what_is_no_tar_is_refused(tmp_path, content, message):
     """An empty file and text are no tars; a tar of nothing has no examples."""

@@ -103,7 +103,7 @@ def test_equal_labels_are_numbered(tmp_path):
     ("reference", "message"),
     [
         ("compact-kk:x", r"'compact-kk:x' cannot be found; did you mean 'compact-kl'\?"),
-        ("compact-kl:width=16,blocks", "'blocks' in .* is no option; expected name=value"),
+        ("compact-kl:width=16,blocks", "'blocks' in .* is not an option; expected name=value"),
         ("{tmp}", "holds neither a saved autoencoder nor a run"),
     ],
 )
@@ -114,7 +114,7 @@ def test_what_names_nothing_is_refused(reference, message, tmp_path):
 
 def test_data_that_is_not_there_is_refused(tmp_path):
     named = named_autoencoders(["compact-kl"])
-    with pytest.raises(SpecError, match=r"is no folder and no dataset; expected .*sample-photos"):
+    with pytest.raises(SpecError, match=r"is neither a folder nor a dataset; expected .*sample-photos"):
         scorecard_spec(named, ScoreOptions(data="sample-photo"))
     with pytest.raises(SpecError, match="holds neither images nor videos"):
         scorecard_spec(named, ScoreOptions(data=str(tmp_path)))

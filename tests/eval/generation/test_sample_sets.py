@@ -262,7 +262,7 @@ def test_plain_names_belong_to_the_usual_features() -> None:
     ("spec", "message"),
     [
         ({"kind": "kid", "num_samples": 500}, "a subset of 1000 images does not fit in num_samples"),
-        ({"kind": "inception-score", "features": {"kind": "inception"}}, "'inception' are no logits of classes"),
+        ({"kind": "inception-score", "features": {"kind": "inception"}}, "'inception' are not logits of classes"),
         ({"kind": "inception-score", "num_samples": 5}, "5 images cannot be split into 10 parts"),
     ],
 )

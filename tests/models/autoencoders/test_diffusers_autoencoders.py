@@ -403,7 +403,7 @@ def test_folders_that_hold_no_autoencoder_are_named(tmp_path: Path) -> None:
     config.write_text("<html>")
     assert "is not valid JSON" in refusal(tmp_path)
     config.write_text('{"_class_name": "UNet2DModel"}')
-    assert "is for class 'UNet2DModel', which is no autoencoder" in refusal(tmp_path)
+    assert "is for class 'UNet2DModel', which is not a supported autoencoder" in refusal(tmp_path)
     autoencoder = built("sd")
     autoencoder.export(tmp_path)
     assert "holds an AutoencoderKL, and kind 'wan' is AutoencoderKLWan" in refusal(tmp_path, "wan")
@@ -437,7 +437,7 @@ def test_what_is_on_the_hub_is_fetched_or_the_reason_told(tmp_path: Path, monkey
         raise OSError("no route to host")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
-    with pytest.raises(CheckpointError, match=r"'owner/name' is no local folder, and cannot .*: no route to host"):
+    with pytest.raises(CheckpointError, match=r"'owner/name' is not a local folder, and cannot .*: no route to host"):
         build_autoencoder(spec)
 
 

@@ -128,8 +128,8 @@ def test_a_file_cut_short_is_found_before_anything_starts(tmp_path: Path) -> Non
     TaesdSpec(decoder=path).check_inputs()
     for content, message in (
         (whole[:-10], r"is cut short or damaged: it has [\d,]+ of [\d,]+ bytes; download it again"),
-        (whole[:100], "is no whole safetensors file"),
-        (b"", "is no whole safetensors file"),
+        (whole[:100], "is not a whole safetensors file"),
+        (b"", "is not a whole safetensors file"),
         (struct.pack("<Q", 4) + b"<htm", "is not a safetensors file"),
     ):
         path.write_bytes(content)

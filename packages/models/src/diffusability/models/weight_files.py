@@ -21,7 +21,7 @@ def read_header(path: Path) -> dict[str, Any]:
     """Names, shapes and types of the tensors of a safetensors file, by its first bytes. Needs no torch.
 
     Raises:
-        CheckpointError: the file is no safetensors file, or shorter than its header says: a download that was cut off.
+        CheckpointError: the file is not a safetensors file, or shorter than its header says (cut off).
     """
     refuse_pointer(path)
     with reading("safetensors file", path, CheckpointError), path.open("rb") as file:
@@ -29,7 +29,7 @@ def read_header(path: Path) -> dict[str, Any]:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8:
             raise CheckpointError(
-                f"{str(path)!r} is no whole safetensors file: it has {size:,} bytes, less than a header"
+                f"{str(path)!r} is not a whole safetensors file: it has {size:,} bytes, less than a header"
             )
         try:
             header: dict[str, Any] = json.loads(file.read(length))

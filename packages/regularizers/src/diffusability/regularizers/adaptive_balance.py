@@ -28,7 +28,7 @@ class GradientBalance(nn.Module):
 
     The adaptive weight of VQGAN (Esser et al. 2021, equation 7) as VA-VAE uses it, there at the encoder's last layer.
     It is measured in one of ``every`` steps and used from the next one on, since it costs a pass through the decoder
-    and back; in the first step it is used at once. It depends neither on the number of ranks nor, but for the first
+    and back; in the first step it is used at once. It depends neither on the number of ranks nor, except for the first
     step, on the micro batch. Everything is in buffers and checkpointed.
     """
 

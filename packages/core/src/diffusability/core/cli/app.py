@@ -269,10 +269,12 @@ def correlate(
     run_folders: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="folders of runs whose variants are compared")
     ],
-    target: Annotated[str, typer.Option("--target", metavar="METRIC", help="the metric to foretell, such as fid")],
+    target: Annotated[
+        str, typer.Option("--target", metavar="METRIC", help="the metric to correlate with, such as fid")
+    ],
     to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="default: the first run's folder")] = None,
 ) -> None:
-    """Rank correlation of every metric with one of them, over variants: which predictor foretells the result?"""
+    """Rank correlation of every metric with one of them, over variants: how well does each predict it?"""
     from diffusability.core.cli.correlate_command import show_correlation
 
     show_correlation(run_folders, target, to)

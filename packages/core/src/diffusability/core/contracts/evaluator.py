@@ -142,7 +142,7 @@ class Evaluator(FromSpec, ABC):
     needs: frozenset[str] = frozenset()
 
     def expect(self, num_samples: int) -> None:
-        """Hears, before anything is computed, of how many samples the set consists, over all ranks.
+        """Receives the number of samples of the whole set, over all ranks, before anything is computed.
 
         Raises:
             DataError: they are too few, or too many.

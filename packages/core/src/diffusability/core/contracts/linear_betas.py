@@ -60,7 +60,7 @@ class LinearBetas:
 
 
 @lru_cache(maxsize=8)
-@torch.inference_mode(False)  # a cached inference tensor would refuse to take part in later gradients
+@torch.inference_mode(False)  # a cached inference tensor could not be used in later gradients
 def _tables(schedule: LinearBetas) -> tuple[Tensor, Tensor, Tensor]:
     betas = torch.linspace(schedule.first, schedule.last, schedule.num_steps, dtype=torch.float64, device="cpu")
     alphas_bar = (1 - betas).cumprod(0)

@@ -77,7 +77,7 @@ class FolderSplits:
         """The classes: the folders right below ``path``, those without files too.
 
         Raises:
-            DataError: a file lies in no class folder, or one of ``paths`` in a folder that is no class.
+            DataError: a file is in no class folder, or one of ``paths`` in a folder that is not a class.
         """
         names = class_names_of(self.tree.paths, self.path, self.tree.folders)
         if root != self.path:

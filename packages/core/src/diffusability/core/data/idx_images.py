@@ -29,7 +29,7 @@ def read_idx(path: Path) -> np.ndarray:
             raise DataError(f"idx file {str(path)!r} cannot be read: {lfs_problem(path)}")
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     if len(content) < 4 or content[:3] != b"\0\0\x08":
-        raise DataError(f"{str(path)!r} is no idx file of bytes: it begins with {content[:4]!r}")
+        raise DataError(f"{str(path)!r} is not an idx file of bytes: it begins with {content[:4]!r}")
     num_axes = content[3]
     header = content[4 : 4 + 4 * num_axes]
     shape = tuple(int.from_bytes(header[first : first + 4], "big") for first in range(0, len(header), 4))

@@ -19,7 +19,7 @@ from diffusability.core.numerics.seeds import derived_seed
 
 
 def leave_signals_to_the_run(worker: int) -> None:
-    """For a loading process at its start: signals that ask a run to save and stop shall not end what it still needs.
+    """For a loading process at its start: signals that ask a run to save and stop must not end what it still needs.
 
     Ctrl-C, and commands such as ``timeout``, signal the whole process group, which this process therefore leaves.
     SIGINT and SIGUSR1 are ignored besides, as SLURM sends them to all processes of a step. SIGTERM is not: it is how

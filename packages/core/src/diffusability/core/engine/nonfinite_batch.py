@@ -86,7 +86,7 @@ def read_nonfinite_batch(path: Path) -> NonfiniteBatch:
     try:
         with safe_open(path, "pt") as file:
             facts = json.loads((file.metadata() or {}).get("facts", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file of tensors is no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file of tensors is not a mapping
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{str(path)!r} cannot be read as a saved batch: {error}") from None
     if facts.get("format") != FORMAT:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 @lru_cache(maxsize=32)
-@torch.inference_mode(False)  # a cached inference tensor would refuse to take part in later gradients
+@torch.inference_mode(False)  # a cached inference tensor could not be used in later gradients
 def _dct_matrix(size: int) -> Float[Tensor, "n n"]:
     frequency = torch.arange(size, dtype=torch.float64, device="cpu")[:, None]
     position = torch.arange(size, dtype=torch.float64, device="cpu")[None, :]

@@ -1,4 +1,4 @@
-"""Networks that a loss uses and that are no part of the model."""
+"""Networks that a loss uses and that are not part of the model."""
 
 from typing import Any, Generic, TypeVar
 

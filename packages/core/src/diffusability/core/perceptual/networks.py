@@ -48,7 +48,7 @@ def _filled(
 
 
 @lru_cache(maxsize=4)
-@torch.inference_mode(False)  # a cached inference tensor would refuse to take part in later gradients
+@torch.inference_mode(False)  # a cached inference tensor could not be used in later gradients
 def lpips_network(network: PerceptualNetwork = "alex", weights: Path | None = None) -> PerceptualDistance:
     """LPIPS 0.1 on torchvision's AlexNet or VGG16. ``weights``: the trunk's file; default: torch.hub's cache.
 
@@ -74,7 +74,7 @@ def untrained_network(network: PerceptualNetwork, shift_tolerant: bool) -> Perce
 
 
 @lru_cache(maxsize=4)
-@torch.inference_mode(False)  # a cached inference tensor would refuse to take part in later gradients
+@torch.inference_mode(False)  # a cached inference tensor could not be used in later gradients
 def st_lpips_network(network: PerceptualNetwork = "alex") -> PerceptualDistance:
     """ST-LPIPS (Ghildyal & Liu, ECCV 2022) with the weights that the package ``stlpips-pytorch`` ships.
 

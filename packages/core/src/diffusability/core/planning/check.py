@@ -165,7 +165,7 @@ def _evaluator_findings(
 
 
 def _reference_findings(stage: PlannedStage, here: SpecPath) -> Iterator[Finding]:
-    """An autoencoder must come from a stage that trains one, a denoiser likewise."""
+    """An autoencoder must come from a stage that trains an autoencoder, a denoiser from one that trains a denoiser."""
     for path, spec in stage.spec.walk():
         if not isinstance(spec, StageAutoencoderSpec | StageDenoiserSpec):
             continue

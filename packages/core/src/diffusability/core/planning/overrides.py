@@ -9,7 +9,7 @@ from diffusability.core.planning.overlay import RIVALS, override
 from diffusability.core.planning.source import Source, parse_source
 from diffusability.core.specs.table import KEY as TABLE
 
-#: Keys of the top that are no variant's own.
+#: Top-level keys that do not belong to a variant.
 _OF_THE_RUN = ("name", TABLE)
 
 

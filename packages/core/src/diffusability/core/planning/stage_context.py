@@ -1,4 +1,4 @@
-"""What is known of a planned stage without building anything: its autoencoder, and the shapes that it works on."""
+"""The autoencoder and the shapes of a planned stage, inferred without building anything."""
 
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext

@@ -39,7 +39,7 @@ def build_report(run_directories: Sequence[Path], output: Path | None = None, ta
 
     Args:
         run_directories: one or more run folders; the first variant of the first is the baseline.
-        output: folder for the report, made if need be; by default the run's, or of several ``comparison-A-B`` beside
+        output: folder for the report, by default the run's, or for several runs ``comparison-A-B`` beside
             the first.
         table: a file with the table to show instead of the run's own, of one run alone.
 
@@ -89,7 +89,7 @@ def render_table(run_directory: Path, form: TableFormat = "markdown", table: Pat
         table: a file with the table to show instead of the run's own.
 
     Raises:
-        SpecError: the folder is no run folder, it has no results yet, or the table that is given is wrong.
+        SpecError: the folder is not a run folder, it has no results yet, or the given table is wrong.
     """
     run = _read(run_directory, table)
     paper = paper_table(run, run.table or _table_of_everything(run))

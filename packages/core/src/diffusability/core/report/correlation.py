@@ -1,4 +1,4 @@
-"""Does a metric of autoencoders foretell one of what is generated from their latents? Over the variants of runs."""
+"""How well a metric of autoencoders predicts one of the images generated from their latents, over variants."""
 
 import json
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def correlate(run_directories: Sequence[Path], target: str) -> list[Predictor]:
     """Every scalar metric of other stages against the target, the strongest first.
 
     Raises:
-        SpecError: a folder is no run, or no variant has the target.
+        SpecError: a folder is not a run, or no variant has the target.
         DataError: fewer than four variants have both.
     """
     comparison = compare([read_run(directory) for directory in run_directories])
@@ -51,7 +51,7 @@ def correlate(run_directories: Sequence[Path], target: str) -> list[Predictor]:
     for metric, by_variant in values.items():
         shared = [variant for variant in by_variant if variant in values[target]]
         if stages[metric] == stages[target] or len(shared) < len(values[target]):
-            continue  # what is measured on the same samples foretells nothing; what some variants lack, on other terms
+            continue  # measured on the same samples, or missing for some variants
         pairs = [(variant, by_variant[variant], values[target][variant]) for variant in shared]
         if len({value for _, value, _ in pairs}) == 1:
             continue  # equal for all, such as what is measured on the images themselves
@@ -144,7 +144,7 @@ def write_correlation(run_directories: Sequence[Path], target: str, output: Path
     """Writes ``correlation.md``, ``correlation.json`` and ``figures/correlation.*`` into the first run's folder.
 
     Raises:
-        SpecError: no folder was given, one is no run, or no variant has the target.
+        SpecError: no folder was given, one is not a run, or no variant has the target.
         DataError: fewer than four variants have both.
     """
     if not run_directories:

@@ -49,7 +49,7 @@ def rank_correlation(
     """Spearman's coefficient with a 95% interval over resampled pairs.
 
     Raises:
-        DataError: fewer than four pairs: a rank correlation of three says nothing.
+        DataError: fewer than four pairs: a rank correlation of three is meaningless.
     """
     count = len(first)
     if count < FEWEST_PAIRS:

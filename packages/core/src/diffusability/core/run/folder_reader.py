@@ -1,4 +1,4 @@
-"""What a run leaves behind, read for the report. Only a folder that is no run is an error; the rest is noted."""
+"""What a run leaves behind, read for the report. Only a folder that is not a run is an error; the rest is noted."""
 
 import fcntl
 from collections.abc import Mapping, Sequence

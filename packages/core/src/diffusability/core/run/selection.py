@@ -37,11 +37,11 @@ def trained_models(run: Path) -> list[TrainedModel]:
     """The models of a run, in the order of its stages. One that variants share is there for each of them.
 
     Raises:
-        SpecError: the folder is no run.
+        SpecError: the folder is not a run.
         CheckpointError: the configuration of a model cannot be read.
     """
     if not (run / "run.json").is_file():
-        raise SpecError(f"{str(run)!r} is no run: run.json is missing; expected a folder below runs/")
+        raise SpecError(f"{str(run)!r} is not a run: run.json is missing; expected a folder below runs/")
     record = read_json_object(run / "run.json", "the record of a run", SpecError)
     stages_of: list[tuple[str, str, Path]] = []
     with reading("the record of a run", run / "run.json", SpecError):

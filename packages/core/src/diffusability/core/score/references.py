@@ -104,7 +104,7 @@ def _of_kind(kind: str, rest: str, reference: str) -> Named:
     for option in options:
         name, separator, value = option.partition("=")
         if not separator:
-            raise SpecError(f"{option!r} in {reference!r} is no option; expected name=value")
+            raise SpecError(f"{option!r} in {reference!r} is not an option; expected name=value")
         fields[name.strip()] = parse_source(value, option).data
     label = _clean("-".join([kind, Path(path).name] if path else [kind, *options]))
     return Named(label=label, spec=fields)

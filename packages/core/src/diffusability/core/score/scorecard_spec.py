@@ -154,8 +154,8 @@ def _data(options: ScoreOptions) -> dict[str, Any]:
         return _dataset(kind, place, options)
     known = ", ".join(registry.kinds("datasets"))
     raise SpecError(
-        f"--data {options.data!r} is no folder and no dataset; expected a folder with images or videos, or one of:"
-        f" {known}"
+        f"--data {options.data!r} is neither a folder nor a dataset; expected a folder with images or videos, or"
+        f" one of: {known}"
     )
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from diffusability.core.specs.base import Incidental, LocalPath, Spec
 
-#: DeepSpeed settings that a spec states in its own words, and where.
+#: DeepSpeed settings that the spec already covers, and where.
 _SET_ELSEWHERE = {
     "train_batch_size": "batch_size",
     "train_micro_batch_size_per_gpu": "engine.micro_batch_size",
@@ -71,7 +71,7 @@ class EngineSpec(Spec):
         "auto",
         description="auto: bf16 where the device has instructions for it (GPUs, newer CPUs), else fp32; bf16: autocast"
         " over float32 weights; fp32: float32 throughout; bf16-weights: weights and their gradients are bf16, with"
-        " float32 masters; fp16: likewise in fp16 with loss scaling, on CUDA",
+        " float32 masters; fp16: the same in fp16 with loss scaling, on CUDA",
     )
     zero_stage: Annotated[Literal[0, 1, 2, 3], Incidental()] = Field(
         0, description="DeepSpeed ZeRO: 1 shards the optimizer's state over ranks, 2 gradients too, 3 weights too"

@@ -12,7 +12,7 @@ from diffusability.eval.streaming.jackknife import jackknife_spread
 
 #: Rows of a kernel matrix that are computed at once.
 _ROWS = 1024
-#: Vectors of each set without which ``mmd_spread`` says nothing.
+#: Fewest vectors of each set for which ``mmd_spread`` gives a number.
 FEWEST_FOR_A_SPREAD = 3
 
 Kernel = Callable[[Float[Tensor, "a d"], Float[Tensor, "b d"]], Float[Tensor, "a b"]]

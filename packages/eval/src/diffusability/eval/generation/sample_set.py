@@ -18,7 +18,7 @@ class SampleSetEvaluator(Evaluator, Generic[SpecType]):
     What is random depends on the seed and on the order of indices, not on batches and ranks.
     """
 
-    #: Images of each set without which there is no number.
+    #: Fewest images of each set for which there is a number.
     least = 2
 
     def __init__(self, spec: SpecType, cache: FeatureCache | None = None) -> None:

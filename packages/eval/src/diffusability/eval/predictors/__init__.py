@@ -1,1 +1,1 @@
-"""Properties of latents that foretell how well they can be diffused, as pure functions: one property a module."""
+"""Properties of latents that predict how well they can be diffused: pure functions, one property in each module."""

@@ -15,7 +15,7 @@ CONSTANT = 1e-12
 class ChannelScaling:
     """Mean and standard deviation of each channel over samples and places, in float64, and which channels vary.
 
-    A channel that is constant over the set says nothing about a sample: it is left out, not scaled.
+    A channel that is constant over the set carries no information about a sample: it is left out, not scaled.
     """
 
     mean: Float[Tensor, " c"]

@@ -98,7 +98,9 @@ class InceptionScoreSpec(SampleSetSpec):
     @model_validator(mode="after")
     def _of_logits(self) -> "InceptionScoreSpec":
         if not self.features.gives_logits():
-            text = f"features {self.features.label()!r} are no logits of classes; for inception: layer: logits_unbiased"
+            text = (
+                f"features {self.features.label()!r} are not logits of classes; for inception: layer: logits_unbiased"
+            )
             raise fail("features", text, self.features.label(), self.kind)
         if self.splits > self.num_samples:
             text = f"{self.num_samples} images cannot be split into {self.splits} parts"

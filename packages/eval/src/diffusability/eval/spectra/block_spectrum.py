@@ -109,7 +109,7 @@ class BlockSpectrum:
     def without(self, group: int) -> "BlockSpectrum":
         """Of all maps with a group but those of one: their sums are added, so that nothing is transformed again.
 
-        None is taken off, so that a channel which is constant over the others is so to the bit.
+        No group is subtracted, so that a channel which is constant over the others is exactly constant.
         """
         rest = self._empty()
         for number in sorted(self._groups):

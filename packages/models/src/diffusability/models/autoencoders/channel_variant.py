@@ -26,7 +26,7 @@ _ENCODED_AT_ONCE = 8
 
 
 def build_channel_variant(spec: ChannelVariantSpec, context: BuildContext) -> Autoencoder:
-    """An autoencoder of the same kind and with the same weights but for the bottleneck.
+    """An autoencoder of the same kind and with the same weights except for the bottleneck.
 
     Raises:
         SpecError: the bottleneck of that kind cannot be changed, or there is no data for PCA.

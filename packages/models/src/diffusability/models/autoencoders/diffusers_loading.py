@@ -114,7 +114,7 @@ def _fetched(spec: DiffusersFamilySpec, hub_id: str) -> Path:
         root = snapshot_download(hub_id, revision=spec.revision, allow_patterns=wanted)
     except Exception as error:  # noqa: BLE001 - the hub's client raises errors of several libraries
         raise CheckpointError(
-            f"{hub_id!r} is no local folder, and cannot be fetched from the hub: {type(error).__name__}:"
+            f"{hub_id!r} is not a local folder, and cannot be fetched from the hub: {type(error).__name__}:"
             f" {_first(error)}; download it elsewhere and give its folder as path"
         ) from None
     return Path(root) / (spec.subfolder or "")

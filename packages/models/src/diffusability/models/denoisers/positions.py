@@ -34,7 +34,7 @@ def grid_positions(grid: Sequence[int], size: int) -> Float[Tensor, "n d"]:
     """Embeddings of the cells of a grid ``(rows, columns)`` or ``(frames, rows, columns)``, the last axis fastest.
 
     Half of ``size`` is for the column, half for the row, in this order, as in the original DiT. With frames, the first
-    quarter is for the frame, and the rest is shared likewise. Each part holds the sines, then the cosines of one
+    quarter is for the frame, and the rest is divided equally. Each part holds the sines, then the cosines of one
     coordinate, counted in cells from 0.
 
     Raises:

@@ -33,7 +33,7 @@ class GuidedSamplerSpec(SamplerSpec):
         if self.guidance_scale == 1:
             for name, unused in (("guidance_interval", self.guidance_interval != _EVERYWHERE), ("guide", self.guide)):
                 if unused:
-                    text = f"{name} has no effect at guidance_scale 1, which is no guidance; give another scale"
+                    text = f"{name} has no effect at guidance_scale 1, which means no guidance; give another scale"
                     raise fail(name, text, getattr(self, name), type(self).__name__)
         return self
 

@@ -26,7 +26,9 @@ def _factor(value: Any) -> float | tuple[float, float]:
     numbers = all(isinstance(side, int | float) and not isinstance(side, bool) for side in sides)
     whole = len(sides) == (2 if isinstance(value, list | tuple) else 1)
     if not numbers or not whole or not all(math.isfinite(side) and side >= 1 for side in sides):
-        raise ValueError(f"{value!r} is no downsampling factor; expected a number above 1, or [height, width] factors")
+        raise ValueError(
+            f"{value!r} is not a valid downsampling factor; expected a number above 1, or [height, width] factors"
+        )
     if max(sides) == 1:
         raise ValueError(f"{value!r} leaves everything as it is; expected a factor above 1")
     return sides if len(sides) == 2 else sides[0]

@@ -60,7 +60,7 @@ class ScaleEquivarianceSpec(RegularizerSpec):
         """The spatial factors, each with its temporal factor: for clips, all pairs of both where both are given.
 
         Raises:
-            ValueError: clips are to be shortened by a factor that is no whole number of both sides.
+            ValueError: clips are to be shortened by a factor that is not a whole number for both sides.
         """
         if not clips or not self.shorten_time:
             return [(factor, 1) for factor in self.factors]

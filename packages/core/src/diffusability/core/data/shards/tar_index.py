@@ -91,7 +91,7 @@ def build_index(path: Path, images: Sequence[str], label: str | None) -> TarInde
     no example: members without an extension, and names such as ``__meta__``.
 
     Raises:
-        DataError: it is no tar file, or its labels are no numbers.
+        DataError: it is not a tar file, or its labels are not numbers.
     """
     unusable = shard_problem(path)
     if unusable is not None:
@@ -130,7 +130,7 @@ def build_index(path: Path, images: Sequence[str], label: str | None) -> TarInde
     if problem and rows and rows[-1].offset < 0:
         rows.pop()  # the example in which the damage lies: `problem` stands for it
     if not rows and problem:
-        raise DataError(f"shard {str(path)!r} is no readable tar file: {problem}")
+        raise DataError(f"shard {str(path)!r} is not a readable tar file: {problem}")
     return TarIndex(
         offset=np.array([row.offset for row in rows], dtype=np.int64),
         size=np.array([row.size for row in rows], dtype=np.int64),

@@ -50,7 +50,7 @@ class WebDataset(Dataset):
     A shard that is damaged counts as one more example, which cannot be read and says what is wrong.
 
     Raises:
-        DataError: a shard is missing or no tar file, there are no examples, or a label is missing.
+        DataError: a shard is missing or not a tar file, there are no examples, or a label is missing.
     """
 
     def __init__(self, spec: WebDatasetSpec, split: Split) -> None:

@@ -49,7 +49,7 @@ class VideoIndex:
 
 @contextmanager
 def opened_video(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The container and its first stream of video that is no cover picture.
+    """The container and its first video stream that is not a cover picture.
 
     Raises:
         UnreadableExample: the file is missing or no video, or what is done with it fails.
@@ -145,7 +145,7 @@ def _ends_early(stream: Any, times: tuple[int, ...], duration: int, unit: Fracti
 
 
 def _decoded(container: Any, stream: Any, frames: list[Any], errors: FFmpegErrors) -> Iterator[Any]:
-    """Frames in the order in which they are shown. What comes before the first that can be decoded is no frame.
+    """Frames in the order in which they are shown. Packets before the first one that can be decoded do not count.
 
     Raises:
         ValueError: a packet is marked as corrupt, or the decoder logs an error and goes on.

@@ -22,7 +22,7 @@ _TURNS = {
 
 
 def _turn(frame: Any) -> Image.Transpose | None:
-    """How a frame has to be turned. Raises ValueError for a matrix that is no quarter turn or mirror."""
+    """How a frame has to be turned. Raises ValueError for a matrix other than a quarter turn or a mirror."""
     for data in frame.side_data:
         if data.type.name == "DISPLAYMATRIX":
             matrix = np.frombuffer(bytes(data), dtype=np.int32)

@@ -17,7 +17,7 @@ class LastLayer:
     """The last convolution of an autoencoder's decoder, which remembers its input of a forward pass.
 
     Raises:
-        SpecError: the autoencoder names no such layer, or it is no plain convolution.
+        SpecError: the autoencoder names no such layer, or it is not a plain convolution.
     """
 
     def __init__(self, autoencoder: Autoencoder) -> None:

@@ -133,7 +133,8 @@ def embed(path: Path, notes: list[str]) -> EmbeddedPicture | None:
                 content = _shrink(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         notes.append(
-            f"{path.parent.parent.name}/{path.parent.name}/{path.name} is no readable picture ({type(error).__name__})"
+            f"{path.parent.parent.name}/{path.parent.name}/{path.name} is not a readable picture"
+            f" ({type(error).__name__})"
         )
         return None
     return EmbeddedPicture(uri=data_uri(content, "image/png"), width=width, height=height, shrunk=shrunk)

@@ -31,7 +31,7 @@ def print_results(console: Console, run_directory: Path) -> None:
     Of many variants there are several tables, each with the first one. Notes of results and remarks come below.
 
     Raises:
-        SpecError: the folder is no run folder.
+        SpecError: the folder is not a run folder.
     """
     comparison = compare([read_run(run_directory)])
     columns = metric_columns(comparison)

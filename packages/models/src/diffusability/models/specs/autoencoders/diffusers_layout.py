@@ -76,7 +76,7 @@ LAYOUTS: Mapping[str, Layout] = {
 
 
 def class_of(config: Config, where: str) -> str:
-    """The class that a configuration is for. Raises CheckpointError when that is no autoencoder known here."""
+    """The class that a configuration is for. Raises CheckpointError when that is not a known autoencoder."""
     name = config.get(_CLASS)
     if config.get("format") == AUTOENCODER_FORMAT:
         raise CheckpointError(f"{where} is of an autoencoder that diffusability saved; use kind 'saved'")
@@ -86,7 +86,7 @@ def class_of(config: Config, where: str) -> str:
     if not isinstance(name, str) or name not in LAYOUTS:
         known = list(LAYOUTS)
         raise CheckpointError(
-            f"{where} is for class {name!r}, which is no autoencoder that can be used; {nearest(name, known)}expected"
+            f"{where} is for class {name!r}, which is not a supported autoencoder; {nearest(name, known)}expected"
             f" one of {', '.join(known)}"
         )
     return str(name)

@@ -28,7 +28,7 @@ class PresetSpec(DiffusersFamilySpec):
 
     #: The published configuration, as in its config.json.
     published: ClassVar[Mapping[str, Any]]
-    #: Where on the Hugging Face hub weights of that configuration are (but for the scaling of latents).
+    #: Where on the Hugging Face hub weights of that configuration are (except for the scaling of latents).
     repositories: ClassVar[frozenset[str]] = frozenset()
 
     width: PositiveInt | None = Field(

@@ -25,7 +25,7 @@ def layout_of(encoder: Path) -> dict[str, int | bool]:
     """The fields of a spec that the shapes of an encoder's weights tell.
 
     Raises:
-        CheckpointError: the file is no whole safetensors file, or not of a Tiny AutoEncoder.
+        CheckpointError: the file is not a whole safetensors file, or not of a Tiny AutoEncoder.
     """
     header = read_header(encoder)
     wrapped = {name[: -len("0.weight")] for name in header if name.endswith(".0.weight") and name.count(".") == 2}

@@ -120,7 +120,7 @@ class DiTArchitecture:
 
     @property
     def is_original(self) -> bool:
-        """True for the parameters and, but for ``time_frequencies``, the function of Peebles & Xie (2023)."""
+        """True for the parameters and, except for ``time_frequencies``, the function of Peebles & Xie (2023)."""
         return not self.differences
 
 
