@@ -79,7 +79,7 @@ def test_every_dataset_says_that_it_has_no_labels(tmp_path: Path, data: dict[str
         found[name] = [message for _, message in guidance_findings(plan.stages["default"]["generate"])]
     assert found["without"] == [
         "guidance_scale 2.0 needs a class-conditional model, and the data of stage 'encode' have"
-        f" {setting}; expected 1, or a guide"
+        f" {setting}; expected guidance_scale 1, or a guide"
     ]
     assert found["with"] == []
 

@@ -14,12 +14,13 @@ from diffusability.core.engine.batches import moved, stacked
 from diffusability.core.engine.metrics_log import MetricsLog
 from diffusability.core.errors import NotFiniteError, SpecError
 from diffusability.core.numerics.randomness import BatchRandomness
-from diffusability.core.planning.guidance_check import needs_classes, samplers_of
+from diffusability.core.planning.guidance_check import samplers_of
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.sampling.generation import ImageGenerator
 from diffusability.core.sampling.image_grid import save_rows
 from diffusability.core.shapes import Images, Latents
 from diffusability.core.specs.components import DatasetSpec
+from diffusability.core.specs.guidance import needs_classes, no_classes_message
 from diffusability.core.specs.stages import EncodeStage, TrainStage
 from diffusability.core.specs.training import InTrainingEvaluationSpec, PreviewSpec
 from diffusability.core.stages.evaluate import image_generator
@@ -149,10 +150,8 @@ def refuse_guidance_without_classes(spec: TrainStage, objective: Objective) -> N
     guided = [(path, sampler) for path, sampler in samplers_of(spec) if needs_classes(sampler)]
     if guided and spec.objective.trains_on == "latents" and objective.diffusion_model().num_classes is None:
         path, sampler = guided[0]
-        raise SpecError(
-            f"{'.'.join(map(str, path))}.guidance_scale {sampler.guidance_scale!r} needs a class-conditional model, and"
-            " these data have no classes (num_classes is None); expected guidance_scale 1, or a guide"
-        )
+        problem = no_classes_message(sampler.guidance_scale, "these data have no classes (num_classes is None)")
+        raise SpecError(f"{'.'.join(map(str, path))}.{problem}")
 
 
 def _is_due(done: int, every: int, last: int) -> bool:
