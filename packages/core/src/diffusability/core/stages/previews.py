@@ -114,7 +114,7 @@ class Previews:
             dataset=self._images(),
             device=self.around.ranks.device,
             make_autoencoder=lambda: self._evaluated_autoencoder(objective),
-            make_generator=lambda: self._generator(objective, spec),
+            make_generator=lambda _: self._generator(objective, spec),
         )
         try:
             evaluation = evaluate(
