@@ -1,4 +1,4 @@
-"""What a person sees while a stage trains: image grids, and metrics of the weights that would be saved."""
+"""What a person sees while a stage trains: grids of images of the weights that would be saved."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -12,31 +12,24 @@ from diffusability.core.contracts.dataset import Dataset
 from diffusability.core.contracts.objective import Batch, Objective
 from diffusability.core.engine.batches import moved, stacked
 from diffusability.core.engine.metrics_log import MetricsLog
-from diffusability.core.errors import NotFiniteError, SpecError
+from diffusability.core.errors import SpecError
 from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.planning.guidance_check import samplers_of
 from diffusability.core.planning.plan import PlannedStage
-from diffusability.core.sampling.generation import ImageGenerator
 from diffusability.core.sampling.image_grid import save_rows
 from diffusability.core.shapes import Images, Latents
-from diffusability.core.specs.components import DatasetSpec
 from diffusability.core.specs.guidance import needs_classes, no_classes_message
-from diffusability.core.specs.stages import EncodeStage, TrainStage
-from diffusability.core.specs.training import InTrainingEvaluationSpec, PreviewSpec
-from diffusability.core.stages.evaluate import image_generator
+from diffusability.core.specs.stages import TrainStage
+from diffusability.core.specs.training import PreviewSpec
 from diffusability.core.stages.evaluation_data import fixed_order
-from diffusability.core.stages.evaluation_results import scalar_values
-from diffusability.core.stages.evaluation_rounds import evaluate
-from diffusability.core.stages.evaluation_source import EvaluationSource
-from diffusability.core.stages.inference_copy import InferenceCopy
+from diffusability.core.stages.in_training.evaluation_in_training import InTrainingEvaluation
+from diffusability.core.stages.in_training.inference_copy import InferenceCopy
 from diffusability.core.stages.surroundings import Surroundings, build_sampler
-
-_EVALUATION_BATCH = 64
 
 
 @attrs.define(kw_only=True, eq=False, slots=False)
 class Previews:
-    """A hook of the training loop: draws on the first rank while the others wait, evaluates on all of them.
+    """A hook of the training loop: draws on the first rank while the others wait, has all of them evaluate.
 
     Attributes:
         stage: the training stage.
@@ -69,11 +62,15 @@ class Previews:
             if draws and spec.preview is not None and self.around.ranks.is_main:
                 self._draw(objective, spec.preview, done)
             if evaluates and spec.evaluate is not None:
-                self._evaluate(objective, spec.evaluate, done)
+                self._evaluation.write(objective, spec.evaluate, done)
 
     @cached_property
     def _decoder(self) -> Autoencoder | None:
         return self.around.stage_autoencoder(self.stage) if self.stage.data.holds == "latents" else None
+
+    @cached_property
+    def _evaluation(self) -> InTrainingEvaluation:
+        return InTrainingEvaluation(stage=self.stage, around=self.around, log=self.log, decoder=self._decoder)
 
     @property
     def _decode(self) -> Callable[[Latents], Images] | None:
@@ -94,55 +91,6 @@ class Previews:
             path = self.directory / "samples" / f"step-{done:06d}.png"
             save_rows(rows, path)
             self.log.show(done, "samples", path)
-
-    def _images(self) -> Dataset:
-        """Real images: what an autoencoder does not train on, or what the latents of a denoiser were made of."""
-        if self._decoder is None:
-            return self.stage.data.build(self.around.context(self.stage), "validation")
-        for used in self.stage.inputs.values():
-            if isinstance(used.spec, EncodeStage):
-                return used.data.build(self.around.context(used), "train")
-        images: DatasetSpec | None = getattr(self.stage.data, "images", None)
-        if images is None:
-            raise SpecError(f"stage {self.stage.name!r} evaluates, and its latents name no 'images' to compare with")
-        return images.build(self.around.context(self.stage), "train")
-
-    def _evaluate(self, objective: Objective, spec: InTrainingEvaluationSpec, done: int) -> None:
-        context = self.around.context(self.stage)
-        split = "validation" if self._decoder is None else "train"
-        source = EvaluationSource(
-            dataset=self._images(),
-            device=self.around.ranks.device,
-            make_autoencoder=lambda: self._evaluated_autoencoder(objective),
-            make_generator=lambda _: self._generator(objective, spec),
-        )
-        try:
-            evaluation = evaluate(
-                spec.evaluators,
-                lambda evaluator: evaluator.build(context),
-                source,
-                self.around.ranks,
-                batch_size=_EVALUATION_BATCH,
-                on_fewer=lambda short, there: self.around.remark_fewer(self.stage, short, there, split),
-            )
-        except NotFiniteError as error:  # on all ranks; the weights may still recover, and the guard watches them
-            self.around.console.print(
-                f"step {done}: not evaluated: {error}", style="yellow", markup=False, highlight=False, soft_wrap=True
-            )
-            return
-        if self.around.ranks.is_main:
-            metrics = {f"eval/{metric}": value for metric, value in scalar_values(evaluation.results).items()}
-            self.log.write({"step": done, **metrics})
-
-    def _evaluated_autoencoder(self, objective: Objective) -> Autoencoder:
-        autoencoder = self._decoder or objective.autoencoder
-        assert autoencoder is not None
-        return autoencoder
-
-    def _generator(self, objective: Objective, spec: InTrainingEvaluationSpec) -> ImageGenerator:
-        assert self._decode is not None
-        sampler = build_sampler(spec.sampler, self.around.context(self.stage))
-        return image_generator(objective.diffusion_model(), sampler, self._decode, self.stage, self.around)
 
 
 def refuse_guidance_without_classes(spec: TrainStage, objective: Objective) -> None:
