@@ -13,7 +13,7 @@ from diffusability.core.planning.check import check
 from diffusability.core.planning.guidance_check import guidance_findings
 from diffusability.core.planning.plan import load_plan
 from diffusability.core.specs.build_context import BuildContext
-from diffusability.core.specs.references import StageDenoiserSpec
+from diffusability.core.specs.model_references import StageDenoiserSpec
 
 
 def findings(tmp_path: Path, spec: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.specs.base import SpecPath
 from diffusability.core.specs.components import SamplerSpec
 from diffusability.core.specs.guidance import needs_classes, no_classes_message
-from diffusability.core.specs.references import SavedDenoiserSpec, StageDenoiserSpec
+from diffusability.core.specs.model_references import SavedDenoiserSpec, StageDenoiserSpec
 from diffusability.core.specs.stages import EncodeStage, TrainStage
 
 

@@ -20,7 +20,7 @@ from diffusability.core.sampling.generation import ImageGenerator
 from diffusability.core.sampling.sampled_latents import SampledLatents
 from diffusability.core.shapes import Images, Latents
 from diffusability.core.specs.components import SamplerSpec
-from diffusability.core.specs.references import SavedDenoiserSpec
+from diffusability.core.specs.model_references import SavedDenoiserSpec
 from diffusability.core.specs.stages import EvaluateStage
 from diffusability.core.stages.evaluation_data import fixed_order
 from diffusability.core.stages.evaluation_results import (
