@@ -28,10 +28,10 @@ from diffusability.core.report import build_report
 from diffusability.core.run.folder_reader import read_run
 from diffusability.core.run.selection import trained_models
 from diffusability.core.sampling.sampled_latents import SampledLatents
-from diffusability.core.score.references import named_autoencoders
+from diffusability.core.score.named_autoencoders import named_autoencoders
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
-from diffusability.core.specs.references import SavedAutoencoderSpec
+from diffusability.core.specs.model_references import SavedAutoencoderSpec
 from diffusability.eval.generation.reference_statistics import read_reference
 from diffusability.models.specs.autoencoders.diffusers_layout import info_of, read_config
 from diffusability.models.weight_files import read_header, read_weight_file

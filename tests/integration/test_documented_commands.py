@@ -12,7 +12,7 @@ from quickstart_run import dfz_here
 from diffusability.core.cli.app import app
 from diffusability.core.planning.check import check
 from diffusability.core.planning.plan import load_plan
-from diffusability.core.score.references import named_autoencoders
+from diffusability.core.score.named_autoencoders import named_autoencoders
 from diffusability.core.score.scorecard_spec import ScoreOptions, scorecard_spec
 
 pytestmark = pytest.mark.integration

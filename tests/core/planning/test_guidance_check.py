@@ -13,7 +13,7 @@ from diffusability.core.planning.check import check
 from diffusability.core.planning.guidance_check import guidance_findings
 from diffusability.core.planning.plan import load_plan
 from diffusability.core.specs.build_context import BuildContext
-from diffusability.core.specs.references import StageDenoiserSpec
+from diffusability.core.specs.model_references import StageDenoiserSpec
 
 
 def findings(tmp_path: Path, spec: dict[str, Any]) -> str:
@@ -79,7 +79,7 @@ def test_every_dataset_says_that_it_has_no_labels(tmp_path: Path, data: dict[str
         found[name] = [message for _, message in guidance_findings(plan.stages["default"]["generate"])]
     assert found["without"] == [
         "guidance_scale 2.0 needs a class-conditional model, and the data of stage 'encode' have"
-        f" {setting}; expected 1, or a guide"
+        f" {setting}; expected guidance_scale 1, or a guide"
     ]
     assert found["with"] == []
 

@@ -2,11 +2,11 @@ import json
 
 import numpy as np
 import pytest
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 
 from diffusability.core.errors import DataError, SpecError
 from diffusability.core.report.correlation import correlate, write_correlation
-from diffusability.core.report.rank_correlation import rank_correlation, ranks, spearman
+from diffusability.core.report.rank_correlation import rank_correlation, spearman
 
 
 def run_of(folder, metrics):
@@ -41,12 +41,25 @@ MADE = {
 
 
 def test_spearman_is_scipys():
-    """Ranks and coefficient against scipy, with ties."""
+    """The coefficient against scipy, with ties; 0 where one side is constant, and scipy's is NaN."""
     generator = np.random.default_rng(0)
     first = np.round(generator.normal(size=30), 1)
     second = first + generator.normal(size=30)
-    assert ranks(first) == pytest.approx(rankdata(first))
     assert spearman(first, second) == pytest.approx(spearmanr(first, second).statistic)
+    assert spearman(np.ones(30), second) == 0
+    rows = spearman(np.stack([first, second]), np.stack([second, second]))
+    assert rows == pytest.approx([float(spearman(first, second)), 1])
+
+
+def test_the_interval_holds_95_percent_of_resampled_pairs():
+    """The limits against quantiles of scipy's coefficient over pairs that are drawn here, one draw at a time."""
+    generator = np.random.default_rng(3)
+    first = generator.normal(size=8)
+    second = first + generator.normal(size=8)
+    draws = np.random.default_rng(0).integers(8, size=(200, 8))
+    values = [spearmanr(first[row], second[row]).statistic for row in draws]
+    result = rank_correlation(first, second, num_replicates=200)
+    assert (result.low, result.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
 
 
 def test_the_interval_covers_the_coefficient_and_narrows_with_pairs():

@@ -260,7 +260,7 @@ def source_of(dataset: Dataset, autoencoder: Autoencoder | None = None, seed: in
         dataset=dataset,
         device=torch.device("cpu"),
         make_autoencoder=lambda: encoder,
-        make_generator=lambda: generator,
+        make_generator=lambda _: generator,
     )
 
 

@@ -9,18 +9,13 @@ from torch import Tensor
 
 from diffusability.core.contracts.normalizer import LatentNormalizer
 from diffusability.core.contracts.objective import Batch
+from diffusability.core.contracts.parametrisation import interpolate, velocity
 from diffusability.core.errors import DataError, SpecError
 from diffusability.core.models.saved_models import load_diffusion_model
 from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.models.objectives.denoising_objective import drop_labels, means_by_time
-from diffusability.models.objectives.flow_matching import (
-    FlowMatching,
-    interpolate,
-    logit_normal_times,
-    uniform_times,
-    velocity,
-)
+from diffusability.models.objectives.flow_matching import FlowMatching, logit_normal_times, uniform_times
 from diffusability.models.samplers.euler import EulerSampler
 from diffusability.models.specs.denoisers.dit import DIT_SIZES, DiTSize
 from diffusability.models.specs.objectives.flow_matching import FlowMatchingSpec

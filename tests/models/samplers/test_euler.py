@@ -4,7 +4,7 @@ import torch
 from known_models import Linear, TwoPoints
 from torch import Tensor
 
-from diffusability.models.objectives.flow_matching import interpolate, velocity
+from diffusability.core.contracts.parametrisation import interpolate, velocity
 from diffusability.models.samplers.euler import EulerSampler
 
 

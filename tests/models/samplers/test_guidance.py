@@ -154,8 +154,9 @@ def test_self_conditioning_hands_on_the_estimate_of_the_data(noise: Callable[...
 
 
 def test_guidance_of_an_unconditional_model_is_refused(noise: Callable[..., Tensor]) -> None:
-    """The message names the scale and the model."""
-    with pytest.raises(SpecError, match=r"guidance_scale 3\.0 .* this Gaussian is unconditional"):
+    """The message names the scale, the model and the way out."""
+    expected = r"guidance_scale 3\.0 needs a class-conditional model, and this Gaussian is .*scale 1, or a guide$"
+    with pytest.raises(SpecError, match=expected):
         EulerSampler(steps=2, guidance=Guidance(scale=3.0)).sample(Gaussian(1.0), noise(1, 1, 2, 2))
 
 

@@ -200,32 +200,6 @@ def test_the_perceptual_part_is_left_out_unless_asked_for(task_of: Task, batch_o
     assert asked == [False, True, False]
 
 
-def test_what_two_of_them_decode_alike_is_decoded_once(task_of: Task, batch_of: MakeBatch, noise: Noise) -> None:
-    """Calls of the decoder: one for the reconstruction and one for both regularizers; totals as of one apart."""
-
-    class Counting(LinearConvolutions):
-        calls = 0
-
-        def decode(self, latents: Tensor) -> Tensor:
-            self.calls += 1
-            return super().decode(latents)
-
-    def specs(*names: str) -> tuple[ScaleEquivarianceSpec, ...]:
-        return tuple(ScaleEquivarianceSpec(name=name, factors=(2,), weight=0.5) for name in names)
-
-    totals = {}
-    for names in (("one",), ("one", "two")):
-        autoencoder = Counting()
-        modules = {spec.label: spec.build(BuildContext()) for spec in specs(*names)}
-        output = task_of(autoencoder, specs(*names), modules)(batch_of(noise(2, 3, 16, 16)))
-        assert autoencoder.calls == 2
-        assert set(output.terms) == {"l1", *names}
-        totals[len(names)] = output.loss
-        output.loss.backward()
-    term = totals[2] - totals[1]
-    torch.testing.assert_close(term, 0.5 * output.terms["two"].to(term), rtol=1e-5, atol=1e-7)
-
-
 def test_terms_and_total_in_a_real_task(task_of: Task, batch_of: MakeBatch, noise: Noise) -> None:
     """A task with both regularizers of this package: its total against the weighted sum of its terms."""
     specs = (KLSpec(weight=0.5), ScaleEquivarianceSpec(weight=0.25))

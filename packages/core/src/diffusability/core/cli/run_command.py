@@ -1,5 +1,6 @@
 """``dfz run``."""
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from diffusability.core.engine.launched import launched_rank
 from diffusability.core.errors import SpecError
 from diffusability.core.planning.check import check
 from diffusability.core.planning.extends import KEY
-from diffusability.core.planning.jobs import assigned_stages
+from diffusability.core.planning.job_division import VARIABLE, assigned_stages
 from diffusability.core.planning.overrides import with_overrides
 from diffusability.core.planning.plan import Plan, load_plan, select
 from diffusability.core.planning.source import read_source
@@ -86,10 +87,10 @@ def run_spec(
         distributed.start()
     plan = load_plan(spec, overrides, variants)
     stages = select(plan, variants, until)
-    job = assigned_stages(plan)
+    job = assigned_stages(plan, os.environ.get(VARIABLE))
     starts_jobs = job is None and (num_jobs > 1 or keep_going)
     if job is not None:
-        from diffusability.core.cli.jobs import stop_with_parent
+        from diffusability.core.cli.job_processes import stop_with_parent
 
         stop_with_parent()
     else:
@@ -109,7 +110,7 @@ def run_spec(
     command = shlex.join(["dfz", *sys.argv[1:]])
     console = Console(soft_wrap=True)
     if starts_jobs:
-        from diffusability.core.cli.jobs import Crew
+        from diffusability.core.cli.job_processes import Crew
         from diffusability.core.run.changed_files import set_aside_changed
         from diffusability.core.stages.overview import Overview
 

@@ -1,9 +1,9 @@
 """What is trained, with which loss, and what a step hands to the regularizers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import attrs
 from torch import Tensor, nn
@@ -19,28 +19,6 @@ from diffusability.core.shapes import Images, Labels, Latents, Scalar, Times
 
 if TYPE_CHECKING:
     from diffusability.core.contracts.diffusion_model import DiffusionModel
-
-
-T = TypeVar("T")
-
-
-class StepMemo:
-    """Remembers results within one forward pass, by a key that says what was computed from what.
-
-    Two regularizers that decode the same downsampled latents pay for one decoding. What is remembered is attached to
-    the graph and lives as long as the step's output. A key must name everything that the result depends on besides the
-    step itself, for example ``("decoded", "bilinear", (8, 8))``.
-    """
-
-    def __init__(self) -> None:
-        self._values: dict[Hashable, Any] = {}
-
-    def get(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """The remembered result of that key, or else that of ``compute``, which is remembered."""
-        if key not in self._values:
-            self._values[key] = compute()
-        value: T = self._values[key]
-        return value
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -73,7 +51,6 @@ class StepOutput:
         prediction: the denoiser's prediction.
         target: what the prediction is compared with.
         monitors: further numbers for the log; not minimised.
-        memo: what regularizers have computed in this step and others may use.
     """
 
     losses: Mapping[str, Scalar]
@@ -86,7 +63,6 @@ class StepOutput:
     prediction: Latents | None = None
     target: Latents | None = None
     monitors: Mapping[str, Tensor] = attrs.field(factory=dict)
-    memo: StepMemo = attrs.field(factory=StepMemo, repr=False)
 
 
 class Objective(nn.Module, FromSpec, ABC):

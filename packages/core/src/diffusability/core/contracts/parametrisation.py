@@ -34,6 +34,17 @@ def broadcast(time: Times, like: Latents) -> Float[Tensor, "b ..."]:
     return time.to(like.dtype).view(-1, *[1] * (like.ndim - 1))
 
 
+def interpolate(latents: Latents, noise: Latents, time: Times) -> Latents:
+    """``z_t = (1 - t) z + t eps``: data at t = 0, noise at t = 1 (Liu et al. 2023, equation 1, time reversed)."""
+    t = broadcast(time, latents)
+    return (1 - t) * latents + t * noise
+
+
+def velocity(latents: Latents, noise: Latents) -> Latents:
+    """``v = eps - z``, the derivative of ``interpolate`` with respect to time."""
+    return noise - latents
+
+
 def velocity_of(prediction: Prediction, predicted: Latents, latents: Latents, time: Times) -> Latents:
     """The velocity that a prediction at ``z_t = latents`` amounts to.
 

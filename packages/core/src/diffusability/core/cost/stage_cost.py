@@ -25,7 +25,7 @@ from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.specs.base import Spec
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec, EvaluatorSpec, SamplerSpec
-from diffusability.core.specs.references import SavedDenoiserSpec, StageDenoiserSpec
+from diffusability.core.specs.model_references import SavedDenoiserSpec, StageDenoiserSpec
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
 
 _ENCODED = frozenset({"posterior", "latents", "reconstruction"})

@@ -8,7 +8,7 @@ from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.reading import parsed_json
 from diffusability.core.specs.base import PluginSpec, Spec
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
-from diffusability.core.specs.references import (
+from diffusability.core.specs.model_references import (
     SavedAutoencoderSpec,
     SavedDenoiserSpec,
     StageAutoencoderSpec,

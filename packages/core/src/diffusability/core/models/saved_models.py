@@ -14,7 +14,7 @@ from diffusability.core.errors import CheckpointError, SpecError
 from diffusability.core.reading import reading
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
-from diffusability.core.specs.references import (
+from diffusability.core.specs.model_references import (
     SavedAutoencoderSpec,
     SavedDenoiserSpec,
     StageAutoencoderSpec,

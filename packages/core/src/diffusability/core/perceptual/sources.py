@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from diffusability.core.perceptual.published_weights import PublishedWeights, packaged_file
+from diffusability.core.published_weights import PublishedWeights, packaged_file
 
 #: torchvision's ImageNet classifiers, of which LPIPS uses the convolutions.
 TRUNK_WEIGHTS = {

@@ -18,7 +18,7 @@ from diffusability.core.specs.base import PluginSpec, SpecPath
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import SPEC_BASES, EvaluatorSpec, RegularizerSpec
 from diffusability.core.specs.engine import ROUNDED_WEIGHTS, OffloadSpec
-from diffusability.core.specs.references import StageAutoencoderSpec, StageDenoiserSpec
+from diffusability.core.specs.model_references import StageAutoencoderSpec, StageDenoiserSpec
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
 
 #: Fields of EvaluationBatch that an evaluate stage fills.

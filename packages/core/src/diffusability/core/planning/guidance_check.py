@@ -6,7 +6,8 @@ from typing import Any
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.specs.base import SpecPath
 from diffusability.core.specs.components import SamplerSpec
-from diffusability.core.specs.references import SavedDenoiserSpec, StageDenoiserSpec
+from diffusability.core.specs.guidance import needs_classes, no_classes_message
+from diffusability.core.specs.model_references import SavedDenoiserSpec, StageDenoiserSpec
 from diffusability.core.specs.stages import EncodeStage, TrainStage
 
 
@@ -21,11 +22,6 @@ def samplers_of(spec: Any) -> Iterator[tuple[SpecPath, SamplerSpec]]:
 _IN_TRAINING = ("preview", "evaluate")
 
 
-def needs_classes(sampler: SamplerSpec) -> bool:
-    """Whether a sampler guides by classes: it has a scale, and no weaker model in their place."""
-    return sampler.guidance_scale != 1 and getattr(sampler, "guide", None) is None
-
-
 def guidance_findings(stage: PlannedStage) -> Iterator[tuple[SpecPath, str]]:
     """Samplers that guide a model which certainly has no classes, each with its place in the stage."""
     reason = _why_unconditional(_denoiser_of(stage), stage)
@@ -33,11 +29,7 @@ def guidance_findings(stage: PlannedStage) -> Iterator[tuple[SpecPath, str]]:
         return
     for path, sampler in samplers_of(stage.spec):
         if needs_classes(sampler):
-            yield (
-                (*path, "guidance_scale"),
-                f"guidance_scale {sampler.guidance_scale!r} needs a class-conditional model, and {reason}; expected 1,"
-                " or a guide",
-            )
+            yield (*path, "guidance_scale"), no_classes_message(sampler.guidance_scale, reason)
 
 
 def _denoiser_of(stage: PlannedStage) -> Any:

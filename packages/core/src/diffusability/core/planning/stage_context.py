@@ -3,7 +3,7 @@
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
-from diffusability.core.specs.references import StageAutoencoderSpec
+from diffusability.core.specs.model_references import StageAutoencoderSpec
 
 
 def context_of(stage: PlannedStage) -> BuildContext:

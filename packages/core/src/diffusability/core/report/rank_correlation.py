@@ -3,6 +3,7 @@
 import attrs
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import bootstrap, rankdata
 
 from diffusability.core.errors import DataError
 
@@ -26,21 +27,15 @@ class RankCorrelation:
     num_pairs: int
 
 
-def ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Ranks from 1; ties share their mean rank."""
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    starts = np.searchsorted(ordered, values, side="left")
-    ends = np.searchsorted(ordered, values, side="right")
-    return (starts + ends + 1) / 2
+def spearman(first: Float[np.ndarray, "*r n"], second: Float[np.ndarray, "*r n"]) -> Float[np.ndarray, "*r"]:
+    """Pearson's correlation of the ranks along the last axis (Spearman 1904); 0 where one side is constant.
 
-
-def spearman(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> float:
-    """Pearson's correlation of the ranks (Spearman 1904); 0 when one side is constant."""
-    x, y = ranks(first), ranks(second)
-    x, y = x - x.mean(), y - y.mean()
-    norm = float(np.sqrt((x @ x) * (y @ y)))
-    return float(x @ y) / norm if norm > 0 else 0.0
+    (``scipy.stats.spearmanr`` is NaN there, and a resample of few pairs often is constant.)
+    """
+    x, y = rankdata(first, axis=-1), rankdata(second, axis=-1)
+    x, y = x - x.mean(-1, keepdims=True), y - y.mean(-1, keepdims=True)
+    norm = np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
+    return np.divide((x * y).sum(-1), norm, out=np.zeros_like(norm), where=norm > 0)
 
 
 def rank_correlation(
@@ -54,8 +49,15 @@ def rank_correlation(
     count = len(first)
     if count < FEWEST_PAIRS:
         raise DataError(f"a rank correlation needs at least {FEWEST_PAIRS} pairs, got {count}")
-    generator = np.random.default_rng(seed)
-    chosen = generator.integers(count, size=(num_replicates, count))
-    values = [spearman(first[row], second[row]) for row in chosen]
-    low, high = np.quantile(values, [0.025, 0.975])
-    return RankCorrelation(value=spearman(first, second), low=float(low), high=float(high), num_pairs=count)
+    interval = bootstrap(
+        (first, second),
+        lambda x, y, axis: spearman(x, y),
+        paired=True,
+        vectorized=True,
+        n_resamples=num_replicates,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return RankCorrelation(
+        value=float(spearman(first, second)), low=float(interval.low), high=float(interval.high), num_pairs=count
+    )

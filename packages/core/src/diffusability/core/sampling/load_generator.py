@@ -24,6 +24,7 @@ from diffusability.core.sampling.generation import ImageGenerator
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import SamplerSpec
 from diffusability.core.specs.engine import InferencePrecision
+from diffusability.core.specs.guidance import needs_classes, no_classes_message
 from diffusability.core.specs.saved_format import CONFIG, DENOISER_FORMAT, problem_of_format, read_saved_config
 
 
@@ -58,11 +59,8 @@ def sampler_spec(settings: SamplerSpec | Mapping[str, Any] | None, model: Diffus
         spec = SamplerSpec.model_validate(given)
     except ValidationError as error:
         raise problems_of(error, Source(data=given, marks={}, name="sampler")) from None
-    if spec.guidance_scale != 1 and model.num_classes is None and getattr(spec, "guide", None) is None:
-        raise SpecError(
-            f"guidance_scale {spec.guidance_scale!r} needs a class-conditional model, and this one is unconditional"
-            " (num_classes is None); expected guidance_scale 1"
-        )
+    if needs_classes(spec) and model.num_classes is None:
+        raise SpecError(no_classes_message(spec.guidance_scale, "this one is unconditional (num_classes is None)"))
     return spec
 
 

@@ -11,7 +11,7 @@ import attrs
 from diffusability.core.data.specs.image_folder import has_images
 from diffusability.core.errors import DiffusabilityError, SpecError
 from diffusability.core.plugins import registry
-from diffusability.core.score.references import Named
+from diffusability.core.score.named_autoencoders import Named
 from diffusability.core.specs.base import at_home
 from diffusability.core.specs.components import DatasetSpec, EvaluatorSpec
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import attrs
 
 from diffusability.core.contracts.autoencoder import Autoencoder
+from diffusability.core.contracts.dataset import Dataset
 from diffusability.core.contracts.diffusion_model import DiffusionModel
 from diffusability.core.contracts.sampler import Sampler
 from diffusability.core.data.enlarged import enlarged_images
@@ -19,7 +20,7 @@ from diffusability.core.sampling.generation import ImageGenerator
 from diffusability.core.sampling.sampled_latents import SampledLatents
 from diffusability.core.shapes import Images, Latents
 from diffusability.core.specs.components import SamplerSpec
-from diffusability.core.specs.references import SavedDenoiserSpec
+from diffusability.core.specs.model_references import SavedDenoiserSpec
 from diffusability.core.specs.stages import EvaluateStage
 from diffusability.core.stages.evaluation_data import fixed_order
 from diffusability.core.stages.evaluation_results import (
@@ -54,35 +55,10 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
     enlarged = enlarged_images(dataset, fixed_order(dataset, max(one.num_samples for one in spec.evaluators)))
     if enlarged:
         around.remark(stage, enlarged)
-    if spec.autoencoder is not None:
-        autoencoder_spec = spec.autoencoder
-        random = autoencoder_spec.random_weights()
-        if random:
-            kind = autoencoder_spec.kind
-            around.remark(stage, f"autoencoder {kind!r} is untrained: {random} are random (seed {stage.spec_seed})")
-        dtype = autocast_dtype(spec.precision, around.ranks.device.type)
-
-        def make_autoencoder() -> Autoencoder:
-            autoencoder = around.autoencoder(autoencoder_spec, stage)
-            return autoencoder if dtype is None else LowPrecision(autoencoder, dtype).eval()
-
-        source = EvaluationSource(
-            dataset=dataset,
-            device=around.ranks.device,
-            make_autoencoder=make_autoencoder,
-            num_workers=stage.data.num_workers,
-        )
-    else:
-        source = EvaluationSource(
-            dataset=dataset,
-            device=around.ranks.device,
-            make_autoencoder=lambda: _decoding_autoencoder(stage, spec, around),
-            make_generator=lambda: _generator(stage, spec, around, source, kept),
-            num_workers=stage.data.num_workers,
-        )
+    kept = SampledLatents(directory / "sampled-latents")
+    source = _source(stage, spec, around, dataset, kept)
     grid, digests = SampleGrid(), ImageDigests()
     most = max(one.num_samples for one in spec.evaluators)
-    kept = SampledLatents(directory / "sampled-latents")
     with StageProgress(around.console, stage.name, most) as progress:
 
         def on_round(done: Round) -> None:
@@ -113,6 +89,37 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
         write_json(directory / "results.json", results_json(evaluation.results))
 
 
+def _source(
+    stage: PlannedStage, spec: EvaluateStage, around: Surroundings, dataset: Dataset, kept: SampledLatents
+) -> EvaluationSource:
+    """What makes the batches: of the autoencoder that the stage evaluates, or of its denoiser."""
+    if spec.autoencoder is None:
+        return EvaluationSource(
+            dataset=dataset,
+            device=around.ranks.device,
+            make_autoencoder=lambda: _decoding_autoencoder(stage, spec, around),
+            make_generator=lambda decoder: _generator(stage, spec, around, decoder, kept),
+            num_workers=stage.data.num_workers,
+        )
+    autoencoder_spec = spec.autoencoder
+    random = autoencoder_spec.random_weights()
+    if random:
+        kind = autoencoder_spec.kind
+        around.remark(stage, f"autoencoder {kind!r} is untrained: {random} are random (seed {stage.spec_seed})")
+    dtype = autocast_dtype(spec.precision, around.ranks.device.type)
+
+    def make_autoencoder() -> Autoencoder:
+        autoencoder = around.autoencoder(autoencoder_spec, stage)
+        return autoencoder if dtype is None else LowPrecision(autoencoder, dtype).eval()
+
+    return EvaluationSource(
+        dataset=dataset,
+        device=around.ranks.device,
+        make_autoencoder=make_autoencoder,
+        num_workers=stage.data.num_workers,
+    )
+
+
 def _settings(stage: PlannedStage, spec: EvaluateStage, device_type: str) -> Settings:
     if spec.denoiser is not None:
         return sampling_settings(spec.sampler, resolve_precision(stage.engine.precision, device_type))
@@ -131,13 +138,13 @@ def _decoding_autoencoder(stage: PlannedStage, spec: EvaluateStage, around: Surr
 
 
 def _generator(
-    stage: PlannedStage, spec: EvaluateStage, around: Surroundings, source: EvaluationSource, kept: SampledLatents
+    stage: PlannedStage, spec: EvaluateStage, around: Surroundings, decoder: Autoencoder, kept: SampledLatents
 ) -> ImageGenerator:
     assert spec.denoiser is not None
     context = around.context(stage)
     model = trained_model(spec.denoiser, context)
     sampler = build_sampler(spec.sampler, context)
-    return attrs.evolve(image_generator(model, sampler, source.autoencoder.decode, stage, around), kept=kept)
+    return attrs.evolve(image_generator(model, sampler, decoder.decode, stage, around), kept=kept)
 
 
 def image_generator(

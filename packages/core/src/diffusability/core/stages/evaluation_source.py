@@ -47,14 +47,14 @@ class EvaluationSource:
         dataset: real images; the evaluated set is a fixed sample of them, the same for every variant.
         device: where to compute.
         make_autoencoder: gives the autoencoder, on the device, in eval mode.
-        make_generator: gives what generates images, for a denoiser.
+        make_generator: gives what generates images, for a denoiser; it is handed this source's autoencoder, to decode.
         num_workers: loading processes.
     """
 
     dataset: Dataset
     device: torch.device
     make_autoencoder: Callable[[], Autoencoder]
-    make_generator: Callable[[], ImageGenerator] | None = None
+    make_generator: Callable[[Autoencoder], ImageGenerator] | None = None
     num_workers: int = 0
 
     @cached_property
@@ -66,7 +66,7 @@ class EvaluationSource:
     def generator(self) -> ImageGenerator:
         """What generates images."""
         assert self.make_generator is not None, "checked before: this stage has no denoiser"
-        return self.make_generator()
+        return self.make_generator(self.autoencoder)
 
     def batches(self, portions: Sequence[Portion]) -> Iterator[Made]:
         """The batches of these portions, in order.

@@ -26,8 +26,8 @@ from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.stages import TrainStage
 from diffusability.core.stages.adversary_of_stage import build_adversary
 from diffusability.core.stages.decoder_reference import name_decoder
-from diffusability.core.stages.inference_copy import InferenceCopy
-from diffusability.core.stages.previews import Previews, refuse_guidance_without_classes
+from diffusability.core.stages.in_training.inference_copy import InferenceCopy
+from diffusability.core.stages.in_training.previews import Previews, refuse_guidance_without_classes
 from diffusability.core.stages.surroundings import Surroundings
 from diffusability.core.stages.task_of_stage import build_task
 from diffusability.core.stages.unreadable import UnreadableFiles

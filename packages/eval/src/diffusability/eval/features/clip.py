@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffusability.core.contracts.features import FeatureExtractor
 from diffusability.core.errors import CheckpointError
-from diffusability.core.perceptual.published_weights import file_digest
+from diffusability.core.published_weights import file_digest
 from diffusability.core.shapes import Images
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.features.preparation import in_color, normalized, resized

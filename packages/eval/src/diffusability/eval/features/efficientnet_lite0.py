@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffusability.core.contracts.features import FeatureExtractor
-from diffusability.core.perceptual.published_weights import file_digest
+from diffusability.core.published_weights import file_digest
 from diffusability.core.shapes import Images
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.features.preparation import in_color, normalized, resized

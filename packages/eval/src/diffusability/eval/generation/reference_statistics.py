@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffusability.core.errors import DataError
-from diffusability.core.perceptual.published_weights import file_digest
+from diffusability.core.published_weights import file_digest
 from diffusability.core.reading import reading
 
 #: Names of mean and covariance in ADM's files: of pooled features, and of spatial ones (sFID).

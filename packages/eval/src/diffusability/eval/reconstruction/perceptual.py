@@ -9,8 +9,8 @@ from torch import Tensor
 from diffusability.core.errors import DataError, TrainingError
 from diffusability.core.perceptual.distance import PerceptualDistance
 from diffusability.core.perceptual.networks import lpips_network, st_lpips_network
-from diffusability.core.perceptual.published_weights import file_digest
 from diffusability.core.perceptual.sources import lpips_files, st_lpips_file
+from diffusability.core.published_weights import file_digest
 from diffusability.core.shapes import Images
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.reconstruction.reconstruction_mean import ReconstructionMean

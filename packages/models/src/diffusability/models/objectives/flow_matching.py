@@ -7,7 +7,7 @@ import torch
 
 from diffusability.core.contracts.diffusion_model import DiffusionModel
 from diffusability.core.contracts.objective import Batch, StepOutput
-from diffusability.core.contracts.parametrisation import Parametrisation, Prediction
+from diffusability.core.contracts.parametrisation import Parametrisation, Prediction, interpolate, velocity
 from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.shapes import Latents, Times
 from diffusability.core.specs.build_context import BuildContext
@@ -30,17 +30,6 @@ def uniform_times(randomness: BatchRandomness) -> Times:
 def shifted_times(times: Times, shift: float) -> Times:
     """``s t / (1 + (s - 1) t)``: towards noise for s > 1, as large latents want it (Esser et al. 2024, equation 23)."""
     return shift * times / (1 + (shift - 1) * times)
-
-
-def interpolate(latents: Latents, noise: Latents, time: Times) -> Latents:
-    """``z_t = (1 - t) z + t eps``: data at t = 0, noise at t = 1 (Liu et al. 2023, equation 1, time reversed)."""
-    t = time.to(latents.dtype).view(-1, *[1] * (latents.ndim - 1))
-    return (1 - t) * latents + t * noise
-
-
-def velocity(latents: Latents, noise: Latents) -> Latents:
-    """``v = eps - z``, the derivative of ``interpolate`` with respect to time."""
-    return noise - latents
 
 
 def target_of(prediction: Prediction, latents: Latents, noise: Latents) -> Latents:

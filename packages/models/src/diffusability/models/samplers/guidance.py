@@ -10,6 +10,7 @@ from diffusability.core.errors import DataError, SpecError
 from diffusability.core.models.saved_models import trained_model
 from diffusability.core.shapes import Labels, Latents, Times
 from diffusability.core.specs.build_context import BuildContext
+from diffusability.core.specs.guidance import no_classes_message
 from diffusability.models.specs.samplers import GuidedSamplerSpec
 
 #: Times of steps are known up to rounding: ``1 - 0.7`` is above 0.3.
@@ -141,10 +142,8 @@ def _check_labels(model: VelocityModel, labels: Labels | None) -> None:
 
 def _check_classes(model: VelocityModel, labels: Labels | None, scale: float) -> None:
     if model.num_classes is None:
-        raise SpecError(
-            f"guidance_scale {scale!r} needs a class-conditional denoiser, and this {type(model.denoiser).__name__}"
-            " is unconditional (num_classes is None); expected guidance_scale 1, or a guide"
-        )
+        reason = f"this {type(model.denoiser).__name__} is unconditional (num_classes is None)"
+        raise SpecError(no_classes_message(scale, reason))
     if labels is None:
         raise SpecError(f"guidance_scale {scale!r} needs class labels, and none were given; expected scale 1")
 

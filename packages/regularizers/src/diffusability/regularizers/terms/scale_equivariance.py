@@ -76,27 +76,19 @@ class ScaleEquivariance(Regularizer):
         """
         images, latents = images_and_latents(output)
         autoencoder = trained_autoencoder(objective, self.spec.label)
-        resampling = self.spec.resampling
         choices = self.spec.choices(clips=latents.ndim == 5)
         if self.spec.each_step == "one":
             choices = [choices[output.batch.randomness.choice("scale-equivariance", len(choices))]]
-        losses = []
-        for factor, temporal_factor in choices:
-            size = small_size((latents.shape[-2], latents.shape[-1]), factor)
-
-            def decode(small: Tensor, key: object = (size, temporal_factor)) -> Tensor:
-                # Another regularizer of this step that decodes the same gets these images too.
-                return output.memo.get(("decoded", resampling, key), lambda: autoencoder.decode(small))
-
-            losses.append(
-                scale_equivariance_loss(
-                    images,
-                    latents,
-                    decode,
-                    distance_of(objective, self.spec.perceptual),
-                    factor=factor,
-                    temporal_factor=temporal_factor,
-                    resampling=resampling,
-                )
+        losses = [
+            scale_equivariance_loss(
+                images,
+                latents,
+                autoencoder.decode,
+                distance_of(objective, self.spec.perceptual),
+                factor=factor,
+                temporal_factor=temporal_factor,
+                resampling=self.spec.resampling,
             )
+            for factor, temporal_factor in choices
+        ]
         return torch.stack(losses).mean()

@@ -1,15 +1,11 @@
 """What YAML says of the small KL autoencoder."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
-from diffusability.models.specs.parameter_counts import compact_kl_parameters
-
-if TYPE_CHECKING:
-    pass
 
 
 class CompactKLSpec(AutoencoderSpec):
@@ -58,13 +54,18 @@ class CompactKLSpec(AutoencoderSpec):
         )
 
     def num_parameters(self, context: BuildContext) -> int:
-        return compact_kl_parameters(
-            image_channels=self.image_channels,
-            latent_channels=self.latent_channels,
-            spatial_factor=self.spatial_factor,
-            stem_factor=self.stem_factor,
-            num_levels=self.num_levels,
-            width=self.width,
-            blocks=self.blocks,
-            patch_shortcut=self.patch_shortcut,
-        )
+        """In closed form: encoder, decoder, and the two maps of the patch shortcut."""
+        width, latent_channels = self.width, self.latent_channels
+        norm = 2 * width
+        block = norm + _conv(width, width, 3) + _conv(width, width, 1)
+        pixels = self.image_channels * self.stem_factor**2
+        body = self.num_levels * self.blocks * block + norm
+        encoder = _conv(pixels, width, 3) + body + _conv(width, 2 * latent_channels, 3)
+        decoder = _conv(latent_channels, width, 3) + body + _conv(width, pixels, 3)
+        resize = (self.num_levels - 1) * (_conv(width, width, 3) + _conv(width, 4 * width, 3))
+        shortcut = 2 * self.image_channels * self.spatial_factor**2 * latent_channels if self.patch_shortcut else 0
+        return encoder + decoder + resize + shortcut
+
+
+def _conv(inputs: int, outputs: int, kernel: int) -> int:
+    return inputs * outputs * kernel * kernel + outputs

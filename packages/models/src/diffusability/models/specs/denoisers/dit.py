@@ -2,8 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
+import attrs
 from pydantic import Field, PositiveInt, field_validator
 
 from diffusability.core.errors import CheckpointError
@@ -20,11 +21,7 @@ from diffusability.models.specs.denoisers.dit_architecture import (
     cut_into_patches,
     swiglu_size,
 )
-from diffusability.models.specs.parameter_counts import dit_parameters
 from diffusability.models.weight_files import check_weight_file
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["DIT_SIZES", "DiTSize", "DiTSpec"]
 
@@ -100,22 +97,10 @@ class DiTSpec(DenoiserSpec):
 
     def architecture(self, latent_shape: tuple[int, ...], num_classes: int | None) -> DiTArchitecture:
         """What is built for latents of a shape. Raises ValueError when they cannot be cut into patches."""
+        shape = cut_into_patches(self.size, latent_shape, self.patch_size, self.temporal_patch_size)
+        options = {name: getattr(self, name) for name in attrs.fields_dict(DiTArchitecture) if hasattr(self, name)}
         return DiTArchitecture(
-            latent_shape=cut_into_patches(self.size, latent_shape, self.patch_size, self.temporal_patch_size),
-            num_classes=num_classes if self.class_conditional else None,
-            depth=self.depth,
-            hidden_size=self.hidden_size,
-            num_heads=self.num_heads,
-            mlp_size=self.mlp_size,
-            patch_size=self.patch_size,
-            temporal_patch_size=self.temporal_patch_size,
-            positions=self.positions,
-            norm=self.norm,
-            activation=self.activation,
-            qk_norm=self.qk_norm,
-            learn_sigma=self.learn_sigma,
-            self_conditioning=self.self_conditioning,
-            time_frequencies=self.time_frequencies,
+            latent_shape=shape, num_classes=num_classes if self.class_conditional else None, **options
         )
 
     def check_inputs(self) -> None:
@@ -128,4 +113,4 @@ class DiTSpec(DenoiserSpec):
     def num_parameters(self, context: BuildContext) -> int | None:
         if context.latent_shape is None:
             return None
-        return dit_parameters(self.architecture(context.latent_shape, context.num_classes))
+        return self.architecture(context.latent_shape, context.num_classes).num_parameters

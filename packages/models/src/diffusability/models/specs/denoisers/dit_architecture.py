@@ -102,6 +102,22 @@ class DiTArchitecture:
         return self.latent_shape[0] * (2 if self.learn_sigma else 1)
 
     @property
+    def num_parameters(self) -> int:
+        """Parameters of the ``DiT``, in closed form. The positions are fixed and do not count."""
+        size, mlp = self.hidden_size, self.mlp_size
+        first = (2 if self.activation == "swiglu" else 1) * mlp
+        block = _linear(size, 3 * size) + _linear(size, size) + _linear(size, first) + _linear(mlp, size)
+        block += _linear(size, 6 * size)
+        if self.qk_norm:
+            block += 2 * (size // self.num_heads)
+        embeddings = _linear(self.in_channels * self.patch_volume, size)
+        embeddings += _linear(FREQUENCY_SIZE, size) + _linear(size, size)
+        if self.num_classes is not None:
+            embeddings += (self.num_classes + 1) * size
+        final = _linear(size, 2 * size) + _linear(size, self.out_channels * self.patch_volume)
+        return embeddings + self.depth * block + final
+
+    @property
     def differences(self) -> str:
         """In what it differs from the DiT of Peebles & Xie (2023), in words; empty for the original's options."""
         square = len(self.latent_shape) == 3 and self.latent_shape[1] == self.latent_shape[2]
@@ -122,6 +138,10 @@ class DiTArchitecture:
     def is_original(self) -> bool:
         """True for the parameters and, except for ``time_frequencies``, the function of Peebles & Xie (2023)."""
         return not self.differences
+
+
+def _linear(inputs: int, outputs: int) -> int:
+    return inputs * outputs + outputs
 
 
 def cut_into_patches(

@@ -1,15 +1,14 @@
 """Which stages of a run can be worked on at the same time."""
 
-import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import attrs
 
 from diffusability.core.errors import SpecError
 from diffusability.core.planning.plan import Plan, PlannedStage
 
-#: Names the stages of the process that has it in its environment.
+#: The environment variable in which the command line hands a process the stages of its job.
 VARIABLE = "DFZ_JOB"
 
 
@@ -51,15 +50,19 @@ def jobs_of(stages: Sequence[PlannedStage]) -> list[Job]:
     return found
 
 
-def assigned_stages(plan: Plan, environment: Mapping[str, str] = os.environ) -> frozenset[str] | None:
-    """Folders' names of the stages that this process was started for; None when it was not started as a job.
+def assigned_stages(plan: Plan, value: str | None) -> frozenset[str] | None:
+    """Folders' names of the stages that a process was started for; None when it was not started as a job.
+
+    Args:
+        plan: of the run.
+        value: the value of ``DFZ_JOB``; None where it is not set.
 
     Raises:
         SpecError: the spec has changed since.
     """
-    if VARIABLE not in environment:
+    if value is None:
         return None
-    names = frozenset(environment[VARIABLE].split())
+    names = frozenset(value.split())
     if names - {stage.directory_name for stage in plan.order}:
         raise SpecError("the spec was changed while its jobs were being started; start the run again")
     return names

@@ -3,9 +3,9 @@
 import pytest
 from tiny_runs import tiny_spec, write_spec
 
-from diffusability.core.cli.jobs import _failure, gpus_of_slots
+from diffusability.core.cli.job_processes import _failure, gpus_of_slots
 from diffusability.core.errors import SpecError
-from diffusability.core.planning.jobs import VARIABLE, assigned_stages, jobs_of
+from diffusability.core.planning.job_division import assigned_stages, jobs_of
 from diffusability.core.planning.plan import load_plan, select
 
 
@@ -59,10 +59,10 @@ def test_a_selection_needs_nothing_outside_it(plan):
 def test_a_process_finds_the_stages_that_it_was_started_for(plan):
     """None without the variable; a sentence when the spec was changed meanwhile."""
     names = [stage.directory_name for stage in plan.order[:2]]
-    assert assigned_stages(plan, {}) is None
-    assert assigned_stages(plan, {VARIABLE: " ".join(names)}) == set(names)
+    assert assigned_stages(plan, None) is None
+    assert assigned_stages(plan, " ".join(names)) == set(names)
     with pytest.raises(SpecError, match="changed while its jobs were being started"):
-        assigned_stages(plan, {VARIABLE: "pretrain-00000000"})
+        assigned_stages(plan, "pretrain-00000000")
 
 
 @pytest.mark.parametrize(

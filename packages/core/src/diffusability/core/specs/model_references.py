@@ -1,7 +1,7 @@
 """Kinds that refer to models made elsewhere: by an earlier stage, or saved in a folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,12 +17,6 @@ from diffusability.core.specs.saved_format import (
     check_saved,
     read_saved_config,
 )
-
-if TYPE_CHECKING:
-    pass
-
-
-#: What ``config.json`` of a saved model says that it is.
 
 
 class StageAutoencoderSpec(AutoencoderSpec):

@@ -16,7 +16,7 @@ from rich.console import Console
 from diffusability.core.cli.launch import num_cores
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import DiffusabilityError, SpecError, StoppedOnRequest
-from diffusability.core.planning.jobs import VARIABLE, Job, jobs_of
+from diffusability.core.planning.job_division import VARIABLE, Job, jobs_of
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.report.tables.results_table import print_results
 from diffusability.core.run.folder_writer import RunFolder
