@@ -205,7 +205,7 @@ def _finish(fed: Sequence[_Fed], ranks: Ranks, settings: Settings) -> Evaluation
     if not ranks.is_main:
         return Evaluation(results=[], evaluators=[])
     results = [
-        described(result, one.spec.kind, settings(one.evaluator.needs))
+        described(result, one.spec, settings(one.evaluator.needs))
         for one in fed
         if one.spec is not None
         for result in one.evaluator.compute()
