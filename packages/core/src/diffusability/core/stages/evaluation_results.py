@@ -8,23 +8,20 @@ import attrs
 from diffusability.core.contracts.evaluator import EvalResult
 from diffusability.core.run.values_file import KeptValues
 from diffusability.core.specs.components import EvaluatorSpec
+from diffusability.core.specs.evaluation_fields import OF_AUTOENCODERS, OF_SAMPLES
 
 #: What numbers depend on beside their evaluator's spec, by the fields that the evaluator needs.
 Settings = Callable[[frozenset[str]], Mapping[str, Any]]
 
-#: Fields of a batch that depend on how samples were made, and on how an autoencoder computes.
-_OF_SAMPLES = frozenset({"generated", "generated_labels", "diffusion_model", "sampler"})
-_OF_AUTOENCODERS = frozenset({"posterior", "latents", "reconstruction", "autoencoder"})
-
 
 def settings_of_samples(settings: Mapping[str, Any]) -> Settings:
     """Sampler and precision, of what depends on generated samples."""
-    return lambda needs: settings if needs & _OF_SAMPLES else {}
+    return lambda needs: settings if needs & OF_SAMPLES else {}
 
 
 def settings_of_autoencoders(settings: Mapping[str, Any]) -> Settings:
     """Precision, of what depends on what an autoencoder computes."""
-    return lambda needs: settings if needs & _OF_AUTOENCODERS else {}
+    return lambda needs: settings if needs & OF_AUTOENCODERS else {}
 
 
 def described(result: EvalResult, spec: EvaluatorSpec, settings: Mapping[str, Any]) -> EvalResult:
