@@ -60,10 +60,11 @@ def environment(tmp_path_factory):
 
 
 def test_the_example_is_as_small_as_it_says():
-    """The lines of the package, its pyproject with them, against 40; and that the tutorial shows these very files."""
+    """The lines of a regularizer, its pyproject with them, against 40; and that the tutorial shows these very files."""
     files = [EXAMPLE / "pyproject.toml", EXAMPLE / "diffusability_total_variation.py"]
     assert sum(len(path.read_text().splitlines()) for path in files) <= 40
     tutorial = (EXAMPLE.parents[1] / "docs" / "write-a-plugin.md").read_text()
+    files.append(EXAMPLE / "diffusability_latent_variation.py")
     assert all(path.read_text().strip() in tutorial for path in files)
 
 
@@ -72,7 +73,9 @@ def test_a_third_party_plugin_from_wheel_to_uninstall(tmp_path, environment):
     shutil.copytree(EXAMPLE, tmp_path / "source")
     environment.run("hatchling", "build", "--target", "wheel", "--directory", tmp_path, cwd=tmp_path / "source")
     (wheel,) = tmp_path.glob("*.whl")
-    assert "diffusability_total_variation.py" in zipfile.ZipFile(wheel).namelist()
+    assert {"diffusability_total_variation.py", "diffusability_latent_variation.py"} <= set(
+        zipfile.ZipFile(wheel).namelist()
+    )
     content = tiny_spec()
     content["stages"] = {"pretrain": content["stages"]["pretrain"] | {"steps": 3, "preview": None}}
     content["stages"]["pretrain"]["regularizers"] = [{"kind": "total-variation", "weight": 0.01}]

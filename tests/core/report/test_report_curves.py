@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from diffusability.core.report.comparison import Comparison, compare
 from diffusability.core.report.figures.curve_figures import curve_figures
-from diffusability.core.report.figures.line_styles import RGB_DASHES, RGB_POOLED_DASHES, variant_style
+from diffusability.core.report.figures.line_styles import REFERENCE_DASHES, variant_style
 from diffusability.core.report.figures.pictures import sample_rows
 from diffusability.core.report.figures.training_figures import optimisation_figures, training_figures
 from diffusability.core.run.folder_reader import Run, Stage
@@ -73,8 +73,8 @@ def test_spectra_of_all_variants_share_an_axis_with_rgb() -> None:
     assert lines_of(axes) == [
         (variant_style(0).color, variant_style(0).dashes, [0.0, -1.0, -2.0]),
         (variant_style(1).color, variant_style(1).dashes, [0.0, -1.5, -3.0]),
-        ("#000000", RGB_POOLED_DASHES, [0.0, -2.0, -4.0]),
-        ("#000000", RGB_DASHES, [0.0, -3.0, -5.0]),
+        ("#000000", REFERENCE_DASHES[0], [0.0, -2.0, -4.0]),
+        ("#000000", REFERENCE_DASHES[1], [0.0, -3.0, -5.0]),
     ]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("index", "log amplitude")
     (legend,) = figure.figure.legends

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from diffusability.core.report.comparison import Comparison, compare
 from diffusability.core.report.pages.headline import key_results
-from diffusability.core.report.tables.metric_names import metric_label
+from diffusability.core.report.tables.metric_names import info_of
 from diffusability.core.report.tables.metric_table import best_places, column_blocks, metric_columns
 from diffusability.core.report.tables.number_format import (
     MINUS,
@@ -22,6 +22,7 @@ from diffusability.core.report.tables.number_format import (
 )
 from diffusability.core.run.folder_reader import Run, Stage
 from diffusability.core.run.results import Metric
+from diffusability.core.specs.metric_info import MetricInfo
 
 
 def comparison_of(values: Mapping[str, Mapping[str, Metric]], stage: str = "spectrum") -> Comparison:
@@ -203,18 +204,8 @@ def test_durations(seconds: float | None, text: str) -> None:
     assert format_seconds(seconds) == text
 
 
-def test_metrics_of_unusual_features_are_named_after_both() -> None:
-    """The known metric's label with the features in brackets; the known name alone stays as it is."""
-    assert metric_label("kid") == "KID"
-    assert metric_label("kid_efficientnet_lite0") == "KID (efficientnet lite0)"
-    assert metric_label("recall_dinov2_vits14") == "Recall (dinov2 vits14)"
-
-
-def test_metric_labels() -> None:
-    """Known names have the field's spelling, unknown ones a readable form of themselves."""
-    assert [metric_label(name) for name in ("psnr", "rgb_psnr", "my_new_score", "radial_energy_curve")] == [
-        "PSNR",
-        "RGB PSNR",
-        "My new score",
-        "Radial energy",
-    ]
+def test_metrics_that_were_written_without_a_label_are_shown_by_name() -> None:
+    """Known names as installed evaluators call them, unknown ones in a readable form of themselves."""
+    names = ("psnr", "rgb_sec", "my_new_score", "radial_energy_curve")
+    assert [info_of(Metric(name=name)).label for name in names] == ["PSNR", "RGB SEC", "My new score", "Radial energy"]
+    assert info_of(Metric(name="psnr", info=MetricInfo(label="Other"))).label == "Other"

@@ -55,6 +55,8 @@ if TYPE_CHECKING:
         SamplerSpec,
         TrackerSpec,
     )
+    from diffusability.core.specs.metric_info import MetricInfo
+    from diffusability.core.specs.scorecard import ScorecardUse
 
 _HOMES = {
     "contracts.autoencoder": ("Autoencoder",),
@@ -95,6 +97,8 @@ _HOMES = {
         "SamplerSpec",
         "TrackerSpec",
     ),
+    "specs.metric_info": ("MetricInfo",),
+    "specs.scorecard": ("ScorecardUse",),
     "contracts.tracker": ("Tracker",),
     "contracts.velocity_model": ("VelocityModel",),
 }

@@ -4,25 +4,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from diffusability.core.report.correlation import write_correlation
-from diffusability.core.report.tables.metric_names import metric_label
 
 
 def show_correlation(run_folders: Sequence[Path], target: str, output: Path | None) -> None:
     """Writes the correlation's files and prints its table."""
     predictors = write_correlation(run_folders, target, output)
-    table = Table(
-        title=f"rank correlation with {metric_label(target)} over {predictors[0].correlation.num_pairs} variants"
-    )
+    label, num_variants = escape(predictors[0].target_label), predictors[0].correlation.num_pairs
+    table = Table(title=f"rank correlation with {label} over {num_variants} variants")
     table.add_column("predictor")
     for column in ("Spearman", "95% interval", "expected"):
         table.add_column(column, justify="right")
     for one in predictors:
         interval = f"{one.correlation.low:+.2f} to {one.correlation.high:+.2f}"
         sign = {1: "+", -1: "-", None: ""}[one.expected]
-        table.add_row(metric_label(one.metric), f"{one.correlation.value:+.2f}", interval, sign)
+        table.add_row(escape(one.label), f"{one.correlation.value:+.2f}", interval, sign)
     console = Console()
     console.print(table)
     folder = output if output is not None else run_folders[0]

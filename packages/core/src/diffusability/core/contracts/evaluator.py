@@ -16,6 +16,7 @@ from diffusability.core.contracts.sampler import Sampler
 from diffusability.core.errors import NotFiniteError
 from diffusability.core.numerics.finite import require_finite
 from diffusability.core.shapes import Images, Labels, Latents
+from diffusability.core.specs.metric_info import MetricInfo
 
 if TYPE_CHECKING:
     from diffusability.core.contracts.diffusion_model import DiffusionModel
@@ -104,6 +105,7 @@ class EvalResult:
             where there is nothing.
         values: the number sample by sample, or without each group of samples, so that variants that saw the same
             samples are compared in pairs; None where it was not kept, and variants count as independent.
+        info: the name that readers see, what it means and where it stands; None: what the evaluator's spec says of it.
     """
 
     metric: str
@@ -116,6 +118,7 @@ class EvalResult:
     spec: dict[str, Any] = attrs.field(factory=dict)
     note: str = ""
     values: SampleValues | None = None
+    info: MetricInfo | None = None
 
     def __attrs_post_init__(self) -> None:
         assert (self.value is None) != (self.curve is None), "exactly one of value and curve"

@@ -63,11 +63,6 @@ def data_of(velocity: Latents, latents: Latents, time: Times) -> Latents:
     return latents - broadcast(time, latents) * velocity
 
 
-def noise_of(velocity: Latents, latents: Latents, time: Times) -> Latents:
-    """``eps = z_t + (1 - t) v``."""
-    return latents + (1 - broadcast(time, latents)) * velocity
-
-
 @attrs.frozen(kw_only=True)
 class Parametrisation:
     """How a denoiser was trained, so that samplers know what its output means.

@@ -25,12 +25,10 @@ from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.specs.base import Spec
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec, EvaluatorSpec, SamplerSpec
+from diffusability.core.specs.evaluation_fields import CALLED_MODELS, ENCODED, GENERATED
 from diffusability.core.specs.model_references import SavedDenoiserSpec, StageDenoiserSpec
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
 
-_ENCODED = frozenset({"posterior", "latents", "reconstruction"})
-_GENERATED = frozenset({"generated", "generated_labels"})
-_MODELS = frozenset({"autoencoder", "diffusion_model"})
 #: Fields of a training stage that change neither its operations nor its memory.
 _FREE = ("optimizer", "learning_rate", "trackers", "checkpoint", "preview", "log_every", "gradient_clip", "evaluate")
 
@@ -120,7 +118,7 @@ class CostEstimator:
         def most(fields: frozenset[str]) -> int:
             return max((evaluator.num_samples for needed, evaluator in needs if needed & fields), default=0)
 
-        encoded, decoded, generated = most(_ENCODED), most(frozenset({"reconstruction"})), most(_GENERATED)
+        encoded, decoded, generated = most(ENCODED), most(frozenset({"reconstruction"})), most(GENERATED)
         flops, memory = Flops(), 0
         notes: list[str] = []
         if encoded or generated:
@@ -132,7 +130,7 @@ class CostEstimator:
             sample = self._sampling(stage, sampler, batch_size)
             flops, memory = flops + sample.flops * generated, max(memory, sample.memory_bytes)
             notes += sample.notes
-        by_themselves = [evaluator.kind for needed, evaluator in needs if needed & _MODELS]
+        by_themselves = [evaluator.kind for needed, evaluator in needs if needed & CALLED_MODELS]
         if by_themselves:
             notes.append(f"without what {', '.join(by_themselves)} computes by itself")
         return StageCost(flops=flops, memory_bytes=memory, notes=tuple(notes))

@@ -15,11 +15,6 @@ from jaxtyping import Float
 LARGEST_SIGMA_REL = float(1 / np.sqrt(12))
 
 
-def sigma_rel_of(gamma: float) -> float:
-    """``(gamma + 1)^(1/2) (gamma + 2)^-1 (gamma + 3)^(-1/2)``, the relative width of a profile (their section 3)."""
-    return float(np.sqrt(gamma + 1) / ((gamma + 2) * np.sqrt(gamma + 3)))
-
-
 def gamma_of(sigma_rel: float) -> float:
     """The exponent of a relative width in (0, 0.2886]: the largest real root of
 

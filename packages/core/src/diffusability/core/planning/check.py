@@ -18,12 +18,10 @@ from diffusability.core.specs.base import PluginSpec, SpecPath
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import SPEC_BASES, EvaluatorSpec, RegularizerSpec
 from diffusability.core.specs.engine import ROUNDED_WEIGHTS, OffloadSpec
+from diffusability.core.specs.evaluation_fields import OF_AUTOENCODER_EVALUATION, OF_DENOISER_EVALUATION
 from diffusability.core.specs.model_references import StageAutoencoderSpec, StageDenoiserSpec
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
 
-#: Fields of EvaluationBatch that an evaluate stage fills.
-AUTOENCODER_EVALUATION = frozenset({"images", "labels", "posterior", "latents", "reconstruction", "autoencoder"})
-DENOISER_EVALUATION = AUTOENCODER_EVALUATION | {"generated", "generated_labels", "diffusion_model", "sampler"}
 #: Fields of StepOutput that an adversarial loss compares.
 ADVERSARIAL_NEEDS = frozenset({"images", "reconstruction"})
 
@@ -132,7 +130,7 @@ def _train_findings(
     if spec.evaluate is not None:
         if isinstance(stage.data, LatentsSpec) and stage.data.path is not None and stage.data.images is None:
             yield (*here, "evaluate"), "evaluation needs real images, and these latents name no 'images'"
-        provided = AUTOENCODER_EVALUATION if objective.trains_on == "images" else DENOISER_EVALUATION
+        provided = OF_AUTOENCODER_EVALUATION if objective.trains_on == "images" else OF_DENOISER_EVALUATION
         for index, evaluator in enumerate(spec.evaluate.evaluators):
             yield from _evaluator_findings(evaluator, provided, (*here, "evaluate", "evaluators", index), context)
 
@@ -146,7 +144,7 @@ def _evaluate_findings(
             data_path,
             f"an evaluate stage compares with images; data of kind {stage.data.kind!r} holds {stage.data.holds}",
         )
-    provided = AUTOENCODER_EVALUATION if spec.autoencoder is not None else DENOISER_EVALUATION
+    provided = OF_AUTOENCODER_EVALUATION if spec.autoencoder is not None else OF_DENOISER_EVALUATION
     for index, evaluator in enumerate(spec.evaluators):
         yield from _evaluator_findings(evaluator, provided, (*here, "evaluators", index), context)
 

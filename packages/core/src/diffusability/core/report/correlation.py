@@ -12,9 +12,10 @@ from diffusability.core.errors import SpecError, nearest
 from diffusability.core.report.comparison import Comparison, compare
 from diffusability.core.report.figures.report_figure import ReportFigure, new_figure, plain_text
 from diffusability.core.report.rank_correlation import RankCorrelation, rank_correlation
-from diffusability.core.report.tables.metric_names import metric_label
+from diffusability.core.report.tables.metric_names import info_of
 from diffusability.core.report.tables.seed_values import over_seeds, seed_values
 from diffusability.core.run.folder_reader import read_run
+from diffusability.core.run.results import Metric
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -23,6 +24,8 @@ class Predictor:
 
     Attributes:
         metric: stable name.
+        label: the name that readers see.
+        target_label: that of the target.
         expected: the sign that the correlation has if the metric's "better" goes with the target's; None when either
             has no direction.
         pairs: variant, value of the metric, value of the target.
@@ -30,6 +33,8 @@ class Predictor:
     """
 
     metric: str
+    label: str
+    target_label: str
     expected: int | None
     pairs: Sequence[tuple[str, float, float]]
     correlation: RankCorrelation
@@ -43,7 +48,7 @@ def correlate(run_directories: Sequence[Path], target: str) -> list[Predictor]:
         DataError: fewer than four variants have both.
     """
     comparison = compare([read_run(directory) for directory in run_directories])
-    values, directions, stages = _values(comparison)
+    values, metrics, stages = _values(comparison)
     if target not in values:
         known = sorted(values)
         raise SpecError(f"no variant has the metric {target!r}; {nearest(target, known)}there are: {', '.join(known)}")
@@ -56,21 +61,28 @@ def correlate(run_directories: Sequence[Path], target: str) -> list[Predictor]:
         if len({value for _, value, _ in pairs}) == 1:
             continue  # equal for all, such as what is measured on the images themselves
         first, second = (np.array([pair[place] for pair in pairs]) for place in (1, 2))
-        better, target_better = directions.get(metric), directions.get(target)
+        better, target_better = metrics[metric].higher_is_better, metrics[target].higher_is_better
         expected = None if better is None or target_better is None else (1 if better == target_better else -1)
         found.append(
-            Predictor(metric=metric, expected=expected, pairs=pairs, correlation=rank_correlation(first, second))
+            Predictor(
+                metric=metric,
+                label=info_of(metrics[metric]).label,
+                target_label=info_of(metrics[target]).label,
+                expected=expected,
+                pairs=pairs,
+                correlation=rank_correlation(first, second),
+            )
         )
     return sorted(found, key=lambda predictor: -abs(predictor.correlation.value))
 
 
-def _values(comparison: Comparison) -> tuple[dict[str, dict[str, float]], dict[str, bool | None], dict[str, str]]:
-    """Scalar metrics by name and variant, their directions, and the stages that they come from.
+def _values(comparison: Comparison) -> tuple[dict[str, dict[str, float]], dict[str, Metric], dict[str, str]]:
+    """Scalar metrics by name and variant, one result of each, and the stages that they come from.
 
     Of a metric in several stages, the last stage's; of a variant with several seeds, the mean over them.
     """
     values: dict[str, dict[str, float]] = {}
-    directions: dict[str, bool | None] = {}
+    metrics: dict[str, Metric] = {}
     stages: dict[str, str] = {}
     for group in comparison.groups:
         for stage_name in comparison.stage_names:
@@ -85,21 +97,21 @@ def _values(comparison: Comparison) -> tuple[dict[str, dict[str, float]], dict[s
                 found = over_seeds(measured)
                 if found is not None:
                     values.setdefault(name, {})[group.label] = found.mean
-                    directions[name] = measured[-1].metric.higher_is_better
+                    metrics[name] = measured[-1].metric
                     stages[name] = stage_name
-    return values, directions, stages
+    return values, metrics, stages
 
 
-def correlation_markdown(predictors: Sequence[Predictor], target: str) -> str:
-    """The table in Markdown."""
+def correlation_markdown(predictors: Sequence[Predictor]) -> str:
+    """The table in Markdown, of at least one predictor."""
     lines = [
-        f"| predictor of {metric_label(target)} | Spearman | 95% interval | expected sign | variants |",
+        f"| predictor of {predictors[0].target_label} | Spearman | 95% interval | expected sign | variants |",
         "| --- | ---: | --- | :---: | ---: |",
     ]
     for one in predictors:
         sign = {1: "+", -1: "-", None: ""}[one.expected]
         lines.append(
-            f"| {metric_label(one.metric)} (`{one.metric}`) | {one.correlation.value:+.2f} |"
+            f"| {one.label} (`{one.metric}`) | {one.correlation.value:+.2f} |"
             f" {one.correlation.low:+.2f} to {one.correlation.high:+.2f} | {sign} | {one.correlation.num_pairs} |"
         )
     return "\n".join(lines) + "\n"
@@ -116,7 +128,7 @@ def correlation_json(predictors: Sequence[Predictor], target: str) -> dict[str, 
     }
 
 
-def correlation_figure(predictors: Sequence[Predictor], target: str, most: int = 12) -> ReportFigure:
+def correlation_figure(predictors: Sequence[Predictor], most: int = 12) -> ReportFigure:
     """Scatter plots of the strongest predictors against the target, a point a variant."""
     shown = predictors[:most]
     columns = min(4, len(shown))
@@ -126,16 +138,16 @@ def correlation_figure(predictors: Sequence[Predictor], target: str, most: int =
         axes.plot([x for _, x, _ in one.pairs], [y for _, _, y in one.pairs], "o", color="#1f5fa8", markersize=5)
         low, high = one.correlation.low, one.correlation.high
         axes.set_title(f"rho = {one.correlation.value:+.2f}  [{low:+.2f}, {high:+.2f}]")
-        axes.set_xlabel(plain_text(metric_label(one.metric)))
+        axes.set_xlabel(plain_text(one.label))
         if place % columns == 0:
-            axes.set_ylabel(plain_text(metric_label(target)))
+            axes.set_ylabel(plain_text(one.target_label))
     for axes in grid[len(shown) :]:
         axes.remove()
     return ReportFigure(
         name="correlation",
-        title=f"Predictors of {metric_label(target)}",
+        title=f"Predictors of {shown[0].target_label}",
         caption="A point a variant; Spearman's rank correlation with its 95% bootstrap interval over variants.",
-        alt=f"Scatter plots of {', '.join(metric_label(one.metric) for one in shown)} against {metric_label(target)}",
+        alt=f"Scatter plots of {', '.join(one.label for one in shown)} against {shown[0].target_label}",
         figure=figure,
     )
 
@@ -154,8 +166,8 @@ def write_correlation(run_directories: Sequence[Path], target: str, output: Path
         raise SpecError(f"no other metric was measured on all variants that have {target!r}")
     folder = output if output is not None else run_directories[0]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "correlation.md").write_text(correlation_markdown(predictors, target), encoding="utf-8")
+    (folder / "correlation.md").write_text(correlation_markdown(predictors), encoding="utf-8")
     content = json.dumps(correlation_json(predictors, target), indent=2, allow_nan=False)
     (folder / "correlation.json").write_text(content + "\n", encoding="utf-8")
-    correlation_figure(predictors, target).save(folder / "figures")
+    correlation_figure(predictors).save(folder / "figures")
     return predictors

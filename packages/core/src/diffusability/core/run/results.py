@@ -8,6 +8,8 @@ import attrs
 import numpy as np
 from jaxtyping import Float
 
+from diffusability.core.specs.metric_info import MetricInfo, read_metric_info
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class MetricCurve:
@@ -43,6 +45,7 @@ class Metric:
         settings: what defines the number.
         absence: why there is no value, in a few words; empty when there is one.
         note: what a reader must know to judge the number; empty where there is nothing.
+        info: what its evaluator says of it; None in results that were written without.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Metric:
     settings: Mapping[str, Any] = attrs.field(factory=dict)
     absence: str = ""
     note: str = ""
+    info: MetricInfo | None = None
 
 
 def finite(raw: object) -> float | None:
@@ -109,6 +113,7 @@ def _metric(name: str, raw: Mapping[str, Any]) -> Metric:
         settings=settings if isinstance(settings, Mapping) else {},
         absence=absence,
         note=str(raw.get("note") or ""),
+        info=read_metric_info(raw.get("info")),
     )
 
 

@@ -1,6 +1,6 @@
 """Images from a trained denoiser. The k-th sample depends on the seed and k alone."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import torch
@@ -117,27 +117,3 @@ class ImageGenerator:
                     f"label {label!r} is out of range for a model of {num_classes} classes; expected 0 to"
                     f" {num_classes - 1}"
                 )
-
-
-def generate(
-    model: DiffusionModel,
-    sampler: Sampler,
-    decode: Callable[[Latents], Images],
-    *,
-    num_samples: int,
-    batch_size: int,
-    seed: int,
-    device: torch.device | str = "cpu",
-    autocast_dtype: torch.dtype | None = None,
-) -> Iterator[Images]:
-    """Yields batches of images in [-1, 1]: samples 0 to ``num_samples - 1`` of an ``ImageGenerator``."""
-    generator = ImageGenerator(
-        model=model,
-        sampler=sampler,
-        decode=decode,
-        seed=seed,
-        device=torch.device(device),
-        autocast_dtype=autocast_dtype,
-    )
-    for first in range(0, num_samples, batch_size):
-        yield generator.at(range(first, min(first + batch_size, num_samples))).images

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from pydantic import ValidationError
 
 from diffusability.core.data.specs.image_folder import has_images
-from diffusability.core.errors import DiffusabilityError, SpecError
+from diffusability.core.errors import DiffusabilityError, PluginError, SpecError
 from diffusability.core.plugins import registry
 from diffusability.core.score.named_autoencoders import Named
 from diffusability.core.specs.base import at_home
@@ -44,28 +45,6 @@ class ScoreOptions:
     batch_size: int = 8
     seed: int = 0
     full: bool = False
-
-
-#: Points that ``uniformity`` embeds unless ``full``: its time, minutes for the 10,000 of VA-VAE, grows with them.
-_FEW_POINTS = 1000
-
-#: Evaluators and how many images they see unless ``full``; those that decode or encode once more see few.
-_EVALUATORS: tuple[tuple[str, dict[str, Any], int | None], ...] = (
-    ("psnr", {}, None),
-    ("ssim", {}, None),
-    ("st-lpips", {}, 64),
-    ("kl-per-dim", {"deterministic": "skip"}, None),
-    ("channel-statistics", {}, None),
-    ("dct-spectrum", {}, None),
-    ("map-spectrum", {}, None),
-    ("chop-off", {"shares": [1.0, 0.5, 0.25, 0.125, 0.0625]}, 16),
-    ("viv", {}, None),
-    ("spatial-structure", {}, 128),
-    ("uniformity", {}, None),
-    ("equivariance", {}, 16),
-    ("interpolation", {}, 8),
-    ("worst-reconstructions", {}, None),
-)
 
 
 def scorecard_spec(autoencoders: Sequence[Named], options: ScoreOptions, name: str | None = None) -> dict[str, Any]:
@@ -117,26 +96,34 @@ def _data_label(options: ScoreOptions) -> str:
 
 
 def _evaluators(options: ScoreOptions) -> list[dict[str, Any]]:
-    wanted = list(_EVALUATORS)
-    if options.labels:
-        wanted.append(("neighbor-consistency", {}, None))
-    installed = registry.kinds("evaluators")
+    """The evaluators that take part in scorecards, by kind; those that read classes only where there are some."""
     chosen = []
-    for kind, fields, few in wanted:
-        if kind not in installed:
+    for kind in registry.kinds("evaluators"):
+        try:
+            spec_class: type[EvaluatorSpec] = registry.load("evaluators", kind, EvaluatorSpec)
+        except PluginError:
+            continue  # `dfz plugins --check` names it
+        if spec_class.scorecard is None or ("labels" in (spec_class.needs or ()) and not options.labels):
             continue
-        count = options.num if few is None or options.full else min(few, options.num)
-        few_points = {"num_points": _FEW_POINTS} if kind == "uniformity" and not options.full else {}
-        chosen.append({"kind": kind, **fields, **few_points, "num_samples": count})
-    return [evaluator for evaluator in chosen if _has_inputs(evaluator)]
+        evaluator = {"kind": kind, **spec_class.scorecard.settings(options.num, options.full)}
+        if _has_inputs(evaluator):
+            chosen.append(evaluator)
+    return chosen
 
 
 def _has_inputs(evaluator: dict[str, Any]) -> bool:
-    """False for an evaluator whose weights or optional package is missing: a scorecard does without."""
+    """False for an evaluator whose weights or optional package is missing: a scorecard does without.
+
+    True for one whose settings are wrong, such as too few images: the run says so.
+    """
     try:
-        EvaluatorSpec.model_validate(evaluator).check_inputs()
+        spec = EvaluatorSpec.model_validate(evaluator)
+    except ValidationError:
+        return True
+    try:
+        spec.check_inputs()
     except (ValueError, DiffusabilityError):
-        return str(evaluator["kind"]) != "st-lpips"
+        return False
     return True
 
 

@@ -1,32 +1,15 @@
 """The scorecard as a table: a row for each metric, a column for each autoencoder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from diffusability.core.report.tables.metric_names import metric_label
+from diffusability.core.report.tables.metric_names import named_info
 from diffusability.core.report.tables.metric_table import Cell
 from diffusability.core.report.tables.result_notes import SEPARATOR
-
-#: Order and headings; metrics that are not named here follow at the end.
-GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("reconstruction", ("psnr", "worst_psnr", "ssim", "ms_ssim", "lpips", "st_lpips", "kl_per_dim")),
-    ("spectrum", ("high_frequency_share", "spectral_gap", "sec", "spectral_slope", "chop_off_area")),
-    ("velocity", ("viv", "viv_unconditional", "trajectory_straightness")),
-    ("structure", ("lds", "cds", "srss", "lnc", "density_cv", "density_gini", "density_entropy")),
-    (
-        "equivariance",
-        (
-            "scale_equivariance_error",
-            "rotation_equivariance_error",
-            "flip_equivariance_error",
-            "shift_equivariance_error",
-            "interpolation_smoothness",
-        ),
-    ),
-)
+from diffusability.core.specs.metric_info import MetricInfo, read_metric_info
 
 
 def scorecard_table(
@@ -48,19 +31,13 @@ def scorecard_table(
     names = list(
         dict.fromkeys(name for metrics in scores.values() for name, entry in metrics.items() if "value" in entry)
     )
-    raw = tuple(name for name in names if name.endswith("_raw"))
-    named = {name for _, group in GROUPS for name in group}
-    further = tuple(name for name in names if name not in named and name not in raw)
-    groups = [*GROUPS, ("further", further), ("of raw latents", raw)]
-    for heading, group in groups:
-        rows = [name for name in group if name in names]
-        if not rows:
-            continue
+    infos = {name: _info(name, [metrics[name] for metrics in scores.values() if name in metrics]) for name in names}
+    for heading, rows in _groups(infos):
         table.add_section()
-        table.add_row(f"[dim]{heading}[/dim]")
+        table.add_row(f"[dim]{escape(heading)}[/dim]")
         for name in rows:
             cells = [(differences or {}).get(label, {}).get(name) for label in scores]
-            table.add_row(*_row(name, [metrics.get(name) for metrics in scores.values()], cells))
+            table.add_row(*_row(infos[name], [metrics.get(name) for metrics in scores.values()], cells))
     if differences:
         table.caption = _caption(next(iter(scores)), differences)
     return table
@@ -78,13 +55,27 @@ def scorecard_notes(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> li
     return lines
 
 
+def _info(name: str, entries: Sequence[Mapping[str, Any]]) -> MetricInfo:
+    written = (read_metric_info(entry.get("info")) for entry in entries)
+    return next((info for info in written if info is not None), None) or named_info(name)
+
+
+def _groups(infos: Mapping[str, MetricInfo]) -> list[tuple[str, list[str]]]:
+    """Headings with the metrics below them, by rank; those without a group come last."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(infos, key=lambda name: infos[name].order):
+        groups.setdefault(infos[name].group, []).append(name)
+    further = groups.pop("", [])
+    return [*groups.items(), *([("further", further)] if further else [])]
+
+
 def _caption(baseline: str, differences: Mapping[str, Mapping[str, Cell]]) -> str:
     found = [cell.difference for cells in differences.values() for cell in cells.values()]
     methods = dict.fromkeys(one.method for one in found if one is not None and one.method)
     return f"below a number: difference from {baseline} and its 95% interval ({'; '.join(methods)})" if methods else ""
 
 
-def _row(name: str, entries: list[Mapping[str, Any] | None], cells: list[Cell | None]) -> list[str]:
+def _row(info: MetricInfo, entries: list[Mapping[str, Any] | None], cells: list[Cell | None]) -> list[str]:
     present = [entry for entry in entries if entry is not None]
     direction = present[0].get("higher_is_better")
     values = [entry["value"] for entry in present]
@@ -93,7 +84,7 @@ def _row(name: str, entries: list[Mapping[str, Any] | None], cells: list[Cell | 
         best = max(values) if direction else min(values)
     unit = present[0].get("unit")
     arrow = {True: "↑", False: "↓", None: ""}[direction]
-    label = metric_label(name) + (f" ({unit})" if unit else "")
+    label = escape(info.label) + (f" ({unit})" if unit else "")
     texts = [_cell(entry, best) + _difference(cell) for entry, cell in zip(entries, cells, strict=True)]
     return [label, arrow, *texts]
 

@@ -1,5 +1,6 @@
 """The base spec classes, one for each plugin group; a plugin subclasses one and names its class in ``builds``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -8,6 +9,8 @@ from pydantic import Field, PositiveInt, SerializeAsAny
 from diffusability.core.specs.base import Incidental, PluginSpec, Spec
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.specs.engine import EngineSpec
+from diffusability.core.specs.metric_info import MetricInfo
+from diffusability.core.specs.scorecard import ScorecardUse
 
 Split = Literal["train", "validation"]
 
@@ -166,6 +169,10 @@ class EvaluatorSpec(PluginSpec):
     noun = "evaluator"
     #: Fields of EvaluationBatch that it reads. None: take them from the object that ``build`` makes.
     needs: ClassVar[frozenset[str] | None] = None
+    #: What readers see of its metrics, by stable name. One that is left out is shown by that name.
+    metrics: ClassVar[Mapping[str, MetricInfo]] = {}
+    #: How it takes part in ``dfz score``; None: not at all.
+    scorecard: ClassVar[ScorecardUse | None] = None
 
     num_samples: PositiveInt = Field(1024, description="images that it sees; fewer when the data has fewer")
 
@@ -186,6 +193,10 @@ class EvaluatorSpec(PluginSpec):
         if (needed := self.needed()) is not None:
             made.needs = needed
         return made
+
+    def metric_info(self, name: str) -> MetricInfo | None:
+        """What readers see of one of its metrics; for evaluators whose metrics are named after their fields."""
+        return self.metrics.get(name)
 
     def distinct_name(self) -> str:
         """What tells it from other evaluators of one stage: no two may give metrics of the same name."""

@@ -59,12 +59,6 @@ def fixed_order(dataset: Dataset, count: int) -> list[int]:
     return dataset.order(generator)[:count].tolist()
 
 
-def views(dataset: Dataset, indices: Sequence[int], batch_size: int, num_workers: int = 0) -> Iterator[EvaluationData]:
-    """Batches of the deterministic views of these examples, in order."""
-    chunks = [list(indices[first : first + batch_size]) for first in range(0, len(indices), batch_size)]
-    yield from chunk_views(dataset, chunks, num_workers)
-
-
 def chunk_views(
     dataset: Dataset, chunks: Sequence[Sequence[int]], num_workers: int = 0, pin_memory: bool = False
 ) -> Iterator[EvaluationData]:

@@ -7,28 +7,27 @@ import attrs
 
 from diffusability.core.contracts.evaluator import EvalResult
 from diffusability.core.run.values_file import KeptValues
+from diffusability.core.specs.components import EvaluatorSpec
+from diffusability.core.specs.evaluation_fields import OF_AUTOENCODERS, OF_SAMPLES
 
 #: What numbers depend on beside their evaluator's spec, by the fields that the evaluator needs.
 Settings = Callable[[frozenset[str]], Mapping[str, Any]]
 
-#: Fields of a batch that depend on how samples were made, and on how an autoencoder computes.
-_OF_SAMPLES = frozenset({"generated", "generated_labels", "diffusion_model", "sampler"})
-_OF_AUTOENCODERS = frozenset({"posterior", "latents", "reconstruction", "autoencoder"})
-
 
 def settings_of_samples(settings: Mapping[str, Any]) -> Settings:
     """Sampler and precision, of what depends on generated samples."""
-    return lambda needs: settings if needs & _OF_SAMPLES else {}
+    return lambda needs: settings if needs & OF_SAMPLES else {}
 
 
 def settings_of_autoencoders(settings: Mapping[str, Any]) -> Settings:
     """Precision, of what depends on what an autoencoder computes."""
-    return lambda needs: settings if needs & _OF_AUTOENCODERS else {}
+    return lambda needs: settings if needs & OF_AUTOENCODERS else {}
 
 
-def described(result: EvalResult, kind: str, settings: Mapping[str, Any]) -> EvalResult:
-    """A result with all that its number depends on: ``settings`` are beside its evaluator's spec."""
-    return attrs.evolve(result, spec={"kind": kind, **result.spec, **settings})
+def described(result: EvalResult, spec: EvaluatorSpec, settings: Mapping[str, Any]) -> EvalResult:
+    """A result with what readers see of it, and all that its number depends on: ``settings`` are beside ``spec``."""
+    info = result.info or spec.metric_info(result.metric)
+    return attrs.evolve(result, info=info, spec={"kind": spec.kind, **result.spec, **settings})
 
 
 def results_json(results: Sequence[EvalResult]) -> dict[str, Any]:
@@ -43,6 +42,8 @@ def results_json(results: Sequence[EvalResult]) -> dict[str, Any]:
         entry |= {"unit": result.unit, "higher_is_better": result.higher_is_better}
         if result.note:
             entry["note"] = result.note
+        if result.info is not None:
+            entry["info"] = result.info.as_json()
         content[result.metric] = entry | {"num_samples": result.num_samples, "spec": result.spec}
     return content
 

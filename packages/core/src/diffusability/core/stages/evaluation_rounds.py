@@ -14,13 +14,11 @@ from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.errors import DiffusabilityError
 from diffusability.core.specs.components import EvaluatorSpec
+from diffusability.core.specs.evaluation_fields import MODELS, OF_IMAGES
 from diffusability.core.stages.evaluation_results import Settings, described
-from diffusability.core.stages.evaluation_source import OF_IMAGES, EvaluationSource, Made, Portion
+from diffusability.core.stages.evaluation_source import EvaluationSource, Made, Portion
 
 T = TypeVar("T")
-
-#: Fields that every rank has by itself, which do not travel.
-_MODELS = frozenset({"autoencoder", "diffusion_model", "sampler"})
 
 
 @attrs.define(eq=False)
@@ -166,7 +164,7 @@ def _one_round(made: Iterator[Made], portion: Portion | None, fed: Sequence[_Fed
 
 def _packed(batch: EvaluationBatch, fields: frozenset[str]) -> EvaluationBatch:
     """These fields of a batch, on the CPU, without models. Labels go along where there are some."""
-    names = sorted((fields | {"labels"}) - _MODELS)
+    names = sorted((fields | {"labels"}) - MODELS)
     values = {name: _moved(getattr(batch, name), torch.device("cpu")) for name in names}
     return EvaluationBatch(indices=batch.indices, **values)
 
@@ -187,7 +185,7 @@ def _update_first_rank(
         values = {name: _moved(value, ranks.device) for name, value in attrs.asdict(batch, recurse=False).items()}
         for one in fed:
             if not one.evaluator.can_merge and batch.indices[-1] < one.takes:
-                models = {name: _model(source, name) for name in one.evaluator.needs & _MODELS}
+                models = {name: _model(source, name) for name in one.evaluator.needs & MODELS}
                 one.evaluator.update(EvaluationBatch(**(values | models)))
 
 
@@ -205,7 +203,7 @@ def _finish(fed: Sequence[_Fed], ranks: Ranks, settings: Settings) -> Evaluation
     if not ranks.is_main:
         return Evaluation(results=[], evaluators=[])
     results = [
-        described(result, one.spec.kind, settings(one.evaluator.needs))
+        described(result, one.spec, settings(one.evaluator.needs))
         for one in fed
         if one.spec is not None
         for result in one.evaluator.compute()

@@ -15,12 +15,8 @@ from diffusability.core.errors import DataError
 from diffusability.core.numerics.finite import require_finite
 from diffusability.core.sampling.generation import ImageGenerator
 from diffusability.core.shapes import Images, Latents
+from diffusability.core.specs.evaluation_fields import ENCODED, GENERATED, OF_IMAGES
 from diffusability.core.stages.evaluation_data import chunk_views, fixed_order
-
-#: Fields that are made of real images, of which there are only as many as the data has.
-OF_IMAGES = frozenset({"images", "labels", "posterior", "latents", "reconstruction"})
-_ENCODED = frozenset({"posterior", "latents", "reconstruction"})
-_GENERATED = frozenset({"generated", "generated_labels"})
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -100,7 +96,7 @@ class EvaluationSource:
         posterior: Posterior | None = None
         latents: Latents | None = None
         reconstruction: Images | None = None
-        if needs & _ENCODED:
+        if needs & ENCODED:
             assert images is not None
             require_finite(images, "images", indices)
             posterior = self.autoencoder.encode(images)
@@ -110,7 +106,7 @@ class EvaluationSource:
                 decoded = self.autoencoder.decode(latents).float()
                 require_finite(decoded, "reconstructions", indices)  # the clamp would hide infinity
                 reconstruction = decoded.clamp(-1, 1)
-        made = self.generator.at(indices) if needs & _GENERATED else None
+        made = self.generator.at(indices) if needs & GENERATED else None
         return EvaluationBatch(
             indices=indices,
             images=images,

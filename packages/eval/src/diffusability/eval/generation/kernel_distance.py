@@ -141,11 +141,3 @@ def unbiased_mmd(kernel: Kernel, first: Float[Tensor, "a d"], second: Float[Tens
     The diagonals of ``K_xx`` and ``K_yy`` do not count. It may be below 0. At least two vectors of each set.
     """
     return mmd_of_sums(kernel_sums(kernel, first, second), unbiased=True)
-
-
-def biased_mmd(kernel: Kernel, first: Float[Tensor, "a d"], second: Float[Tensor, "b d"]) -> float:
-    """The squared maximum mean discrepancy of the samples as they are (Gretton et al. 2012, equation 5), in float64.
-
-    It is not below 0, and larger than the unbiased one.
-    """
-    return mmd_of_sums(kernel_sums(kernel, first, second), unbiased=False)

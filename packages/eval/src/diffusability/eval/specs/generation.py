@@ -1,5 +1,6 @@
 """What a YAML file says of measures that compare generated with real samples one by one. Free of torch."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -7,6 +8,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from diffusability.core.specs.base import Written, fail
 from diffusability.core.specs.components import AnyFeatures, EvaluatorSpec
+from diffusability.core.specs.metric_info import Judged, MetricInfo
+from diffusability.eval.specs import generation_metrics
 from diffusability.eval.specs.features.clip import CLIPSpec
 from diffusability.eval.specs.features.inception import InceptionSpec
 
@@ -41,12 +44,16 @@ class SampleSetSpec(EvaluatorSpec):
         """A metric's name, which says the features unless they are the usual ones."""
         return base if self.features.label() == self.named_for else f"{base}_{self.features.label()}"
 
+    def metric_info(self, name: str) -> MetricInfo | None:
+        return self.metrics.get(name) or generation_metrics.of_features(self.metrics, name, self.features.label())
+
 
 class KIDSpec(SampleSetSpec):
     """Kernel distance of generated to real images, unbiased also for few images; KID with Inception's features."""
 
     kind: Literal["kid"] = "kid"
     builds: ClassVar[str] = "diffusability.eval.generation.kid:KID"
+    metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.KID
 
     subsets: PositiveInt = Field(100, description="random subsets over which it is averaged")
     subset_size: int = Field(1000, ge=2, description="images of a subset")
@@ -69,6 +76,7 @@ class CMMDSpec(SampleSetSpec):
     kind: Literal["cmmd"] = "cmmd"
     builds: ClassVar[str] = "diffusability.eval.generation.cmmd:CMMD"
     named_for: ClassVar[str] = "clip"
+    metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.CMMD
 
     features: AnyFeatures = Field(CLIPSpec(), description="the network whose features are compared")
     sigma: PositiveFloat = Field(10.0, description="width of the kernel")
@@ -79,6 +87,7 @@ class PrecisionRecallSpec(SampleSetSpec):
 
     kind: Literal["precision-recall"] = "precision-recall"
     builds: ClassVar[str] = "diffusability.eval.generation.precision_recall:PrecisionRecall"
+    metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.PRECISION_RECALL
 
     neighbours: PositiveInt = Field(3, description="nearest neighbours to which the balls around samples reach")
 
@@ -90,6 +99,7 @@ class InceptionScoreSpec(SampleSetSpec):
     builds: ClassVar[str] = "diffusability.eval.generation.inception_score:InceptionScore"
     needs: ClassVar[frozenset[str]] = frozenset({"generated"})
     named_for: ClassVar[str] = "inception_logits_unbiased"
+    metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.INCEPTION_SCORE
 
     features: AnyFeatures = Field(InceptionSpec(layer="logits_unbiased"), description="a network's logits of classes")
     num_samples: PositiveInt = Field(50_000, description="images")
@@ -108,8 +118,6 @@ class InceptionScoreSpec(SampleSetSpec):
         return self
 
 
-#: Names of distances of one network each, to which "r" is put in front for reconstructions.
-ACRONYMS = frozenset({"fid", "sfid", "fdd", "fvd"})
 #: Groups of images whose leaving out gives the spread of a Frechet distance, where the spec says nothing.
 JACKKNIFE_GROUPS = 10
 
@@ -171,9 +179,13 @@ class FrechetSettings(EvaluatorSpec):
     def metric(self) -> str:
         """The name of the number: of its features, so that none but Inception's is called FID."""
         name = self.features.frechet_name()
-        if self.compares == "generated":
-            return name
-        return f"r{name}" if name in ACRONYMS else f"r_{name}"
+        return name if self.compares == "generated" else generation_metrics.reconstruction_name(name)
+
+    def metric_info(self, name: str) -> MetricInfo | None:
+        features = generation_metrics.in_words(self.features.label())
+        judges: Judged = "samples" if self.compares == "generated" else "reconstruction"
+        other = generation_metrics.frechet_info(f"Frechet {features}", features, judges, rank=5)
+        return self.metrics.get(name) or (other if name == self.metric() else None)
 
     def check_inputs(self) -> None:
         if self.reference is not None and not self.reference.is_file():
@@ -192,6 +204,7 @@ class FrechetSpec(FrechetSettings):
     """Frechet distance of generated to real images in the features of a network: FID, sFID, FDD, FVD and others."""
 
     kind: Literal["frechet"] = "frechet"
+    metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.FRECHET
 
 
 class RFIDSpec(FrechetSettings):
@@ -199,6 +212,7 @@ class RFIDSpec(FrechetSettings):
 
     kind: Literal["rfid"] = "rfid"
     compares: ClassVar[Literal["generated", "reconstruction"]] = "reconstruction"
+    metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.RFID
 
 
 class SlicedWassersteinSpec(EvaluatorSpec):
@@ -207,6 +221,7 @@ class SlicedWassersteinSpec(EvaluatorSpec):
     kind: Literal["sliced-wasserstein"] = "sliced-wasserstein"
     builds: ClassVar[str] = "diffusability.eval.generation.sliced_wasserstein:SlicedWasserstein"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "generated"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.SLICED_WASSERSTEIN
 
     patches_per_image: PositiveInt = Field(128, description="patches of each image and scale, if max_patches allows")
     max_patches: PositiveInt = Field(32768, description="bound on the patches kept of each set and scale")
@@ -219,6 +234,10 @@ class SlicedWassersteinSpec(EvaluatorSpec):
             text = f"max_patches must be at least num_samples ({self.num_samples!r}), got {self.max_patches!r}"
             raise fail("max_patches", text, self.max_patches, type(self).__name__)
         return self
+
+    def metric_info(self, name: str) -> MetricInfo | None:
+        side = name.removeprefix("sliced_wasserstein_")
+        return generation_metrics.sliced_wasserstein_of(side) if side.isdigit() else self.metrics.get(name)
 
     def resolved_patches_per_image(self) -> int:
         """Patches that are taken of each image and scale."""

@@ -1,10 +1,14 @@
 """The predictors that this package installs. Free of torch: what is built is imported when it is built."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
 from diffusability.core.specs.components import EvaluatorSpec
+from diffusability.core.specs.metric_info import MetricInfo
+from diffusability.core.specs.scorecard import ScorecardUse
+from diffusability.eval.specs import predictor_metrics
 
 if TYPE_CHECKING:
     pass
@@ -16,6 +20,8 @@ class VIVSpec(EvaluatorSpec):
     kind: Literal["viv"] = "viv"
     builds: ClassVar[str] = "diffusability.eval.predictors.viv:VIV"
     needs: ClassVar[frozenset[str]] = frozenset({"latents"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = predictor_metrics.VIV
+    scorecard: ClassVar[ScorecardUse | None] = ScorecardUse()
 
     num_iterations: PositiveInt = Field(5, description="of the flip-flop fit of the Kronecker covariance")
     min_class_samples: int = Field(8, ge=2, description="classes with fewer samples are left out of the average")
@@ -31,6 +37,8 @@ class SpatialStructureSpec(EvaluatorSpec):
     kind: Literal["spatial-structure"] = "spatial-structure"
     builds: ClassVar[str] = "diffusability.eval.predictors.spatial_structure:SpatialStructure"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "latents"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = predictor_metrics.SPATIAL_STRUCTURE
+    scorecard: ClassVar[ScorecardUse | None] = ScorecardUse(most_samples=128)
 
     num_samples: PositiveInt = Field(256, description="images that it sees; fewer when the data has fewer")
     far: int = Field(6, ge=2, description="Manhattan distance in latent pixels from which two places are distant")
@@ -43,6 +51,8 @@ class NeighborConsistencySpec(EvaluatorSpec):
     kind: Literal["neighbor-consistency"] = "neighbor-consistency"
     builds: ClassVar[str] = "diffusability.eval.predictors.neighbor_consistency:NeighborConsistency"
     needs: ClassVar[frozenset[str]] = frozenset({"latents", "labels"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = predictor_metrics.NEIGHBOR_CONSISTENCY
+    scorecard: ClassVar[ScorecardUse | None] = ScorecardUse()
 
     num_neighbors: PositiveInt = 10
 
@@ -53,6 +63,8 @@ class UniformitySpec(EvaluatorSpec):
     kind: Literal["uniformity"] = "uniformity"
     builds: ClassVar[str] = "diffusability.eval.predictors.uniformity:LatentUniformity"
     needs: ClassVar[frozenset[str]] = frozenset({"latents"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = predictor_metrics.UNIFORMITY
+    scorecard: ClassVar[ScorecardUse | None] = ScorecardUse(brief_fields={"num_points": 1000})
 
     num_points: int = Field(10_000, ge=10, description="latent pixels that are embedded, at most")
     seed: int = Field(0, ge=0, description="of the places that are drawn and of the embedding")
@@ -64,6 +76,8 @@ class EquivarianceSpec(EvaluatorSpec):
     kind: Literal["equivariance"] = "equivariance"
     builds: ClassVar[str] = "diffusability.eval.predictors.equivariance:Equivariance"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "latents", "autoencoder"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = predictor_metrics.EQUIVARIANCE
+    scorecard: ClassVar[ScorecardUse | None] = ScorecardUse(most_samples=16)
 
     num_samples: PositiveInt = Field(
         64, description="images that it sees; each is encoded once for each transformation"
@@ -76,6 +90,8 @@ class InterpolationSpec(EvaluatorSpec):
     kind: Literal["interpolation"] = "interpolation"
     builds: ClassVar[str] = "diffusability.eval.predictors.interpolation:Interpolation"
     needs: ClassVar[frozenset[str]] = frozenset({"latents", "reconstruction", "autoencoder"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = predictor_metrics.INTERPOLATION
+    scorecard: ClassVar[ScorecardUse | None] = ScorecardUse(most_samples=8)
 
     num_samples: int = Field(32, ge=2, description="images that it sees, in pairs")
     num_steps: int = Field(4, ge=2, description="parts of the line; one decoding each, less one")

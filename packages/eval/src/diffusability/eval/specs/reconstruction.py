@@ -1,5 +1,6 @@
 """What a YAML file says of structural and perceptual qualities of reconstructions. Free of torch."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -7,6 +8,9 @@ from pydantic import Field
 
 from diffusability.core.perceptual.sources import lpips_files, smallest_side, st_lpips_file
 from diffusability.core.specs.components import EvaluatorSpec
+from diffusability.core.specs.metric_info import MetricInfo
+from diffusability.core.specs.scorecard import ScorecardUse
+from diffusability.eval.specs import reconstruction_metrics
 
 if TYPE_CHECKING:
     pass
@@ -43,6 +47,7 @@ class MSSSIMSpec(EvaluatorSpec):
     kind: Literal["ms-ssim"] = "ms-ssim"
     builds: ClassVar[str] = "diffusability.eval.reconstruction.ms_ssim:MSSSIM"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "reconstruction"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = reconstruction_metrics.MS_SSIM
 
     def check_images(self, image_shape: tuple[int, ...]) -> None:
         if min(image_shape[-2:]) < MS_SSIM_SMALLEST_SIDE:
@@ -58,6 +63,7 @@ class LPIPSSpec(EvaluatorSpec):
     kind: Literal["lpips"] = "lpips"
     builds: ClassVar[str] = "diffusability.eval.reconstruction.perceptual:LPIPS"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "reconstruction"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = reconstruction_metrics.LPIPS
 
     network: PerceptualNetworkName = "alex"
     weights: Path | None = Field(None, description="torchvision's weights of the network; default: torch.hub's cache")
@@ -78,6 +84,8 @@ class STLPIPSSpec(EvaluatorSpec):
     kind: Literal["st-lpips"] = "st-lpips"
     builds: ClassVar[str] = "diffusability.eval.reconstruction.perceptual:STLPIPS"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "reconstruction"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = reconstruction_metrics.ST_LPIPS
+    scorecard: ClassVar[ScorecardUse | None] = ScorecardUse(most_samples=64)
 
     network: PerceptualNetworkName = "alex"
 
@@ -97,6 +105,8 @@ class PSNRSpec(EvaluatorSpec):
     kind: Literal["psnr"] = "psnr"
     builds: ClassVar[str] = "diffusability.eval.reconstruction.psnr:PSNR"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "reconstruction"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = reconstruction_metrics.PSNR
+    scorecard: ClassVar[ScorecardUse | None] = ScorecardUse()
 
 
 class SSIMSpec(EvaluatorSpec):
@@ -105,6 +115,8 @@ class SSIMSpec(EvaluatorSpec):
     kind: Literal["ssim"] = "ssim"
     builds: ClassVar[str] = "diffusability.eval.reconstruction.ssim:SSIM"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "reconstruction"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = reconstruction_metrics.SSIM
+    scorecard: ClassVar[ScorecardUse | None] = ScorecardUse()
 
     border: Literal["reflect", "valid"] = Field(
         "reflect",
@@ -118,6 +130,8 @@ class KLPerDimSpec(EvaluatorSpec):
     kind: Literal["kl-per-dim"] = "kl-per-dim"
     builds: ClassVar[str] = "diffusability.eval.reconstruction.kl_per_dim:KLPerDim"
     needs: ClassVar[frozenset[str]] = frozenset({"posterior"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = reconstruction_metrics.KL_PER_DIM
+    scorecard: ClassVar[ScorecardUse | None] = ScorecardUse(fields={"deterministic": "skip"})
 
     deterministic: Literal["refuse", "skip"] = Field(
         "refuse", description="what to do with an encoder that has no variance; skip: report nothing"
@@ -130,5 +144,7 @@ class WorstReconstructionsSpec(EvaluatorSpec):
     kind: Literal["worst-reconstructions"] = "worst-reconstructions"
     builds: ClassVar[str] = "diffusability.eval.reconstruction.worst_reconstructions:WorstReconstructions"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "reconstruction"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = reconstruction_metrics.WORST_PSNR
+    scorecard: ClassVar[ScorecardUse | None] = ScorecardUse()
 
     num_pictures: PositiveInt = Field(6, le=64)

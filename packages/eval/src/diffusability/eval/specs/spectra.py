@@ -1,11 +1,15 @@
 """What a YAML file says of the evaluators of this package. Free of torch: ``build`` imports it."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from diffusability.core.specs.base import fail
 from diffusability.core.specs.components import EvaluatorSpec
+from diffusability.core.specs.metric_info import MetricInfo
+from diffusability.core.specs.scorecard import ScorecardUse
+from diffusability.eval.specs import spectra_metrics
 
 if TYPE_CHECKING:
     pass
@@ -24,6 +28,8 @@ class DCTSpectrumSpec(EvaluatorSpec):
     kind: Literal["dct-spectrum"] = "dct-spectrum"
     builds: ClassVar[str] = "diffusability.eval.spectra.dct_spectrum:DCTSpectrum"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "latents"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = spectra_metrics.DCT_SPECTRUM
+    scorecard: ClassVar[ScorecardUse | None] = ScorecardUse()
 
     block_size: int = Field(8, ge=4, le=64, description="side of a block; smaller latents take a smaller power of two")
 
@@ -34,6 +40,10 @@ class ChopOffSpec(EvaluatorSpec):
     kind: Literal["chop-off"] = "chop-off"
     builds: ClassVar[str] = "diffusability.eval.spectra.chop_off:ChopOff"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "latents", "autoencoder"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = spectra_metrics.CHOP_OFF
+    scorecard: ClassVar[ScorecardUse | None] = ScorecardUse(
+        most_samples=16, fields={"shares": [1.0, 0.5, 0.25, 0.125, 0.0625]}
+    )
 
     num_samples: PositiveInt = Field(128, description="images that it sees; each is decoded once for each share")
     shares: tuple[ShareKept, ...] = Field(
@@ -59,6 +69,8 @@ class ChannelStatisticsSpec(EvaluatorSpec):
     kind: Literal["channel-statistics"] = "channel-statistics"
     builds: ClassVar[str] = "diffusability.eval.spectra.channel_statistics:ChannelStatisticsEvaluator"
     needs: ClassVar[frozenset[str]] = frozenset({"latents"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = spectra_metrics.CHANNEL_STATISTICS
+    scorecard: ClassVar[ScorecardUse | None] = ScorecardUse()
 
 
 InnerTime = Annotated[float, Field(gt=0, lt=1)]
@@ -70,6 +82,7 @@ class DenoisingSpectrumSpec(EvaluatorSpec):
     kind: Literal["denoising-spectrum"] = "denoising-spectrum"
     builds: ClassVar[str] = "diffusability.eval.spectra.denoising_spectrum:DenoisingSpectrum"
     needs: ClassVar[frozenset[str]] = frozenset({"latents", "diffusion_model"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = spectra_metrics.DENOISING_SPECTRUM
 
     times: tuple[InnerTime, ...] = Field(
         (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95),
@@ -92,6 +105,7 @@ class ErrorAccumulationSpec(EvaluatorSpec):
     kind: Literal["error-accumulation"] = "error-accumulation"
     builds: ClassVar[str] = "diffusability.eval.spectra.error_accumulation:ErrorAccumulation"
     needs: ClassVar[frozenset[str]] = frozenset({"latents", "diffusion_model"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = spectra_metrics.ERROR_ACCUMULATION
 
     steps: int = Field(
         20, ge=2, description="steps of Euler's method; each is two evaluations of the denoiser a sample"
@@ -107,5 +121,7 @@ class MapSpectrumSpec(EvaluatorSpec):
     kind: Literal["map-spectrum"] = "map-spectrum"
     builds: ClassVar[str] = "diffusability.eval.spectra.map_spectrum:MapSpectrum"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "latents"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = spectra_metrics.MAP_SPECTRUM
+    scorecard: ClassVar[ScorecardUse | None] = ScorecardUse()
 
     rho: float = Field(0.25, gt=0, lt=1, description="SEC: share of the largest u + v above which a frequency is high")

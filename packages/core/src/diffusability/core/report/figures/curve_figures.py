@@ -1,6 +1,7 @@
-"""Figures of metrics that are curves: one axis per metric, all variants on it, RGB as the reference."""
+"""Figures of metrics that are curves: one axis per metric, all variants on it, with the references it names."""
 
 from collections.abc import Iterator, Sequence
+from itertools import cycle
 
 import attrs
 import numpy as np
@@ -10,8 +11,7 @@ from matplotlib.ticker import FuncFormatter
 
 from diffusability.core.report.comparison import Comparison
 from diffusability.core.report.figures.line_styles import (
-    RGB_DASHES,
-    RGB_POOLED_DASHES,
+    REFERENCE_DASHES,
     SEED_WIDTH,
     STAGE_MARKERS,
     LineStyle,
@@ -26,14 +26,15 @@ from diffusability.core.report.figures.report_figure import (
     new_figure,
     plain_text,
 )
-from diffusability.core.report.tables.metric_names import metric_label
+from diffusability.core.report.tables.metric_names import info_of, named_info
 from diffusability.core.run.results import MetricCurve
 from diffusability.core.run.training_log import is_wide
+from diffusability.core.specs.metric_info import MetricInfo
 
 
 @attrs.frozen(kw_only=True)
 class Reference:
-    """A curve of the images themselves, drawn on the axis of a curve of the latents."""
+    """A curve that is drawn on the axis of another one, such as the images' own on that of the latents."""
 
     metric: str
     label: str
@@ -51,65 +52,6 @@ class CurveFamily:
     references: tuple[Reference, ...] = ()
 
 
-KNOWN_FAMILIES = (
-    CurveFamily(
-        name="spectrum",
-        metric="latent_spectrum_curve",
-        title="Spectrum of the latents",
-        caption=(
-            "Amplitude of block DCT coefficients from low to high frequency, relative to DC, mean over channels; the"
-            " band is one standard deviation. Latents above the dashed RGB line carry more high-frequency energy than"
-            " images do; those nearer to it tend to be easier to diffuse."
-        ),
-        references=(
-            Reference(metric="rgb_pooled_spectrum_curve", label="RGB, pooled to latent size", dashes=RGB_POOLED_DASHES),
-            Reference(metric="rgb_spectrum_curve", label="RGB, own size", dashes=RGB_DASHES),
-        ),
-    ),
-    CurveFamily(
-        name="chop-off",
-        metric="chop_off_curve",
-        title="High-frequency chop-off",
-        caption=(
-            "Quality of images decoded from latents whose high frequencies were cut off. The higher a curve stays, the"
-            " less the decoder leans on high frequencies. The dashed line chops the images themselves."
-        ),
-        references=(Reference(metric="rgb_chop_off_curve", label="RGB", dashes=RGB_POOLED_DASHES),),
-    ),
-    CurveFamily(
-        name="radial-spectrum",
-        metric="latent_radial_spectrum_curve",
-        title="Radial spectrum of whole latents",
-        caption=(
-            "Amplitude of whole-map DCT coefficients against radial frequency, relative to DC, mean over channels."
-            " 0.5 is the finest frequency of one axis; a flat tail is what white noise has."
-        ),
-        references=(
-            Reference(
-                metric="rgb_pooled_radial_spectrum_curve", label="RGB, pooled to latent size", dashes=RGB_POOLED_DASHES
-            ),
-            Reference(metric="rgb_radial_spectrum_curve", label="RGB, own size", dashes=RGB_DASHES),
-        ),
-    ),
-    CurveFamily(
-        name="temporal-spectrum",
-        metric="temporal_spectrum_curve",
-        title="Spectrum of the latents along time",
-        caption="Amplitude of DCT coefficients along the frames, relative to temporal DC, mean over all places.",
-        references=(Reference(metric="rgb_temporal_spectrum_curve", label="RGB", dashes=RGB_POOLED_DASHES),),
-    ),
-    CurveFamily(
-        name="velocity-variance",
-        metric="viv_curve",
-        title="What no denoiser can predict",
-        caption=(
-            "Variance of the velocity given the noisy latents, per dimension, of latents modelled as a Gaussian. Lower"
-            " is easier; its mean over time is VIV."
-        ),
-    ),
-)
-
-
 @attrs.frozen(kw_only=True, eq=False)
 class DrawnCurve:
     """A curve, whose it is (``base``: whatever the seed) and in which stage it was measured."""
@@ -122,27 +64,37 @@ class DrawnCurve:
 
 
 def curve_figures(comparison: Comparison) -> list[ReportFigure]:
-    """One figure for every curve metric that has a curve, the spectra and the chop-off curves first."""
-    names = dict.fromkeys(
-        name
-        for folder in comparison.all_folders()
-        for name, metric in folder.stage.metrics.items()
-        if metric.curve is not None
-    )
-    known = {family.metric for family in KNOWN_FAMILIES}
-    known |= {reference.metric for family in KNOWN_FAMILIES for reference in family.references}
-    others = _unknown_families([name for name in names if name not in known])
-    figures = (_family_figure(comparison, family) for family in (*KNOWN_FAMILIES, *others))
+    """One figure for every curve metric that has a curve, in the order of their ranks."""
+    figures = (_family_figure(comparison, family) for family in _families(comparison))
     return [figure for figure in figures if figure is not None]
 
 
-def _unknown_families(metrics: Sequence[str]) -> list[CurveFamily]:
+def _families(comparison: Comparison) -> list[CurveFamily]:
+    """Curve metrics with the references that say that they belong on their axis."""
+    infos: dict[str, MetricInfo] = {}
+    for folder in comparison.all_folders():
+        for name, metric in folder.stage.metrics.items():
+            if metric.curve is not None:
+                infos.setdefault(name, info_of(metric))
+    ordered = sorted(infos, key=lambda name: infos[name].order)
+    own = dict.fromkeys(infos[name].reference_of or name for name in ordered)
     families: dict[str, CurveFamily] = {}
-    for metric in metrics:
-        name = f"curve-{file_name(metric.removesuffix('_curve'))}"
+    for metric in sorted(own, key=lambda name: infos.get(name, named_info(name)).order):
+        info = infos.get(metric) or named_info(metric)
+        name = info.figure or f"curve-{file_name(metric.removesuffix('_curve'))}"
         while name in families:
             name += "-more"
-        families[name] = CurveFamily(name=name, metric=metric, title=metric_label(metric), caption="")
+        references = [name for name in ordered if infos[name].reference_of == metric]
+        families[name] = CurveFamily(
+            name=name,
+            metric=metric,
+            title=info.label,
+            caption=f"{info.meaning}." if info.meaning else "",
+            references=tuple(
+                Reference(metric=reference, label=infos[reference].label, dashes=dashes)
+                for reference, dashes in zip(references, cycle(REFERENCE_DASHES), strict=False)
+            ),
+        )
     return list(families.values())
 
 

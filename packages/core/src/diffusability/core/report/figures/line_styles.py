@@ -38,9 +38,8 @@ DASHES: tuple[tuple[float, ...], ...] = (
 SHARED = LineStyle(color="#5c6370", width=2.4)
 #: Width of lines of single seeds, where several are drawn.
 SEED_WIDTH = 1.1
-#: References: RGB pooled to the latent's size, RGB at its own size.
-RGB_POOLED_DASHES = (4.0, 2.5)
-RGB_DASHES = (1.0, 2.2)
+#: Dashes of the references on one axis, in turn.
+REFERENCE_DASHES = ((4.0, 2.5), (1.0, 2.2))
 REFERENCE_COLORS = ("#000000", "#4d4d4d", "#808080", "#a6a6a6")
 #: Markers that tell stages apart where several are on one axis.
 STAGE_MARKERS = ("o", "s", "^", "D", "v", "P")

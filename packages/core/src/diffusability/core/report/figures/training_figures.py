@@ -19,11 +19,18 @@ from diffusability.core.report.figures.report_figure import (
     new_figure,
     plain_text,
 )
-from diffusability.core.report.tables.metric_names import metric_label
+from diffusability.core.report.tables.metric_names import named_info
 from diffusability.core.run.training_log import Series, is_wide, smooth
 
-#: How training ran rather than what it reached.
-OPTIMISATION_KEYS = ("lr", "grad_norm", "samples_per_s", "step_time_s", "data_wait_s", "memory_bytes")
+#: How training ran rather than what it reached: what is logged, and what it is called.
+OPTIMISATION_KEYS = {
+    "lr": "learning rate",
+    "grad_norm": "gradient norm",
+    "samples_per_s": "samples per second",
+    "step_time_s": "seconds per step",
+    "data_wait_s": "Data wait s",
+    "memory_bytes": "Memory bytes",
+}
 #: Gradient norms of groups of modules, where they are logged.
 GROUP_NORM_PREFIX = "grad_norm/"
 #: Counters, which say nothing as a curve.
@@ -214,6 +221,6 @@ def _key_label(key: str) -> str:
     time_bin = _TIME_BIN.search(key)
     if time_bin is not None:
         return f"{key[: time_bin.start()]}, t in [{time_bin[1]}, {time_bin[2]})"
-    name = key.removeprefix(EVALUATION_PREFIX)
-    label = metric_label(name)
-    return label if key != name or name in OPTIMISATION_KEYS else name
+    if key.startswith(EVALUATION_PREFIX):
+        return named_info(key.removeprefix(EVALUATION_PREFIX)).label
+    return OPTIMISATION_KEYS.get(key, key)

@@ -53,6 +53,12 @@ class Contents:
     plots: Sequence[PictureRow]
 
     @property
+    def glossary(self) -> list[Column]:
+        """A column of each metric of the tables that says what it means, by label."""
+        explained = {column.metric: column for column in self.columns if column.meaning}
+        return sorted(explained.values(), key=lambda column: column.label.casefold())
+
+    @property
     def figures(self) -> Iterator[ReportFigure]:
         """All figures that the report draws itself."""
         yield from (*self.curves, *self.training, *self.optimisation)

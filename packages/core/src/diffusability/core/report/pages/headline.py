@@ -1,17 +1,15 @@
 """The few numbers to look at first, and how far the run has come."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
 from diffusability.core.report.comparison import Comparison, VariantGroup
 from diffusability.core.report.tables.metric_table import Column
+from diffusability.core.specs.metric_info import Judged
 
 #: What is shown first, in this order: quality of generated samples, then diffusability, then reconstruction.
-SAMPLE_METRICS = ("fdd", "fid", "gfid", "fvd", "frechet_efficientnet_lite0", "sliced_wasserstein")
-LATENT_METRICS = ("spectral_gap", "high_frequency_share", "viv", "chop_off_area")
-RECONSTRUCTION_METRICS = ("psnr", "rfid", "rfdd", "r_frechet_efficientnet_lite0", "lpips", "st_lpips", "ssim")
-KEY_METRICS = (*SAMPLE_METRICS, *LATENT_METRICS, *RECONSTRUCTION_METRICS)
+_ORDER: tuple[Judged | None, ...] = ("samples", "latents", "reconstruction", None)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -32,9 +30,19 @@ def key_results(comparison: Comparison, columns: Sequence[Column], most: int = 6
     """The most telling ranked columns, at most that many; of a metric in several stages, the last stage's."""
     ranked = [column for column in columns if column.higher_is_better is not None]
     latest = {column.metric: column for column in ranked if _place_of_best(column) is not None}
-    known = [latest[name] for name in KEY_METRICS if name in latest]
-    others = [column for name, column in latest.items() if name not in KEY_METRICS]
+    known = [column for judged in _ORDER for column in headline_columns(latest.values(), judged)]
+    others = [column for column in latest.values() if column.info.headline is None]
     return [_key_result(comparison, column) for column in (known + others)[:most]]
+
+
+def headline_columns(columns: Iterable[Column], judged: Judged | None) -> list[Column]:
+    """The columns of key results that judge the same, the first to look at first."""
+    ranked = [
+        (column.info.headline, column)
+        for column in columns
+        if column.info.judges == judged and column.info.headline is not None
+    ]
+    return [column for _, column in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def _place_of_best(column: Column) -> int | None:

@@ -23,6 +23,7 @@ def render_markdown(contents: Contents, output: Path) -> str:
         *_pictures("Samples", contents.samples, output),
         *_pictures("Pictures", contents.pictures, output),
         *_figures("Training", [*contents.training, *contents.optimisation]),
+        *_glossary(contents.glossary),
         *_details(contents.comparison, output),
     ]
     return "\n\n".join(sections) + "\n"
@@ -116,6 +117,14 @@ def _pictures(heading: str, rows: Sequence[PictureRow], output: Path) -> Iterato
             for picture in row.pictures
         ]
         yield table(labels, [cells])
+
+
+def _glossary(columns: Sequence[Column]) -> Iterator[str]:
+    if columns:
+        yield "## Glossary"
+        yield "\n".join(
+            f"- **{escape(column.label)}** (`{column.metric}`): {escape(column.meaning)}" for column in columns
+        )
 
 
 def _details(comparison: Comparison, output: Path) -> Iterator[str]:

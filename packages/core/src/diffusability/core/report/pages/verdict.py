@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from diffusability.core.report.comparison import Comparison
-from diffusability.core.report.pages.headline import LATENT_METRICS, RECONSTRUCTION_METRICS, SAMPLE_METRICS
+from diffusability.core.report.pages.headline import headline_columns
 from diffusability.core.report.tables.differences import Difference
 from diffusability.core.report.tables.metric_table import Column
 from diffusability.core.report.tables.number_format import MINUS, format_delta, format_interval
+from diffusability.core.specs.metric_info import Judged
 
 #: Decimals of a difference that is written out in a sentence.
 _DECIMALS = 2
@@ -23,9 +24,9 @@ def verdicts(comparison: Comparison, columns: Sequence[Column]) -> list[str]:
     for place, variant in enumerate(comparison.groups):
         if place == 0:
             continue
-        latents = _first(LATENT_METRICS, latest, place)
-        reconstruction = _first(RECONSTRUCTION_METRICS, latest, place)
-        samples = _first(SAMPLE_METRICS, latest, place)
+        latents = _first("latents", latest, place)
+        reconstruction = _first("reconstruction", latest, place)
+        samples = _first("samples", latest, place)
         parts = []
         if latents is not None:
             parts.append(_of_latents(latents, place))
@@ -46,11 +47,9 @@ def how_compared(columns: Sequence[Column]) -> str:
     return "; ".join(distinct)
 
 
-def _first(names: Sequence[str], columns: Mapping[str, Column], place: int) -> Column | None:
-    for name in names:
-        if name in columns and columns[name].cells[place].difference is not None:
-            return columns[name]
-    return None
+def _first(judged: Judged, columns: Mapping[str, Column], place: int) -> Column | None:
+    measured = [column for column in columns.values() if column.cells[place].difference is not None]
+    return next(iter(headline_columns(measured, judged)), None)
 
 
 def _of(column: Column, place: int) -> Difference:

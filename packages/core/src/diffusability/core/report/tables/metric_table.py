@@ -11,7 +11,7 @@ import attrs
 from diffusability.core.report.comparison import Comparison
 from diffusability.core.report.tables.comparability import disagreement
 from diffusability.core.report.tables.differences import Difference, difference
-from diffusability.core.report.tables.metric_names import metric_label, metric_meaning
+from diffusability.core.report.tables.metric_names import info_of
 from diffusability.core.report.tables.number_format import (
     ABSENT,
     column_decimals,
@@ -22,6 +22,7 @@ from diffusability.core.report.tables.number_format import (
 from diffusability.core.report.tables.seed_statistics import Estimate
 from diffusability.core.report.tables.seed_values import SeedValue, over_seeds, seed_values
 from diffusability.core.run.results import Metric
+from diffusability.core.specs.metric_info import MetricInfo
 
 #: Metrics of the images themselves, next to the metric of the latents that has the rest of the name.
 REFERENCE_PREFIX = "rgb_"
@@ -63,10 +64,9 @@ class Column:
     Attributes:
         stage: name of the stage.
         metric: stable name of the metric.
-        label: the name to show.
+        info: what readers see of it.
         unit: unit, or empty.
         higher_is_better: None for a metric without a direction.
-        meaning: one line of explanation, or empty.
         num_samples: how many images, if all variants agree.
         warning: why the values may not be comparable, or empty.
         values: the numbers; None where a variant has none.
@@ -76,15 +76,24 @@ class Column:
 
     stage: str
     metric: str
-    label: str
+    info: MetricInfo
     unit: str
     higher_is_better: bool | None
-    meaning: str
     num_samples: int | None
     warning: str
     values: Sequence[float | None]
     cells: Sequence[Cell]
     reference: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name to show."""
+        return self.info.label
+
+    @property
+    def meaning(self) -> str:
+        """One sentence of explanation, or empty."""
+        return self.info.meaning
 
     @property
     def arrow(self) -> str:
@@ -180,10 +189,9 @@ def _column(comparison: Comparison, stage_name: str, name: str, reference: float
     return Column(
         stage=stage_name,
         metric=first.name,
-        label=metric_label(first.name),
+        info=info_of(first),
         unit=first.unit,
         higher_is_better=direction,
-        meaning=metric_meaning(first.name),
         num_samples=counts.pop() if len(counts) == 1 else None,
         warning=disagreement([metric for metric in present if metric.value is not None]),
         values=values,

@@ -10,7 +10,7 @@ from diffusability.core.errors import nearest
 from diffusability.core.report.comparison import Comparison, VariantGroup, compare
 from diffusability.core.report.tables.comparability import disagreement
 from diffusability.core.report.tables.differences import Difference, difference
-from diffusability.core.report.tables.metric_names import metric_label, metric_meaning
+from diffusability.core.report.tables.metric_names import info_of, named_info
 from diffusability.core.report.tables.metric_table import best_places
 from diffusability.core.report.tables.number_format import (
     column_decimals,
@@ -240,13 +240,13 @@ def _column(
     known = [value for value in published if value is not None]
     published_decimals = max((_decimals(value) for value in known), default=0)
     decimals = column_decimals([mean for mean in means if mean is not None])
-    label = spec.label if spec.label is not None else metric_label(spec.metric)
+    info = info_of(present[0]) if present else named_info(spec.metric)
+    label = spec.label if spec.label is not None else info.label
     arrow = "" if any(sign in label for sign in ("↑", "↓")) else ARROWS[direction]
-    meaning = metric_meaning(spec.metric)
     metric = TableMetric(
         label=f"{label} {arrow}".strip(),
         group=spec.group or "",
-        title=f"{spec.stage}, {spec.metric}{f': {meaning}' if meaning else ''}",
+        title=f"{spec.stage}, {spec.metric}{f': {info.meaning}' if info.meaning else ''}",
         higher_is_better=direction,
         decimals=None if decimals is None else max(decimals, published_decimals),
         published_decimals=published_decimals,
