@@ -32,6 +32,9 @@ Overrides = Annotated[
 Until = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="stop after this stage")]
 NumRanks = Annotated[int, typer.Option("--nproc", min=1, help="local ranks to start")]
 RunsFolder = Annotated[Path, typer.Option("--runs", help="folder in which runs are kept")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="let the code run that a saved model carries, of a kind 'python'")
+]
 
 
 def _show_version(asked: bool) -> bool:
@@ -124,7 +127,8 @@ def score(
     autoencoders: Annotated[
         list[str],
         typer.Argument(
-            metavar="AUTOENCODER...", help="KIND:PATH, a folder with a saved autoencoder, or the folder of a run"
+            metavar="AUTOENCODER...",
+            help="KIND:PATH, FILE.py:NAME, a folder with a saved autoencoder, or the folder of a run",
         ),
     ],
     data: Annotated[str, typer.Option("--data", help="a folder with images or videos, or the kind of a dataset")],
@@ -143,6 +147,7 @@ def score(
     name: Annotated[
         str | None, typer.Option("--name", help="folder below --runs; default: by the data and these options")
     ] = None,
+    trust_code: TrustCode = False,
     nproc: NumRanks = 1,
     runs: RunsFolder = Path("runs"),
 ) -> None:
@@ -161,7 +166,7 @@ def score(
         seed=seed,
         full=full,
     )
-    score_autoencoders(autoencoders, options, report_file, nproc, runs, json_file, name)
+    score_autoencoders(autoencoders, options, report_file, nproc, runs, json_file, name, trust_code)
 
 
 @app.command()
@@ -212,11 +217,12 @@ def export_run(
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="a new folder for the model")],
     stage: Annotated[str | None, typer.Option("--stage", metavar="STAGE", help="the training stage")] = None,
     variant: Annotated[str | None, typer.Option("--variant", help="the variant")] = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Write a trained model in the layout that other libraries read, with a model card."""
     from diffusability.core.cli.export_command import export_model
 
-    export_model(run_folder, to, stage, variant)
+    export_model(run_folder, to, stage, variant, trust_code)
 
 
 @app.command()
@@ -241,6 +247,7 @@ def sample(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="samples at a time")] = 16,
     precision: Annotated[str, typer.Option("--precision", help="of the denoiser: fp32, bf16 or auto")] = "fp32",
     fps: Annotated[int, typer.Option("--fps", min=1, help="frames per second of clips")] = 16,
+    trust_code: TrustCode = False,
 ) -> None:
     """Write samples of a trained denoiser as PNG (clips as mp4), and a sheet of them."""
     from diffusability.core.cli.sample_command import SampleRequest, chosen_precision, write_samples
@@ -260,6 +267,7 @@ def sample(
             precision=chosen_precision(precision),
             frames_per_s=fps,
             to=to,
+            trust_code=trust_code,
         )
     )
 

@@ -15,6 +15,7 @@ from diffusability.core.planning.sample_counts import shortfalls
 from diffusability.core.run.changed_files import changes
 from diffusability.core.run.folder_writer import RunFolder
 from diffusability.core.specs.components import AutoencoderSpec
+from diffusability.core.specs.python import code_files
 from diffusability.core.specs.stages import TrainStage
 
 
@@ -51,6 +52,9 @@ def check_spec(
         if isinstance(stage.spec, TrainStage) and stage.spec.ema is not None:
             for sentence in stage.spec.ema.warnings(stage.spec.steps):
                 console.print(f"stages.{stage.name}: {sentence}", style="yellow", markup=False, highlight=False)
+    for file, names in code_of(stages).items():
+        words = f"code that runs: {file} ({', '.join(names)})"
+        console.print(words, markup=False, highlight=False, soft_wrap=True)
     for sentence in dict.fromkeys(f"{stage.name}: {words}" for stage in stages for words in remarks_on(stage)):
         console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
     console.print(
@@ -58,6 +62,16 @@ def check_spec(
         " encoding, the latents on disk at most. --cost estimates GPU-hours and memory.",
         style="dim",
     )
+
+
+def code_of(stages: Sequence[PlannedStage]) -> dict[Path, list[str]]:
+    """Files named in the spec whose code will run, and the stages that run it."""
+    found: dict[Path, list[str]] = {}
+    for stage in stages:
+        parts = [stage.spec, stage.data]
+        for file in dict.fromkeys(file for part in parts for file in code_files(part)):
+            found.setdefault(file, []).append(stage.name)
+    return {file: list(dict.fromkeys(names)) for file, names in found.items()}
 
 
 def remarks_on(stage: PlannedStage) -> list[str]:

@@ -49,6 +49,7 @@ class SampleRequest:
     precision: InferencePrecision
     frames_per_s: int
     to: Path | None
+    trust_code: bool = False
 
 
 def chosen_precision(word: str) -> InferencePrecision:
@@ -86,6 +87,7 @@ def write_samples(request: SampleRequest) -> None:
         autoencoder=request.autoencoder,
         seed=request.seed,
         precision=request.precision,
+        trust_code=request.trust_code,
     )
     try:
         generator.check_label(request.label)

@@ -31,6 +31,7 @@ def score_autoencoders(
     runs: Path,
     json_file: Path | None = None,
     name: str | None = None,
+    trust_code: bool = False,
 ) -> None:
     """Runs a spec that it makes, prints the scorecard, and writes it to ``report`` and ``json_file``.
 
@@ -41,7 +42,7 @@ def score_autoencoders(
         folder_name("score" if name is None else name)
     except ValueError as error:
         raise SpecError(f"--name: {error}") from None
-    autoencoders = named_autoencoders(references)
+    autoencoders = named_autoencoders(references, trust_code)
     for named in autoencoders:
         check_named(named)
     spec = scorecard_spec(autoencoders, options, name)

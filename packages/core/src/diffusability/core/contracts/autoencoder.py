@@ -5,16 +5,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+import attrs
 from torch import nn
 
 from diffusability.core.contracts.from_spec import FromSpec
-from diffusability.core.contracts.model_files import write_model
+from diffusability.core.contracts.model_files import spec_without_weights, write_model
 from diffusability.core.contracts.normalizer import LatentNormalizer
 from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.shapes import Images, Latents
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
+from diffusability.core.specs.carried import carried
 from diffusability.core.specs.components import AutoencoderSpec
-from diffusability.core.specs.saved_format import AUTOENCODER_FORMAT
+from diffusability.core.specs.saved_format import AUTOENCODER, AUTOENCODER_FORMAT, INFO
 
 
 class Autoencoder(nn.Module, FromSpec, ABC):
@@ -76,10 +78,16 @@ class Autoencoder(nn.Module, FromSpec, ABC):
         self.save(directory)
 
     def save(self, directory: Path) -> None:
-        """Writes this project's own layout: the spec that rebuilds the architecture, and the weights."""
+        """Writes this project's own layout: the spec that rebuilds the architecture, and the weights.
+
+        Source files and other files that the spec names are copied along, so that nothing else is needed.
+        """
         assert self.spec is not None, "autoencoders are built by build_autoencoder"
-        config = {"format": AUTOENCODER_FORMAT, "autoencoder": self.spec.model_dump(mode="json")}
-        write_model(directory, config, self.state_dict())
+        weights = self.state_dict()
+        kept = carried(spec_without_weights(self.spec, weights))
+        config = {"format": AUTOENCODER_FORMAT, **kept.config(AUTOENCODER), INFO: attrs.asdict(self.info)}
+        write_model(directory, config, weights)
+        kept.copy_to(directory)
 
 
 def build_autoencoder(spec: AutoencoderSpec, context: BuildContext | None = None) -> Autoencoder:

@@ -1,14 +1,19 @@
 """The files of a saved model: ``config.json`` and safetensors weights."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from diffusability.core.checksums import load_verified, save_with_checksums
 from diffusability.core.errors import CheckpointError
 from diffusability.core.reading import reading
+from diffusability.core.specs.base import PluginSpec
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.core.specs.carried import without_weights
 from diffusability.core.specs.saved_format import CONFIG, WEIGHTS, problem_of_format, read_saved_config
 
 
@@ -18,6 +23,28 @@ def write_model(directory: Path, config: dict[str, Any], weights: dict[str, Tens
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     save_with_checksums(contiguous, directory / WEIGHTS)
     (directory / CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n")
+
+
+def spec_without_weights(
+    spec: PluginSpec, weights: Mapping[str, Tensor], context: BuildContext | None = None
+) -> PluginSpec:
+    """The spec without the files that its weights came from, if the same weights fit what is built without them.
+
+    Tried on tensors without content. Where that fails, the spec as it is: its files are then saved along.
+    """
+    without = without_weights(spec)
+    if without == spec:
+        return spec
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            made = without.build(context or BuildContext()).state_dict()
+    except Exception:  # noqa: BLE001 - code of third parties may fail in any way
+        return spec
+    return without if _shapes(made) == _shapes(weights) else spec
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in weights.items()}
 
 
 def read_config(directory: Path, format_name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from diffusability.core.data.specs.latents import LatentsSpec
-from diffusability.core.errors import CheckpointError, DataError, Problem, SpecError
+from diffusability.core.errors import CheckpointError, DataError, PluginError, Problem, SpecError
 from diffusability.core.planning.guidance_check import guidance_findings
 from diffusability.core.planning.plan import Plan, PlannedStage
 from diffusability.core.planning.stage_context import context_of
@@ -88,7 +88,7 @@ def _findings(stage: PlannedStage, num_ranks: int, files: bool) -> Iterator[Find
 def _caught(path: SpecPath, call: Callable[[], Any]) -> Iterator[Finding]:
     try:
         call()
-    except (ValueError, OSError, DataError, CheckpointError) as error:
+    except (ValueError, OSError, DataError, CheckpointError, PluginError) as error:
         yield path, str(error)
 
 

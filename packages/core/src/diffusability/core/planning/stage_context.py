@@ -2,8 +2,8 @@
 
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
-from diffusability.core.specs.components import AutoencoderSpec
-from diffusability.core.specs.model_references import StageAutoencoderSpec
+from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
+from diffusability.core.specs.model_references import StageAutoencoderSpec, StageDenoiserSpec
 
 
 def context_of(stage: PlannedStage) -> BuildContext:
@@ -14,6 +14,7 @@ def context_of(stage: PlannedStage) -> BuildContext:
     """
     return BuildContext(
         stage_autoencoder=lambda name: _trained_autoencoder(stage.inputs[name]),
+        stage_denoiser=lambda name: _trained_denoiser(stage.inputs[name]),
         seed=stage.seed,
         autoencoder=autoencoder_info(stage),
         image_shape=image_shape(stage),
@@ -33,6 +34,14 @@ def _trained_autoencoder(stage: PlannedStage) -> AutoencoderSpec | None:
     spec = _autoencoder_of(stage)
     if isinstance(spec, StageAutoencoderSpec):
         return _trained_autoencoder(stage.inputs[spec.stage])
+    return spec
+
+
+def _trained_denoiser(stage: PlannedStage) -> DenoiserSpec | None:
+    """The denoiser that a stage trains, followed through earlier stages to the spec that holds the architecture."""
+    spec: DenoiserSpec | None = getattr(getattr(stage.spec, "objective", None), "denoiser", None)
+    if isinstance(spec, StageDenoiserSpec):
+        return _trained_denoiser(stage.inputs[spec.stage])
     return spec
 
 

@@ -112,19 +112,32 @@ def checked_build(build: Callable[..., Any]) -> Callable[..., Any]:
         fault = build_fault(spec_class, base)
         if fault is not None:
             raise PluginError(f"{name}: {fault}")
-        built = _noted(name, build, self, *args, **named)
-        contract = CONTRACTS[self.group]
-        if not isinstance(built, contract.base):
-            what = "None" if built is None else f"a {type(built).__name__}"
-            raise PluginError(
-                f"{name}: {spec_class.__name__}.build returned {what}; expected a {contract.base.__name__}"
-                f" ({place_of(build)})"
-            )
-        _check_methods(name, type(built), contract)
+        built = noted(name, build, self, *args, **named)
+        check_built(name, self.group, built, f"{spec_class.__name__}.build", place_of(build))
         return built
 
     setattr(checked, _CHECKED, True)
     return checked
+
+
+def check_built(name: str, group: str, built: Any, maker: str, place: str) -> None:
+    """Checks that what was made for a group keeps its contract, now and whenever its methods are called.
+
+    Args:
+        name: what the messages call it.
+        group: the plugin group.
+        built: what was made.
+        maker: the function that made it.
+        place: where that is defined.
+
+    Raises:
+        PluginError: it is something else, or its methods have other parameters.
+    """
+    contract = CONTRACTS[group]
+    if not isinstance(built, contract.base):
+        what = "None" if built is None else f"a {type(built).__name__}"
+        raise PluginError(f"{name}: {maker} returned {what}; expected a {contract.base.__name__} ({place})")
+    _check_methods(name, type(built), contract)
 
 
 def _check_methods(name: str, owner: type, contract: Contract) -> None:
@@ -152,7 +165,7 @@ def _owner_of(owner: type, method: str) -> type | None:
 def _checked_method(name: str, owner: str, method: Callable[..., Any], returns: str | None) -> Callable[..., Any]:
     @functools.wraps(method)
     def checked(self: Any, *args: Any, **named: Any) -> Any:
-        result = _noted(name, method, self, *args, **named)
+        result = noted(name, method, self, *args, **named)
         if result is None and returns is not None:
             raise PluginError(
                 f"{name}: {owner}.{method.__name__} returned None; expected {returns} ({place_of(method)})"
@@ -163,7 +176,7 @@ def _checked_method(name: str, owner: str, method: Callable[..., Any], returns: 
     return checked
 
 
-def _noted(name: str, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+def noted(name: str, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
     """Calls; an error gets a note of the plugin that it comes from, and stays what it is."""
     try:
         return call(*args, **named)

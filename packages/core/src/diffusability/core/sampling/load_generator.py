@@ -74,6 +74,7 @@ def load_generator(
     seed: int = 0,
     device: torch.device | str | None = None,
     precision: InferencePrecision = "fp32",
+    trust_code: bool = False,
 ) -> ImageGenerator:
     """A trained denoiser with its sampler and decoder, ready to be asked for samples by their number.
 
@@ -87,15 +88,18 @@ def load_generator(
         device: by default the first accelerator, or the CPU.
         precision: of the denoiser, ``auto`` for bf16 where the device has instructions for it; the decoder computes in
             float32.
+        trust_code: let the code run that the models carry, of a kind ``python``.
 
     Raises:
         SpecError: it is not clear which model is meant, or the sampler does not suit it.
         CheckpointError: a model cannot be read.
     """
     directory = find_denoiser(Path(path), stage, variant)
-    model = load_diffusion_model(directory)
+    model = load_diffusion_model(directory, trust_code)
     spec = sampler_spec(sampler, model)
-    decoder = load_decoder(directory) if autoencoder is None else load_autoencoder(Path(autoencoder))
+    decoder = (
+        load_decoder(directory, trust_code) if autoencoder is None else load_autoencoder(Path(autoencoder), trust_code)
+    )
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     for module in (model.denoiser, model.normalizer, decoder):
         module.to(where).eval().requires_grad_(False)

@@ -13,13 +13,14 @@ from diffusability.core.planning.source import Source, parse_source
 from diffusability.core.plugins import registry
 from diffusability.core.reading import read_json_object
 from diffusability.core.run.folder_reader import read_run
+from diffusability.core.score.python_reference import python_reference
 from diffusability.core.specs.base import at_home
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.specs.saved_format import AUTOENCODER_FORMAT
 
 _FORMS = (
-    "expected KIND:PATH (such as flux:weights/flux-vae), KIND:option=value, a folder with a saved autoencoder, or the"
-    " folder of a run; a label may stand before a folder, as in mine:runs/mine"
+    "expected KIND:PATH (such as flux:weights/flux-vae), KIND:option=value, FILE.py:NAME, a folder with a saved"
+    " autoencoder, or the folder of a run; a label may stand before a folder, as in mine:runs/mine"
 )
 
 
@@ -38,15 +39,21 @@ class Named:
     reference: str = ""
 
 
-def named_autoencoders(references: Sequence[str]) -> list[Named]:
+def named_autoencoders(references: Sequence[str], trust_code: bool = False) -> list[Named]:
     """What references on a command line stand for, with labels that differ.
 
-    The folder of a run stands for the last autoencoder that each of its variants trained.
+    The folder of a run stands for the last autoencoder that each of its variants trained. With ``trust_code``,
+    code that saved ones carry may run.
 
     Raises:
         SpecError: a reference names nothing that is there.
     """
     found = [attrs.evolve(named, reference=reference) for reference in references for named in _resolve(reference)]
+    if trust_code:
+        found = [
+            attrs.evolve(named, spec={**named.spec, "trust_code": True}) if named.spec["kind"] == "saved" else named
+            for named in found
+        ]
     labels = [named.label for named in found]
     return [
         named
@@ -76,6 +83,9 @@ def check_named(named: Named) -> None:
 def _resolve(reference: str) -> list[Named]:
     if Path(reference).is_dir():
         return _from_folder(Path(reference), None, reference)
+    of_file = python_reference(reference)
+    if of_file is not None:
+        return [Named(label=_clean(of_file[0]), spec=of_file[1])]
     prefix, separator, rest = reference.partition(":")
     rest = at_home(rest)
     if not separator and prefix in registry.kinds("autoencoders"):

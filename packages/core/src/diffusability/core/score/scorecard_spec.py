@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def scorecard_spec(autoencoders: Sequence[Named], options: ScoreOptions, name: s
         "variants": {
             named.label: {
                 f"stages.{STAGE}.autoencoder": named.spec,
-                f"stages.{STAGE}.fingerprint": _digest([_files(at_home(named.spec.get("path"))), _files(options.data)]),
+                f"stages.{STAGE}.fingerprint": _digest([*_files_of(named.spec), _files(options.data)]),
             }
             for named in autoencoders
         },
@@ -155,6 +155,14 @@ def _dataset(kind: str, place: str, options: ScoreOptions) -> dict[str, Any]:
     if options.labels and kind in ("image-folder", "video-folder"):
         wanted["labels"] = "folder"
     return {"kind": kind, **{name: value for name, value in wanted.items() if name in known}}
+
+
+def _files_of(spec: Mapping[str, Any]) -> list[list[tuple[str, int, int]]]:
+    """Of an autoencoder: those of its path or, of one from a file, of its source and its checkpoint."""
+    if "target" not in spec:
+        return [_files(at_home(spec.get("path")))]
+    source = at_home(spec["target"].rpartition(":")[0])
+    return [_files(source), _files(at_home(spec.get("checkpoint")))]
 
 
 def _files(path: object) -> list[tuple[str, int, int]]:

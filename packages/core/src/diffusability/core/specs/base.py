@@ -252,6 +252,10 @@ class PluginSpec(KindedSpec):
             ValueError: with a sentence that says what is missing and what was expected.
         """
 
+    def code(self) -> tuple[FileSet, ...]:
+        """Source files whose code runs when this is built; none for installed kinds. Must not import torch."""
+        return ()
+
     def files_read(self) -> dict[str, FileSet]:
         """Files that decide what is built, by the field that names them. Must not import torch.
 

@@ -34,7 +34,7 @@ class AutoencoderInfo:
 
         Raises:
             ValueError: the factor does not divide the image's sides, the channels differ, the number of frames is none
-                of these, or an image is given where a clip is expected.
+                of these, or an image is given where a clip is expected, or a clip where an image is.
         """
         channels, *frames, height, width = image_shape
         if channels != self.image_channels:
@@ -43,6 +43,11 @@ class AutoencoderInfo:
             raise ValueError(
                 f"an image of {height}x{width} pixels is not divisible by the autoencoder's spatial factor"
                 f" {self.spatial_factor}"
+            )
+        if frames and not self.takes_clips:
+            raise ValueError(
+                f"the autoencoder takes images (c, h, w), got clips of shape {image_shape!r}; use an autoencoder of"
+                " clips, or a dataset of images, such as a folder of frames"
             )
         if self.takes_clips and not frames:
             raise ValueError(f"the autoencoder takes clips (c, t, h, w), got an image of shape {image_shape!r}")
@@ -69,6 +74,7 @@ class BuildContext:
         stage_directory: the folder of a finished earlier stage.
         stage_autoencoder: the spec of the autoencoder that an earlier stage trains, followed back to the one that
             holds its architecture; None when there is none.
+        stage_denoiser: the spec of the denoiser that an earlier stage trains, likewise.
         autoencoder: facts of the autoencoder that is trained or evaluated.
         latent_shape: shape ``(c, *t, h, w)`` of the latents that a denoiser works on.
         image_shape: shape ``(c, *t, h, w)`` of the images.
@@ -82,6 +88,7 @@ class BuildContext:
 
     stage_directory: Callable[[str], Path] = _no_stages
     stage_autoencoder: Callable[[str], Any] = lambda name: None
+    stage_denoiser: Callable[[str], Any] = lambda name: None
     autoencoder: AutoencoderInfo | None = None
     latent_shape: tuple[int, ...] | None = None
     image_shape: tuple[int, ...] | None = None

@@ -9,11 +9,17 @@ from diffusability.core.errors import CheckpointError, SpecError, nearest
 from diffusability.core.reading import reading
 from diffusability.core.specs.base import StageReference
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
+from diffusability.core.specs.carried import refuse_code, spec_of
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
+from diffusability.core.specs.contents import FileSet
+from diffusability.core.specs.python import code_sets
 from diffusability.core.specs.saved_format import (
+    AUTOENCODER,
     AUTOENCODER_FORMAT,
     CONFIG,
+    DENOISER,
     DENOISER_FORMAT,
+    INFO,
     check_saved,
     read_saved_config,
 )
@@ -48,16 +54,31 @@ class SavedAutoencoderSpec(AutoencoderSpec):
     kind: Literal["saved"] = "saved"
     builds: ClassVar[str] = "diffusability.core.models.saved_models:autoencoder_of"
     path: Path
+    trust_code: bool = Field(False, description="let the code run that the folder carries, of a kind 'python'")
 
     def _inner(self) -> AutoencoderSpec:
         check_saved(self.path, AUTOENCODER_FORMAT)
         with reading("saved autoencoder", self.path / CONFIG, CheckpointError):
-            return AutoencoderSpec.model_validate(read_saved_config(self.path)["autoencoder"])
+            return AutoencoderSpec.model_validate(spec_of(read_saved_config(self.path), AUTOENCODER, self.path))
 
     def check_inputs(self) -> None:
-        self._inner()
+        try:
+            refuse_code(self._inner(), self.path, self.trust_code)
+        except CheckpointError as error:
+            raise ValueError(str(error)) from None
+
+    def code(self) -> tuple[FileSet, ...]:
+        try:
+            return code_sets(self._inner()) if self.trust_code else ()
+        except (CheckpointError, ValueError):  # check_inputs says so
+            return ()
 
     def info(self, context: BuildContext) -> AutoencoderInfo | None:
+        check_saved(self.path, AUTOENCODER_FORMAT)
+        kept = read_saved_config(self.path).get(INFO)
+        if isinstance(kept, dict):
+            with reading("saved autoencoder", self.path / CONFIG, CheckpointError):
+                return AutoencoderInfo(**kept)
         return self._inner().info(context)
 
     def num_parameters(self, context: BuildContext) -> int | None:
@@ -97,11 +118,24 @@ class SavedDenoiserSpec(DenoiserSpec):
     kind: Literal["saved"] = "saved"
     builds: ClassVar[str] = "diffusability.core.models.saved_models:denoiser_of"
     path: Path
+    trust_code: bool = Field(False, description="let the code run that the folder carries, of a kind 'python'")
 
-    def check_inputs(self) -> None:
+    def _inner(self) -> DenoiserSpec:
         check_saved(self.path, DENOISER_FORMAT)
         with reading("saved denoiser", self.path / CONFIG, CheckpointError):
-            DenoiserSpec.model_validate(read_saved_config(self.path)["denoiser"])
+            return DenoiserSpec.model_validate(spec_of(read_saved_config(self.path), DENOISER, self.path))
+
+    def check_inputs(self) -> None:
+        try:
+            refuse_code(self._inner(), self.path, self.trust_code)
+        except CheckpointError as error:
+            raise ValueError(str(error)) from None
+
+    def code(self) -> tuple[FileSet, ...]:
+        try:
+            return code_sets(self._inner()) if self.trust_code else ()
+        except (CheckpointError, ValueError):  # check_inputs says so
+            return ()
 
     def is_unconditional(self) -> bool:
         """Whether the folder says that it has no classes; False where it says nothing."""

@@ -13,6 +13,10 @@ AUTOENCODER_FORMAT = "diffusability-autoencoder"
 DENOISER_FORMAT = "diffusability-denoiser"
 #: The key of a denoiser's configuration that says what decodes its latents.
 AUTOENCODER = "autoencoder"
+#: The key of a denoiser's configuration with its spec.
+DENOISER = "denoiser"
+#: The key of an autoencoder's configuration with its shape facts.
+INFO = "info"
 
 _NOUNS = {AUTOENCODER_FORMAT: "autoencoder", DENOISER_FORMAT: "denoiser"}
 #: Parts of the names of classes of other libraries that tell a denoiser.

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.reading import parsed_json
+from diffusability.core.specs.carried import local_paths
 from diffusability.core.specs.components import AutoencoderSpec
+from diffusability.core.specs.python import code_files
 from diffusability.core.specs.model_references import SavedAutoencoderSpec, StageAutoencoderSpec
 from diffusability.core.specs.saved_format import AUTOENCODER, CONFIG, DENOISER_FORMAT
 from diffusability.core.specs.stages import EncodeStage
@@ -17,10 +19,10 @@ KEPT = "autoencoder"
 
 
 def keeps_autoencoder(spec: AutoencoderSpec) -> bool:
-    """Whether an encode stage keeps a copy of its autoencoder: one with random weights, or made out of a stage's."""
+    """Whether an encode stage keeps a copy of its autoencoder: one with random weights, of code, or of a stage."""
     if isinstance(spec, StageAutoencoderSpec | SavedAutoencoderSpec):
         return False
-    return bool(spec.random_weights()) or any(True for _ in spec.references())
+    return bool(spec.random_weights()) or bool(code_files(spec)) or any(True for _ in spec.references())
 
 
 def name_decoder(written: Path, final: Path, stage: PlannedStage, around: Surroundings) -> None:
@@ -62,6 +64,7 @@ def _standing_alone(spec: AutoencoderSpec, encoder: PlannedStage, final: Path, a
     if keeps_autoencoder(spec):
         kept = around.folder.stage(encoder) / KEPT
         return SavedAutoencoderSpec(path=Path(os.path.relpath(kept, final)))
-    fields = {name: getattr(spec, name) for name in type(spec).model_fields}
-    whole = {name: value.resolve() for name, value in fields.items() if isinstance(value, Path) and value.exists()}
-    return spec.model_copy(update=whole)
+    paths = {name: path.resolve() for name, path in local_paths(spec)}
+    return spec.model_copy(
+        update={name: str(path) if isinstance(getattr(spec, name), str) else path for name, path in paths.items()}
+    )

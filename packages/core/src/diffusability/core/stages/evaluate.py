@@ -133,7 +133,7 @@ def _settings(stage: PlannedStage, spec: EvaluateStage, device_type: str) -> Set
 
 def _decoding_autoencoder(stage: PlannedStage, spec: EvaluateStage, around: Surroundings) -> Autoencoder:
     if isinstance(spec.denoiser, SavedDenoiserSpec):
-        return around.frozen(load_decoder(spec.denoiser.path))
+        return around.frozen(load_decoder(spec.denoiser.path, spec.denoiser.trust_code))
     return around.stage_autoencoder(stage)
 
 

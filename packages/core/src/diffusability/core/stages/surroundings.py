@@ -18,7 +18,7 @@ from diffusability.core.errors import SpecError
 from diffusability.core.numerics.seeds import derived_seed
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.planning.sample_counts import fewer_for
-from diffusability.core.planning.stage_context import context_of
+from diffusability.core.planning.stage_context import context_of, image_shape
 from diffusability.core.run.folder_writer import RunFolder
 from diffusability.core.run.remarks import keep_remark
 from diffusability.core.shapes import Images, Latents
@@ -84,11 +84,21 @@ class Surroundings:
         """An autoencoder of a stage for inference. Weights that are drawn at random are the same in all its stages.
 
         They follow from the seed of the run and the spec; where the generator of torch stands does not matter.
+
+        Raises:
+            SpecError: it does not take the images of the stage, which was not known before it was built.
         """
         seed = derived_seed(stage.spec_seed, "random weights")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self.frozen(build_autoencoder(spec, attrs.evolve(self.context(stage), seed=seed)))
+            autoencoder = self.frozen(build_autoencoder(spec, attrs.evolve(self.context(stage), seed=seed)))
+        shape = image_shape(stage)
+        if shape is not None:
+            try:
+                autoencoder.info.latent_shape(shape)
+            except ValueError as error:
+                raise SpecError(f"stage {stage.name!r}, autoencoder {spec.kind!r}: {error}") from None
+        return autoencoder
 
     def decoder(self, stage: PlannedStage) -> Callable[[Latents], Images]:
         """Decodes the raw latents that a stage's data, or its denoiser's data, was encoded to."""

@@ -13,13 +13,13 @@ from diffusability.core.reading import parsed_json
 from diffusability.core.run.selection import TrainedModel
 
 
-def export_autoencoder(model: TrainedModel, directory: Path) -> None:
+def export_autoencoder(model: TrainedModel, directory: Path, trust_code: bool = False) -> None:
     """Writes an autoencoder in its exchange format, its scaling of latents, and a model card.
 
     Raises:
         CheckpointError: the saved model cannot be read.
     """
-    autoencoder = load_autoencoder(model.model).eval()
+    autoencoder = load_autoencoder(model.model, trust_code).eval()
     autoencoder.export(directory)
     evidence = evidence_of(model)
     scaling = evidence.scaling or _published(autoencoder)

@@ -16,7 +16,7 @@ from diffusability.core.run.selection import TrainedModel
 from diffusability.core.specs.saved_format import AUTOENCODER, CONFIG
 
 
-def export_denoiser(model: TrainedModel, directory: Path) -> None:
+def export_denoiser(model: TrainedModel, directory: Path, trust_code: bool = False) -> None:
     """Writes configuration, weights and normaliser, the autoencoder in ``autoencoder/``, and a model card.
 
     Where another library has the same architecture, the denoiser's weights are also written in its layout, in a folder
@@ -25,9 +25,9 @@ def export_denoiser(model: TrainedModel, directory: Path) -> None:
     Raises:
         CheckpointError: the saved model or its autoencoder cannot be read.
     """
-    diffusion = load_diffusion_model(model.model)
+    diffusion = load_diffusion_model(model.model, trust_code)
     save_diffusion_model(diffusion, directory)
-    save_autoencoder(load_decoder(model.model), directory / AUTOENCODER)
+    save_autoencoder(load_decoder(model.model, trust_code), directory / AUTOENCODER)
     path = directory / CONFIG
     reference = {"kind": "saved", "path": AUTOENCODER}
     path.write_text(

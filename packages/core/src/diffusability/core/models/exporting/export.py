@@ -12,18 +12,18 @@ from diffusability.core.run.selection import TrainedModel
 from diffusability.core.specs.saved_format import AUTOENCODER_FORMAT, DENOISER_FORMAT
 
 #: What exports a model, by the format that its ``config.json`` names.
-EXPORTERS: Mapping[str, Callable[[TrainedModel, Path], None]] = {
+EXPORTERS: Mapping[str, Callable[[TrainedModel, Path, bool], None]] = {
     AUTOENCODER_FORMAT: export_autoencoder,
     DENOISER_FORMAT: export_denoiser,
 }
 
 
-def export(model: TrainedModel, to: Path) -> None:
-    """Exports a model.
+def export(model: TrainedModel, to: Path, trust_code: bool = False) -> None:
+    """Exports a model; with ``trust_code``, also one that carries code, which runs.
 
     Raises:
         SpecError: the folder is not empty.
-        CheckpointError: nothing exports models of its format, or it cannot be read.
+        CheckpointError: nothing exports models of its format, it cannot be read, or its code may not run.
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise SpecError(f"{str(to)!r} is there already and not empty; expected a new folder")
@@ -38,7 +38,7 @@ def export(model: TrainedModel, to: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        exporter(model, partial)
+        exporter(model, partial, trust_code)
         if to.exists():
             to.rmdir()
         os.replace(partial, to)
