@@ -3,13 +3,15 @@
 import json
 from collections.abc import Mapping
 from math import gcd
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from diffusability.core.errors import CheckpointError
 from diffusability.models.specs.autoencoders.diffusers import DiffusersFamilySpec
-from diffusability.models.specs.autoencoders.diffusers_layout import LAYOUTS
+from diffusability.models.specs.autoencoders.diffusers_classes import LAYOUTS
+from diffusability.models.specs.autoencoders.single_file import READ_BY_NAME, read_single_file
 
 #: Entries that are numbers of channels, to be scaled with the width.
 _WIDTHS = (
@@ -60,6 +62,21 @@ class PresetSpec(DiffusersFamilySpec):
         wanted = self.published["_class_name"]
         if config.get("_class_name") != wanted:
             raise CheckpointError(f"{where} holds an {config.get('_class_name')}, and kind {self.kind!r} is {wanted}")
+
+    def config_of_file(self, file: Path) -> dict[str, Any]:
+        """The published configuration with the widths of the file, whose name and place say nothing of its scaling."""
+        published: dict[str, Any] = json.loads(json.dumps(self.published))
+        if published["_class_name"] not in READ_BY_NAME:
+            return published
+        found = read_single_file(file)
+        self.check_class(found, repr(str(file)))
+        if found["latent_channels"] != published["latent_channels"]:
+            raise CheckpointError(
+                f"{str(file)!r} holds an autoencoder of {found['latent_channels']} latent channels, and kind"
+                f" {self.kind!r} has {published['latent_channels']}; use kind 'diffusers'"
+            )
+        scaling = {name: published.get(name) for name in ("scaling_factor", "shift_factor") if name in found}
+        return published | found | scaling
 
     def _config(self) -> dict[str, Any] | None:
         config = super()._config()
