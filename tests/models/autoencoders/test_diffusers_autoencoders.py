@@ -1,5 +1,6 @@
 """Autoencoders of diffusers at reduced width, against diffusers' own classes and what its pipelines do with them."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -475,6 +476,16 @@ def test_bad_settings_are_refused_with_a_reason(data: dict[str, object], message
     """The message names the value and what was expected."""
     with pytest.raises(ValueError, match=message):
         AutoencoderSpec.model_validate(data)
+
+
+def test_each_preset_has_a_file_with_its_configuration() -> None:
+    """The files beside the specs against the kinds of the presets, none too many; ``published`` gives their content."""
+    folder = Path(inspect.getfile(PresetSpec)).with_name("preset_configs")
+    assert {path.stem for path in folder.iterdir()} == set(PRESETS)
+    for kind in PRESETS:
+        spec = AutoencoderSpec.model_validate({"kind": kind})
+        assert isinstance(spec, PresetSpec)
+        assert spec.untrained() == spec.published() == json.loads((folder / f"{kind}.json").read_text())
 
 
 @pytest.mark.parametrize("kind", list(PRESETS))
