@@ -25,9 +25,12 @@ _WIDTHS = (
     "encoder_block_out_channels",
     "decode_block_out_channels",
     "base_dim",
+    "decoder_base_dim",
 )
 #: Entries that must divide numbers of channels.
 _DIVISORS = ("norm_num_groups", "attention_head_dim")
+#: Classes whose configuration has statistics of each channel of the latents.
+_WITH_STATISTICS = ("AutoencoderKLWan", "AutoencoderKLQwenImage", "AutoencoderKLCosmos")
 
 
 class PresetSpec(DiffusersFamilySpec):
@@ -73,7 +76,7 @@ class PresetSpec(DiffusersFamilySpec):
 
     def config_of_file(self, file: Path) -> dict[str, Any]:
         """The published configuration with the widths of the file, whose name and place say nothing of its scaling."""
-        published: dict[str, Any] = json.loads(json.dumps(self.published))
+        published = self.published()
         if published["_class_name"] not in READ_BY_NAME:
             return published
         found = read_single_file(file)
@@ -103,7 +106,7 @@ class PresetSpec(DiffusersFamilySpec):
         name = LAYOUTS[config["_class_name"]].latent_channels
         if self.latent_channels not in (None, config[name]):
             config[name] = self.latent_channels
-            if config["_class_name"] in ("AutoencoderKLWan", "AutoencoderKLCosmos"):  # statistics of other channels
+            if config["_class_name"] in _WITH_STATISTICS:  # statistics of other channels
                 config |= {"latents_mean": None, "latents_std": None}
         return config
 
