@@ -3,6 +3,7 @@
 import json
 import pickle
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
-_SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
+#: Suffixes of files with weights.
+WEIGHT_SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
+_FORMATS = ", ".join(WEIGHT_SUFFIXES)
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -58,10 +61,10 @@ def check_weight_file(path: Path) -> None:
         ValueError: it is missing or of another format.
         CheckpointError: it is cut short.
     """
-    if path.suffix not in _SUFFIXES:
-        raise ValueError(f"{str(path)!r} is of no known format; expected one of {', '.join(_SUFFIXES)}")
+    if path.suffix not in WEIGHT_SUFFIXES:
+        raise ValueError(f"{str(path)!r} is of no known format; expected one of {_FORMATS}")
     if not path.is_file():
-        raise ValueError(f"there is no file {str(path)!r}; expected weights in one of {', '.join(_SUFFIXES)}")
+        raise ValueError(f"there is no file {str(path)!r}; expected weights in one of {_FORMATS}")
     refuse_pointer(path)
     if path.suffix == ".safetensors":
         read_header(path)
@@ -74,7 +77,9 @@ def read_weight_file(path: Path) -> "dict[str, Tensor]":
         CheckpointError: the file is missing, cut short, or a pickle of more than tensors.
     """
     if not path.is_file():
-        raise CheckpointError(f"there is no file {str(path)!r}; expected weights in one of {', '.join(_SUFFIXES)}")
+        raise CheckpointError(
+            f"there is no file {str(path)!r}; expected weights in one of {', '.join(WEIGHT_SUFFIXES)}"
+        )
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -84,18 +89,61 @@ def read_weight_file(path: Path) -> "dict[str, Tensor]":
     elif path.suffix in TORCH_SUFFIXES:
         tensors = _read_torch_file(path)
     else:
-        raise CheckpointError(f"{str(path)!r} is of no known format; expected one of {', '.join(_SUFFIXES)}")
+        raise CheckpointError(f"{str(path)!r} is of no known format; expected one of {_FORMATS}")
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
-def _read_torch_file(path: Path) -> "Mapping[str, Tensor]":
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors in a file, by name. Loads torch for a torch file alone, and no tensor.
+
+    Raises:
+        CheckpointError: the file is missing, of no known format, cut short, or a pickle of more than tensors.
+    """
+    if path.suffix == ".safetensors" and path.is_file():
+        return {name: tuple(entry["shape"]) for name, entry in read_header(path).items()}
+    return {name: tuple(tensor.shape) for name, tensor in _opened(path).items()}
+
+
+def read_tensors(path: Path, names: Mapping[str, str]) -> "dict[str, Tensor]":
+    """Some tensors of a file, in float32 where they are floating-point, by the keys of ``names``.
+
+    The others are not read: a whole checkpoint may hold many times an autoencoder.
+
+    Raises:
+        CheckpointError: as for ``read_weight_file``.
+    """
+    if path.suffix == ".safetensors" and path.is_file():
+        from safetensors import safe_open
+
+        read_header(path)
+        with reading("safetensors file", path, CheckpointError), safe_open(path, framework="pt") as file:
+            found = {key: file.get_tensor(name) for key, name in names.items()}
+    else:
+        tensors = _opened(path)
+        found = {key: tensors[name] for key, name in names.items()}
+    return {key: tensor.float() if tensor.is_floating_point() else tensor.clone() for key, tensor in found.items()}
+
+
+def _opened(path: Path) -> "Mapping[str, Tensor]":
+    """The tensors of a torch file, left on the disk until they are used."""
+    if not path.is_file():
+        raise CheckpointError(
+            f"there is no file {str(path)!r}; expected weights in one of {', '.join(WEIGHT_SUFFIXES)}"
+        )
+    if path.suffix not in TORCH_SUFFIXES:
+        raise CheckpointError(f"{str(path)!r} is of no known format; expected one of {_FORMATS}")
+    return _read_torch_file(path, mapped=True)
+
+
+def _read_torch_file(path: Path, mapped: bool = False) -> "Mapping[str, Tensor]":
     import torch
 
     refuse_pointer(path)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            mapped = mapped and zipfile.is_zipfile(path)  # torch files of before 1.6 cannot be mapped
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(

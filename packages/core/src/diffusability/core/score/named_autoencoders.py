@@ -1,5 +1,6 @@
 """Autoencoders as they are named on a command line."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,13 @@ from diffusability.core.specs.saved_format import AUTOENCODER_FORMAT
 
 _FORMS = (
     "expected KIND:PATH (such as flux:weights/flux-vae), KIND:option=value, FILE.py:NAME, a folder with a saved"
-    " autoencoder, or the folder of a run; a label may stand before a folder, as in mine:runs/mine"
+    " autoencoder, a file of weights, an id on the Hugging Face hub (owner/name), or the folder of a run; a label may"
+    " stand before a folder or a file, as in mine:runs/mine"
 )
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*[A-Za-z0-9]")
+#: Files of weights: their architecture is read from the names and shapes of the tensors.
+_WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+_NO_HUB = (*_WEIGHTS, ".yaml", ".py", ".json")
 
 
 @attrs.frozen(kw_only=True)
@@ -94,6 +100,14 @@ def _resolve(reference: str) -> list[Named]:
         return [_of_kind(prefix, rest, reference)]
     if separator and Path(rest).is_dir():
         return _from_folder(Path(rest), prefix, reference)
+    file = rest if separator else reference
+    if Path(file).is_file() and Path(file).suffix in _WEIGHTS:
+        label = _clean(prefix if separator else Path(file).stem)
+        return [Named(label=label, spec={"kind": "diffusers", "path": file})]
+    if not separator and _HUB_ID.fullmatch(reference) and Path(reference).suffix not in _NO_HUB:
+        if Path(reference).parent.is_dir():
+            raise SpecError(f"there is no {reference!r} in folder {str(Path(reference).parent)!r}; {_FORMS}")
+        return [Named(label=_clean(Path(reference).name), spec={"kind": "diffusers", "path": reference})]
     known = registry.kinds("autoencoders")
     raise SpecError(f"autoencoder {reference!r} cannot be found; {nearest(prefix, known)}{_FORMS}")
 
@@ -126,6 +140,8 @@ def _from_folder(folder: Path, label: str | None, reference: str) -> list[Named]
     for inner in (folder, folder / "model"):
         if (inner / "config.json").is_file():
             return [Named(label=_clean(label or folder.name), spec=_spec_of(inner, reference))]
+    if (folder / "vae" / "config.json").is_file():  # a whole pipeline of diffusers
+        return [Named(label=_clean(label or folder.name), spec=_spec_of(folder / "vae", reference))]
     raise SpecError(f"folder {reference!r} holds neither a saved autoencoder nor a run; {_FORMS}")
 
 

@@ -10,6 +10,35 @@ from diffusability.core.errors import SpecError
 
 
 @attrs.frozen(kw_only=True)
+class Steps:
+    """Sizes ``first + n * step`` with n >= 0: frames of a clip, or pixels of a side.
+
+    Attributes:
+        first: the smallest size.
+        step: between sizes; 0 for one size only.
+        latent_first: size of the latents of the smallest.
+        latent_step: size that each step adds to the latents.
+    """
+
+    first: int
+    step: int
+    latent_first: int
+    latent_step: int
+
+    def latent_size(self, size: int) -> int | None:
+        """The size of the latents; None for a size that is none of these."""
+        beyond = size - self.first
+        if beyond < 0 or (beyond % self.step if self.step else beyond):
+            return None
+        return self.latent_first + (beyond // self.step if self.step else 0) * self.latent_step
+
+    def nearest(self, size: int) -> str:
+        """The sizes next to one that is none of these, as ``22 or 39``."""
+        below = self.first + max(0, size - self.first) // self.step * self.step if self.step else self.first
+        return f"{below} or {below + self.step}" if self.step and below <= size else str(below)
+
+
+@attrs.frozen(kw_only=True)
 class AutoencoderInfo:
     """Shape facts of an autoencoder.
 
@@ -19,6 +48,8 @@ class AutoencoderInfo:
         temporal_factor: frames per latent frame; 1 for images.
         image_channels: channels of the images.
         takes_clips: True for an autoencoder of clips ``c t h w``; an image is then a clip of one frame.
+        frames: numbers of frames that it takes; None for ``1 + n * temporal_factor`` (causal autoencoders).
+        height, width: sides that it takes; None for all multiples of the spatial factor.
     """
 
     latent_channels: int
@@ -26,11 +57,15 @@ class AutoencoderInfo:
     temporal_factor: int = 1
     image_channels: int = 3
     takes_clips: bool = False
+    frames: Steps | None = None
+    height: Steps | None = None
+    width: Steps | None = None
 
     def latent_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape ``(c, h, w)`` or ``(c, t, h, w)`` of the latents of one image or clip of that shape.
 
-        A clip of ``1 + n * temporal_factor`` frames gives ``1 + n`` latent frames (causal autoencoders).
+        A clip of ``1 + n * temporal_factor`` frames gives ``1 + n`` latent frames (causal autoencoders), unless
+        ``frames`` says otherwise.
 
         Raises:
             ValueError: the factor does not divide the image's sides, the channels differ, the number of frames is none
@@ -51,15 +86,25 @@ class AutoencoderInfo:
             )
         if self.takes_clips and not frames:
             raise ValueError(f"the autoencoder takes clips (c, t, h, w), got an image of shape {image_shape!r}")
-        for count in frames:
-            if (count - 1) % self.temporal_factor:
-                shorter = count - (count - 1) % self.temporal_factor
+        for name, side, sides in (("height", height, self.height), ("width", width, self.width)):
+            if sides is not None and sides.latent_size(side) is None:
                 raise ValueError(
-                    f"a clip of {count} frames does not fit the autoencoder, which takes 1 + n *"
-                    f" {self.temporal_factor}: {shorter} or {shorter + self.temporal_factor}"
+                    f"the autoencoder takes no {name} of {side} pixels; expected"
+                    f" {sides.first}{f' + n * {sides.step}' if sides.step else ''}: {sides.nearest(side)}"
                 )
-        latent_frames = [1 + (count - 1) // self.temporal_factor for count in frames]
+        latent_frames = [self._latent_frames(count) for count in frames]
         return (self.latent_channels, *latent_frames, height // self.spatial_factor, width // self.spatial_factor)
+
+    def _latent_frames(self, count: int) -> int:
+        factor = self.temporal_factor
+        steps = self.frames or Steps(first=1, step=factor, latent_first=1, latent_step=1)
+        latent = steps.latent_size(count)
+        if latent is None:
+            raise ValueError(
+                f"a clip of {count} frames does not fit the autoencoder, which takes {steps.first} + n *"
+                f" {steps.step}: {steps.nearest(count)}"
+            )
+        return latent
 
 
 def _no_stages(name: str) -> Path:

@@ -20,7 +20,7 @@ from diffusability.models.autoencoders.bottleneck_surgery import (
 )
 from diffusability.models.specs.autoencoders.channel_variant import ChannelVariantSpec
 from diffusability.models.specs.autoencoders.diffusers import DiffusersSpec
-from diffusability.models.specs.autoencoders.diffusers_layout import LAYOUTS
+from diffusability.models.specs.autoencoders.diffusers_classes import LAYOUTS
 
 _ENCODED_AT_ONCE = 8
 

@@ -13,7 +13,16 @@ from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.contracts.normalizer import LatentNormalizer, refuse_normalized
 from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.shapes import Images, Latents
+from diffusability.models.autoencoders.diffusers_conventions import (
+    Given,
+    decoder_settings,
+    latents_in,
+    moments_out,
+    pixels_in,
+    pixels_out,
+)
 from diffusability.models.autoencoders.published_scaling import flux2_normalizer, normalizer_of
+from diffusability.models.specs.autoencoders.diffusers_classes import LAYOUTS
 from diffusability.models.specs.autoencoders.diffusers_layout import info_of
 
 _PATCH = 2
@@ -48,6 +57,7 @@ class DiffusersAutoencoder(Autoencoder):
         self.config = dict(config)
         self.patchify = patchify
         self.info = info_of(config, patchify)
+        self.layout = LAYOUTS[config["_class_name"]]
 
     def encode(self, images: Images) -> Posterior:
         """The posterior of images or clips in [-1, 1]."""
@@ -55,7 +65,8 @@ class DiffusersAutoencoder(Autoencoder):
         if images.ndim != (5 if self.info.takes_clips else 4):
             raise ValueError(f"{self.config['_class_name']} encodes shape {wanted}, got {tuple(images.shape)!r}")
         self.info.latent_shape(tuple(images.shape[1:]))
-        return self._posterior(self.run_encoder(images.to(self.model.dtype)), images.dtype)
+        given = pixels_in(images.to(self.model.dtype), self.layout, self.info.temporal_factor)
+        return self._posterior(self.run_encoder(given), len(images), images.dtype)
 
     def decode(self, latents: Latents) -> Float[Tensor, "b image_channels *image_t image_h image_w"]:
         """Images or clips of raw latents of any height and width, nominally in [-1, 1]."""
@@ -64,33 +75,35 @@ class DiffusersAutoencoder(Autoencoder):
             wanted = f"(b, {self.info.latent_channels}, {'t, ' if self.info.takes_clips else ''}h, w)"
             raise ValueError(f"{self.config['_class_name']} decodes shape {wanted}, got {tuple(latents.shape)!r}")
         raw = F.pixel_shuffle(latents, _PATCH) if self.patchify else latents
-        return self.run_decoder(raw.to(self.model.dtype)).to(latents.dtype)
+        decoded = self.run_decoder(raw.to(self.model.dtype))
+        return pixels_out(decoded, self.layout, len(latents)).to(latents.dtype)
 
-    def run_encoder(self, images: Images) -> Any:
+    def run_encoder(self, images: Given) -> Any:
         """What the model's ``encode`` gives."""
         return self.model.encode(images)
 
-    def run_decoder(self, latents: Latents) -> Float[Tensor, "b image_channels *image_t image_h image_w"]:
+    def run_decoder(self, latents: Latents) -> Float[Tensor, "n channels *frames rows columns"]:
         """What the model decodes."""
-        if self.config.get("timestep_conditioning"):  # a decoder that can also denoise: without noise, at time 0
-            decoded: Tensor = self.model.decode(latents, latents.new_zeros(len(latents))).sample
-        else:
-            decoded = self.model.decode(latents).sample
+        settings = decoder_settings(self.layout, self.config, latents)
+        output = self.model.decode(latents_in(latents, self.layout), **settings)
+        decoded: Tensor = output if isinstance(output, Tensor) else output.sample
         if self.config["_class_name"] == "AutoencoderKLCogVideoX" and latents.shape[2] % 2 == 0:
             # It gives the first of an even number of latent frames as many frames as the others: the last one stays.
             decoded = decoded[:, :, self.info.temporal_factor - 1 :]
         return decoded
 
-    def _posterior(self, encoded: Any, dtype: torch.dtype) -> Posterior:
+    def _posterior(self, encoded: Any, samples: int, dtype: torch.dtype) -> Posterior:
         distribution = getattr(encoded, "latent_dist", None)
-        if distribution is None:  # AutoencoderTiny and AutoencoderDC
-            latents: Tensor = encoded.latents if hasattr(encoded, "latents") else encoded.latent
-            return Posterior(mean=self._patched(latents.to(dtype)))
+        if distribution is None:  # the classes without one call it by several names
+            names = [name for name in ("latents", "latent") if hasattr(encoded, name)]
+            return Posterior(mean=self._moments(getattr(encoded, names[0]) if names else encoded[0], samples, dtype))
         if not hasattr(distribution, "logvar"):  # a point, which diffusers calls an identity distribution
-            return Posterior(mean=self._patched(distribution.mode().to(dtype)))
-        return Posterior(
-            mean=self._patched(distribution.mean.to(dtype)), logvar=self._patched(distribution.logvar.to(dtype))
-        )
+            return Posterior(mean=self._moments(distribution.mode(), samples, dtype))
+        mean, logvar = (self._moments(values, samples, dtype) for values in (distribution.mean, distribution.logvar))
+        return Posterior(mean=mean, logvar=logvar)
+
+    def _moments(self, values: Tensor, samples: int, dtype: torch.dtype) -> Latents:
+        return self._patched(moments_out(values, self.layout, samples).to(dtype))
 
     def _patched(self, latents: Latents) -> Float[Tensor, "b latent_channels *t latent_h latent_w"]:
         return F.pixel_unshuffle(latents, _PATCH) if self.patchify else latents

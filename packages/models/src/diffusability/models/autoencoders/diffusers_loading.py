@@ -1,10 +1,12 @@
 """Builds autoencoders of diffusers: random ones from a configuration, trained ones from a folder or the hub."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.errors import CheckpointError, SpecError
@@ -13,8 +15,16 @@ from diffusability.core.weight_prefixes import without_prefix
 from diffusability.models.autoencoders.cached_causal_autoencoder import CACHED_CLASSES, CachedCausalAutoencoder
 from diffusability.models.autoencoders.diffusers_autoencoder import DiffusersAutoencoder
 from diffusability.models.specs.autoencoders.diffusers import DiffusersFamilySpec, DiffusersSpec
-from diffusability.models.specs.autoencoders.diffusers_layout import class_of, read_config, weight_files
-from diffusability.models.weight_files import TORCH_SUFFIXES, read_weight_file
+from diffusability.models.specs.autoencoders.diffusers_classes import LAYOUTS, Layout
+from diffusability.models.specs.autoencoders.diffusers_layout import (
+    class_of,
+    folder_within,
+    read_config,
+    variant_of,
+    weight_files,
+)
+from diffusability.models.specs.autoencoders.single_file import READ_BY_NAME, autoencoder_names
+from diffusability.models.weight_files import TORCH_SUFFIXES, read_tensors, read_weight_file, tensor_shapes
 
 
 def build_diffusers(spec: DiffusersFamilySpec, context: BuildContext | None = None) -> Autoencoder:
@@ -34,7 +44,9 @@ def build_diffusers(spec: DiffusersFamilySpec, context: BuildContext | None = No
         raise SpecError(f"patchify is for AutoencoderKLFlux2, and {spec.path!r} holds an {config['_class_name']}")
     if spec.dtype != "float32":
         model = model.to(getattr(torch, spec.dtype))
-    _divide(model, spec)
+    if spec.dtype == "float16":  # the published ones overflow in it, and several operations lack it on the CPU
+        model = model.float()
+    _divide(model, spec, LAYOUTS[config["_class_name"]])
     kind = CachedCausalAutoencoder if config["_class_name"] in CACHED_CLASSES else DiffusersAutoencoder
     autoencoder = kind(model=model, config=config, patchify=spec.patchifies())
     autoencoder.spec = DiffusersSpec(
@@ -61,6 +73,9 @@ def _random(config: dict[str, Any]) -> Any:
 
 def _load(spec: DiffusersFamilySpec) -> Any:
     assert spec.path is not None
+    file = spec.file()
+    if file is not None:
+        return _from_file(spec, file)
     folder = spec.folder() or _fetched(spec, spec.path)
     config = read_config(folder)
     spec.check_class(config, repr(str(folder)))
@@ -71,6 +86,7 @@ def _load(spec: DiffusersFamilySpec) -> Any:
         model, loaded = _class(class_of(config, repr(str(folder)))).from_pretrained(
             folder,
             use_safetensors=files[0].suffix == ".safetensors",
+            variant=variant_of(files[0]),
             torch_dtype=torch.float32,
             low_cpu_mem_usage=False,
             local_files_only=True,
@@ -87,6 +103,54 @@ def _load(spec: DiffusersFamilySpec) -> Any:
             + "; ".join(f"{name.replace('_', ' ')}: {sorted(map(str, keys))[:3]}" for name, keys in wrong.items())
         )
     return model
+
+
+def _from_file(spec: DiffusersFamilySpec, file: Path) -> Any:
+    """A model with the weights of a single file: by names, or by the conversion that diffusers has for the class."""
+    config = spec.config_of_file(file)
+    spec.check_class(config, repr(str(file)))
+    model = _random(config)
+    expected = model.state_dict()
+    if config["_class_name"] in READ_BY_NAME:
+        found = read_tensors(file, autoencoder_names(tensor_shapes(file), file))
+    else:
+        weights = without_prefix(read_weight_file(file), expected, file)
+        found = weights if set(expected) <= set(weights) else _converted(weights, config, file)
+    # LDM's attentions are convolutions of single pixels, and diffusers' are linear layers.
+    fitting = {
+        name: value.flatten(1) if name in expected and expected[name].ndim == 2 else value
+        for name, value in found.items()
+    }
+    optional = {name for name in expected if name.endswith("num_batches_tracked")}
+    missing = sorted(set(expected) - set(fitting) - optional)
+    shapes = sorted(name for name in set(expected) & set(fitting) if expected[name].shape != fitting[name].shape)
+    for what, names in (("missing", missing), ("of another shape", shapes)):
+        if names:
+            raise CheckpointError(
+                f"the weights in {str(file)!r} do not fit {config['_class_name']}: {what}: {', '.join(names[:3])}"
+                f" ({len(names)} in all)"
+            )
+    model.load_state_dict({name: value for name, value in fitting.items() if name in expected}, strict=False)
+    return model
+
+
+def _converted(weights: dict[str, Tensor], config: dict[str, Any], file: Path) -> dict[str, Tensor]:
+    from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
+
+    entry = SINGLE_FILE_LOADABLE_CLASSES.get(config["_class_name"])
+    if entry is None:
+        raise CheckpointError(
+            f"{str(file)!r} does not hold the weights of {config['_class_name']} under diffusers' names, and diffusers"
+            " has no conversion for that class; expected a folder with a config.json"
+        )
+    try:
+        converted: dict[str, Tensor] = entry["checkpoint_mapping_fn"](checkpoint=dict(weights), config=config)
+    except Exception as error:  # noqa: BLE001 - conversions look names up and raise what that raises
+        raise CheckpointError(
+            f"{str(file)!r} holds weights of another layout than {config['_class_name']}'s: {type(error).__name__}:"
+            f" {_first(error)}"
+        ) from None
+    return converted
 
 
 def _filled_behind_prefix(model: Any, files: list[Path]) -> bool:
@@ -108,8 +172,9 @@ def _fetched(spec: DiffusersFamilySpec, hub_id: str) -> Path:
     """The folder with an autoencoder from the hub, fetched unless it is in the cache already."""
     from huggingface_hub import snapshot_download
 
-    below = f"{spec.subfolder}/" if spec.subfolder else ""
-    wanted = [f"{below}config.json", f"{below}diffusion_pytorch_model*.safetensors*"]
+    places = [f"{spec.subfolder}/"] if spec.subfolder else ["", "vae/"]  # in a whole pipeline, 'vae'
+    names = ("config.json", "diffusion_pytorch_model*.safetensors*")
+    wanted = [place + name for place in places for name in names]
     try:
         root = snapshot_download(hub_id, revision=spec.revision, allow_patterns=wanted)
     except Exception as error:  # noqa: BLE001 - the hub's client raises errors of several libraries
@@ -117,17 +182,26 @@ def _fetched(spec: DiffusersFamilySpec, hub_id: str) -> Path:
             f"{hub_id!r} is not a local folder, and cannot be fetched from the hub: {type(error).__name__}:"
             f" {_first(error)}; download it elsewhere and give its folder as path"
         ) from None
-    return Path(root) / (spec.subfolder or "")
+    return folder_within(Path(root), spec.subfolder)
 
 
-def _divide(model: Any, spec: DiffusersFamilySpec) -> None:
-    for wanted, method in ((spec.tiling, "enable_tiling"), (spec.slicing, "enable_slicing")):
+def _divide(model: Any, spec: DiffusersFamilySpec, layout: Layout) -> None:
+    name = type(model).__name__
+    if spec.tiling is False and layout.tiled:
+        try:
+            model.disable_tiling()
+        except (AttributeError, NotImplementedError):
+            raise SpecError(f"{name} of diffusers has no disable_tiling()") from None
+    tiled = layout.tiled if spec.tiling is None else spec.tiling
+    if spec.tiling is None and tiled:
+        print(f"note: {name} runs in overlapping tiles, as it was published", file=sys.stderr)
+    for wanted, method in ((tiled, "enable_tiling"), (spec.slicing, "enable_slicing")):
         if wanted:
             try:
                 getattr(model, method)()
             except (AttributeError, NotImplementedError):
-                raise SpecError(f"{type(model).__name__} of diffusers has no {method}()") from None
-    if spec.tiling:
-        for name in ("use_framewise_encoding", "use_framewise_decoding"):
-            if hasattr(model, name):
-                setattr(model, name, True)
+                raise SpecError(f"{name} of diffusers has no {method}()") from None
+    if tiled:
+        for setting in ("use_framewise_encoding", "use_framewise_decoding"):
+            if hasattr(model, setting):
+                setattr(model, setting, True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusability.core.contracts.normalizer import LatentNormalizer
-from diffusability.models.specs.autoencoders.diffusers_layout import LAYOUTS
+from diffusability.models.specs.autoencoders.diffusers_layout import info_of
 
 #: Cosmos' pipelines scale latents to this standard deviation: an entry of their scheduler, not of the autoencoder.
 _COSMOS_SIGMA_DATA = 0.5
@@ -19,9 +19,11 @@ def normalizer_of(config: Mapping[str, Any], buffers: tuple[Tensor | None, Tenso
     Mean and deviation come from the configuration or, for LTX-Video, from buffers. Those of Cosmos are of each channel
     at each latent frame. None when the configuration has neither, or statistics of another number of channels.
     """
-    channels = config[LAYOUTS[config["_class_name"]].latent_channels]
+    channels = info_of(config).latent_channels
+    if config["_class_name"] == "AutoencoderRAE":  # its own encode and decode do that
+        return LatentNormalizer.identity(channels)
     mean, std = (
-        torch.as_tensor(configured, dtype=torch.float32) if configured is not None else buffer
+        torch.as_tensor(configured, dtype=torch.float32).flatten() if configured is not None else buffer
         for configured, buffer in zip((config.get("latents_mean"), config.get("latents_std")), buffers, strict=True)
     )
     scale = config.get("scaling_factor")

@@ -3,25 +3,25 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from diffusability.core.errors import CheckpointError
+from diffusability.core.reading import read_json_object
 from diffusability.core.specs.base import LocalPath, files_at
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.specs.contents import FileSet
 from diffusability.models.specs.autoencoders.diffusers_layout import (
     class_of,
+    folder_within,
     info_of,
-    is_pipeline,
     read_config,
     weight_files,
 )
-
-if TYPE_CHECKING:
-    pass
+from diffusability.models.specs.autoencoders.single_file import read_single_file
+from diffusability.models.weight_files import WEIGHT_SUFFIXES, check_weight_file
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -32,17 +32,20 @@ class DiffusersFamilySpec(AutoencoderSpec):
     builds: ClassVar[str] = "diffusability.models.autoencoders.diffusers_loading:build_diffusers"
 
     path: Annotated[str | None, LocalPath()] = Field(
-        None, description="a folder, or an id on the Hugging Face hub such as stabilityai/sdxl-vae"
+        None, description="a folder, a single file of weights, or an id on the Hugging Face hub (stabilityai/sdxl-vae)"
     )
     subfolder: str | None = Field(
         None, description="where in it the autoencoder is; in a local folder of a whole pipeline, 'vae' is found"
     )
     revision: str | None = Field(None, description="branch, tag or commit on the hub")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="of the weights; training needs float32"
+        "float32",
+        description="of the weights; training needs float32; float16 rounds them to it and computes in float32",
     )
-    tiling: bool = Field(
-        False, description="encode and decode large images in overlapping tiles, long clips in chunks of frames"
+    tiling: bool | None = Field(
+        None,
+        description="encode and decode large images in overlapping tiles, long clips in chunks of frames; default: only"
+        " for classes that were published tiled",
     )
     slicing: bool = Field(False, description="encode and decode one sample of a batch at a time")
 
@@ -50,10 +53,22 @@ class DiffusersFamilySpec(AutoencoderSpec):
         """The local folder with the autoencoder, or None for one on the hub or without weights."""
         if self.path is None or not Path(self.path).is_dir():
             return None
-        folder = Path(self.path) / (self.subfolder or "")
-        return (
-            folder / "vae" if self.subfolder is None and is_pipeline(folder) and (folder / "vae").is_dir() else folder
-        )
+        return folder_within(Path(self.path), self.subfolder)
+
+    def file(self) -> Path | None:
+        """The single file of weights that the path names, or None."""
+        return Path(self.path) if self.path is not None and Path(self.path).is_file() else None
+
+    def config_of_file(self, file: Path) -> dict[str, Any]:
+        """The configuration of a single file: of the config.json beside it, or read from names and shapes.
+
+        Raises:
+            CheckpointError: the file cannot be read, or its layout is not known.
+        """
+        beside = file.parent / "config.json"
+        if beside.is_file() and "_class_name" in read_json_object(beside, "the configuration", CheckpointError):
+            return read_config(file.parent)
+        return read_single_file(file)
 
     def untrained(self) -> dict[str, Any]:
         """The configuration of an autoencoder with random weights."""
@@ -70,8 +85,19 @@ class DiffusersFamilySpec(AutoencoderSpec):
     def check_inputs(self) -> None:
         if self.path is None:
             return
-        folder = self.folder()
+        folder, file = self.folder(), self.file()
+        if file is not None:
+            try:
+                if self.subfolder is not None:
+                    raise CheckpointError(f"subfolder {self.subfolder!r} is for folders, and {self.path!r} is a file")
+                check_weight_file(file)
+                self.check_class(self.config_of_file(file), repr(str(file)))
+            except CheckpointError as error:
+                raise ValueError(str(error)) from None
+            return
         if folder is None:
+            if Path(self.path).suffix in WEIGHT_SUFFIXES:
+                raise ValueError(f"there is no file {self.path!r}; expected weights, a folder, or an id on the hub")
             if not _HUB_ID.fullmatch(self.path) or self.path.startswith("."):
                 raise ValueError(
                     f"there is no folder {self.path!r}; expected one, or an id on the hub such as owner/name"
@@ -86,6 +112,9 @@ class DiffusersFamilySpec(AutoencoderSpec):
     def _config(self) -> dict[str, Any] | None:
         if self.path is None:
             return self.untrained()
+        file = self.file()
+        if file is not None:
+            return self.config_of_file(file)
         folder = self.folder() or self._cached()
         return read_config(folder) if folder is not None else None
 
@@ -93,9 +122,12 @@ class DiffusersFamilySpec(AutoencoderSpec):
         from huggingface_hub import try_to_load_from_cache
 
         assert self.path is not None
-        name = "/".join(filter(None, (self.subfolder, "config.json")))
-        found = try_to_load_from_cache(self.path, name, revision=self.revision)
-        return Path(found).parent if isinstance(found, str) else None
+        for subfolder in (self.subfolder,) if self.subfolder else (None, "vae"):
+            name = "/".join(filter(None, (subfolder, "config.json")))
+            found = try_to_load_from_cache(self.path, name, revision=self.revision)
+            if isinstance(found, str):
+                return Path(found).parent
+        return None
 
     def info(self, context: BuildContext) -> AutoencoderInfo | None:
         try:
@@ -105,8 +137,8 @@ class DiffusersFamilySpec(AutoencoderSpec):
         return info_of(config, self.patchifies()) if config is not None else None
 
     def files_read(self) -> dict[str, FileSet]:
-        folder = self.folder()
-        return {"path": files_at(folder)} if folder is not None and folder.is_dir() else {}
+        place = self.file() or self.folder()
+        return {"path": files_at(place)} if place is not None and place.exists() else {}
 
     def is_pretrained(self, context: BuildContext) -> bool:
         return self.path is not None
@@ -123,7 +155,7 @@ class DiffusersFamilySpec(AutoencoderSpec):
 
 
 class DiffusersSpec(DiffusersFamilySpec):
-    """An autoencoder of diffusers: a folder or an id on the hub; its class is read from its config.json."""
+    """An autoencoder of diffusers: a folder or a hub id, its class read from its config.json; or a single file."""
 
     kind: Literal["diffusers"] = "diffusers"
     config: dict[str, Any] | None = Field(
@@ -146,6 +178,8 @@ class DiffusersSpec(DiffusersFamilySpec):
                 info_of(self.config)
             except CheckpointError as error:
                 raise ValueError(f"config: {error}") from None
+            if self.tiling is False and name == "AutoencoderKLAllegro":
+                raise ValueError("tiling is False, and diffusers runs AutoencoderKLAllegro in tiles only")
             if self.patchify and name != "AutoencoderKLFlux2":
                 raise ValueError(f"patchify is for AutoencoderKLFlux2, and the config is for {name}")
         return self

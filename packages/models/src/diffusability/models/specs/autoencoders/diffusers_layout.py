@@ -1,15 +1,15 @@
 """What a diffusers configuration says about an autoencoder, and whether a folder holds one. Free of torch."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import attrs
 
 from diffusability.core.errors import CheckpointError, nearest
 from diffusability.core.reading import read_json_object, reading
 from diffusability.core.specs.build_context import AutoencoderInfo
 from diffusability.core.specs.saved_format import AUTOENCODER_FORMAT, DENOISER_FORMAT, noun_of_class
+from diffusability.models.specs.autoencoders.diffusers_classes import LAYOUTS, REFUSED, Layout
 from diffusability.models.weight_files import read_header
 
 CONFIG = "config.json"
@@ -17,62 +17,6 @@ _WEIGHTS = "diffusion_pytorch_model"
 _CLASS = "_class_name"
 
 Config = Mapping[str, Any]
-
-
-@attrs.frozen
-class Layout:
-    """How to read the configuration of one class of diffusers.
-
-    Attributes:
-        factors: spatial and temporal factor.
-        latent_channels: name of the entry with the channels of the latents.
-        image_channels: name of the entry with the channels of the images.
-        clips: True when it takes clips.
-    """
-
-    factors: Callable[[Config], tuple[int, int]]
-    latent_channels: str = "latent_channels"
-    image_channels: str = "in_channels"
-    clips: bool = False
-
-
-def _levels(name: str) -> Callable[[Config], tuple[int, int]]:
-    return lambda config: (2 ** (len(config[name]) - 1), 1)
-
-
-def _cogvideox(config: Config) -> tuple[int, int]:
-    return 2 ** (len(config["block_out_channels"]) - 1), int(config.get("temporal_compression_ratio", 4))
-
-
-def _wan(config: Config) -> tuple[int, int]:
-    halvings: list[bool] = config.get("temperal_downsample", [False, True, True])
-    patch = config.get("patch_size") or 1
-    return 2 ** len(halvings) * patch, 2 ** sum(halvings)
-
-
-def _ltx(config: Config) -> tuple[int, int]:
-    halvings = 2 ** sum(config["spatio_temporal_scaling"])
-    spatial = config.get("spatial_compression_ratio") or config.get("patch_size", 4) * halvings
-    return spatial, config.get("temporal_compression_ratio") or config.get("patch_size_t", 1) * halvings
-
-
-def _ratios(config: Config) -> tuple[int, int]:
-    return config["spatial_compression_ratio"], config["temporal_compression_ratio"]
-
-
-#: The classes that can be used, by name.
-LAYOUTS: Mapping[str, Layout] = {
-    "AutoencoderKL": Layout(_levels("block_out_channels")),
-    "AutoencoderKLFlux2": Layout(_levels("block_out_channels")),
-    "AutoencoderTiny": Layout(_levels("encoder_block_out_channels")),
-    "AutoencoderDC": Layout(_levels("encoder_block_out_channels")),
-    "AutoencoderKLCogVideoX": Layout(_cogvideox, clips=True),
-    "AutoencoderKLWan": Layout(_wan, latent_channels="z_dim", clips=True),
-    "AutoencoderKLQwenImage": Layout(_wan, latent_channels="z_dim", image_channels="input_channels", clips=True),
-    "AutoencoderKLLTXVideo": Layout(_ltx, clips=True),
-    "AutoencoderKLCosmos": Layout(_ratios, clips=True),
-    "AutoencoderKLHunyuanVideo": Layout(_ratios, clips=True),
-}
 
 
 def class_of(config: Config, where: str) -> str:
@@ -83,6 +27,8 @@ def class_of(config: Config, where: str) -> str:
     if config.get("format") == DENOISER_FORMAT or noun_of_class(name) == "denoiser":
         whose = "that diffusability saved" if name is None else f"of diffusers ({name})"
         raise CheckpointError(f"{where} is of a denoiser {whose}; expected an autoencoder")
+    if name in REFUSED:
+        raise CheckpointError(f"{where} is for class {name!r}, which is {REFUSED[name]}")
     if not isinstance(name, str) or name not in LAYOUTS:
         known = list(LAYOUTS)
         raise CheckpointError(
@@ -102,7 +48,9 @@ def info_of(config: Config, patchify: bool = False) -> AutoencoderInfo:
     side = 2 if patchify else 1
     try:
         spatial, temporal = layout.factors(config)
-        latent, image = config[layout.latent_channels], config.get(layout.image_channels, 3)
+        steps = layout.steps(config)
+        latent = config.get("vq_embed_dim") or config[layout.latent_channels]
+        image = _image_channels(config, layout)
     except KeyError as error:
         raise CheckpointError(f"the configuration of an {config[_CLASS]} lacks {error}") from None
     except (TypeError, ValueError, OverflowError) as error:
@@ -119,7 +67,17 @@ def info_of(config: Config, patchify: bool = False) -> AutoencoderInfo:
         temporal_factor=temporal,
         image_channels=image,
         takes_clips=layout.clips,
+        **steps,
     )
+
+
+def _image_channels(config: Config, layout: Layout) -> Any:
+    """Channels of the images: of RGB where the model itself puts patches into channels, or has a channel for alpha."""
+    channels = config.get(layout.image_channels, 3)
+    patch = config.get("patch_size")
+    if config[_CLASS] == "AutoencoderKLWan" and patch and isinstance(channels, int) and channels % patch**2 == 0:
+        return channels // patch**2
+    return channels - 1 if layout.alpha and isinstance(channels, int) else channels
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -149,25 +107,53 @@ def is_pipeline(folder: Path) -> bool:
     return (folder / "model_index.json").is_file()
 
 
+def folder_within(root: Path, subfolder: str | None) -> Path:
+    """The folder of the autoencoder in a folder: ``subfolder``, or ``vae`` in that of a whole pipeline."""
+    folder = root / (subfolder or "")
+    if subfolder is None and not (folder / CONFIG).is_file() and (folder / "vae" / CONFIG).is_file():
+        return folder / "vae"
+    return folder
+
+
+def variant_of(file: Path) -> str | None:
+    """The variant of a file of weights: ``fp16`` in ``diffusion_pytorch_model.fp16.safetensors``; None for none."""
+    words = file.name.removeprefix(_WEIGHTS).split(".")[1:-1]
+    return re.sub(r"-\d+-of-\d+$", "", words[-1]) if words else None
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The files with the weights of an autoencoder, each looked at.
 
-    One safetensors file, or the shards that an index names, or else a torch file, which is read as weights only.
+    One safetensors file, or the shards that an index names; else the only variant of them (such as ``fp16``); or else a
+    torch file, which is read as weights only.
 
     Raises:
-        CheckpointError: one is missing or cut short.
+        CheckpointError: one is missing or cut short, or there are several variants.
     """
-    index = folder / f"{_WEIGHTS}.safetensors.index.json"
+    plain = folder / f"{_WEIGHTS}.safetensors"
+    index = folder / f"{plain.name}.index.json"
     if index.is_file():
-        content = read_json_object(index, "the index of weights", CheckpointError)
-        with reading("the index of weights", index, CheckpointError):
-            files = [folder / name for name in sorted(set(content["weight_map"].values()))]
+        files = _shards(index)
+    elif plain.is_file():
+        files = [plain]
     else:
-        files = [folder / f"{_WEIGHTS}.safetensors"]
-        if not files[0].is_file() and (folder / f"{_WEIGHTS}.bin").is_file():
+        indices = sorted(folder.glob(f"{plain.name}.index.*.json"))
+        others = [*sorted(folder.glob(f"{_WEIGHTS}.*.safetensors")), *indices]
+        variants = [file for file in others if not re.search(r"-\d+-of-\d+", file.name)]
+        if not variants and (folder / f"{_WEIGHTS}.bin").is_file():
             return [folder / f"{_WEIGHTS}.bin"]
+        if len(variants) > 1:
+            names = ", ".join(file.name for file in variants)
+            raise CheckpointError(f"{str(folder)!r} holds several variants of the weights: {names}; keep one of them")
+        files = (_shards(variants[0]) if variants[0] in indices else variants) if variants else [plain]
     for file in files:
         if not file.is_file():
             raise CheckpointError(f"{str(folder)!r} is incomplete: {file.name} is missing")
         read_header(file)
     return files
+
+
+def _shards(index: Path) -> list[Path]:
+    content = read_json_object(index, "the index of weights", CheckpointError)
+    with reading("the index of weights", index, CheckpointError):
+        return [index.parent / name for name in sorted(set(content["weight_map"].values()))]

@@ -15,7 +15,8 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from diffusability.core.errors import CheckpointError
 from diffusability.models.specs.autoencoders.diffusers import DiffusersFamilySpec
-from diffusability.models.specs.autoencoders.diffusers_layout import LAYOUTS
+from diffusability.models.specs.autoencoders.diffusers_classes import LAYOUTS
+from diffusability.models.specs.autoencoders.single_file import READ_BY_NAME, read_single_file
 
 #: Entries that are numbers of channels, to be scaled with the width.
 _WIDTHS = (
@@ -24,9 +25,12 @@ _WIDTHS = (
     "encoder_block_out_channels",
     "decode_block_out_channels",
     "base_dim",
+    "decoder_base_dim",
 )
 #: Entries that must divide numbers of channels.
 _DIVISORS = ("norm_num_groups", "attention_head_dim")
+#: Classes whose configuration has statistics of each channel of the latents.
+_WITH_STATISTICS = ("AutoencoderKLWan", "AutoencoderKLQwenImage", "AutoencoderKLCosmos")
 
 
 class PresetSpec(DiffusersFamilySpec):
@@ -70,6 +74,21 @@ class PresetSpec(DiffusersFamilySpec):
         if config.get("_class_name") != wanted:
             raise CheckpointError(f"{where} holds an {config.get('_class_name')}, and kind {self.kind!r} is {wanted}")
 
+    def config_of_file(self, file: Path) -> dict[str, Any]:
+        """The published configuration with the widths of the file, whose name and place say nothing of its scaling."""
+        published = self.published()
+        if published["_class_name"] not in READ_BY_NAME:
+            return published
+        found = read_single_file(file)
+        self.check_class(found, repr(str(file)))
+        if found["latent_channels"] != published["latent_channels"]:
+            raise CheckpointError(
+                f"{str(file)!r} holds an autoencoder of {found['latent_channels']} latent channels, and kind"
+                f" {self.kind!r} has {published['latent_channels']}; use kind 'diffusers'"
+            )
+        scaling = {name: published.get(name) for name in ("scaling_factor", "shift_factor") if name in found}
+        return published | found | scaling
+
     def _config(self) -> dict[str, Any] | None:
         config = super()._config()
         if config is None and self.path in self.repositories:  # not downloaded yet
@@ -87,7 +106,7 @@ class PresetSpec(DiffusersFamilySpec):
         name = LAYOUTS[config["_class_name"]].latent_channels
         if self.latent_channels not in (None, config[name]):
             config[name] = self.latent_channels
-            if config["_class_name"] in ("AutoencoderKLWan", "AutoencoderKLCosmos"):  # statistics of other channels
+            if config["_class_name"] in _WITH_STATISTICS:  # statistics of other channels
                 config |= {"latents_mean": None, "latents_std": None}
         return config
 
