@@ -58,7 +58,7 @@ def test_a_tensor_by_another_name_is_damage(tmp_path):
 
 def test_a_damaged_saved_model_is_named_and_an_old_one_is_read(tmp_path):
     """One bit of the weights; a file of other tools or of an earlier version, without sums."""
-    autoencoder = build_autoencoder(AutoencoderSpec.model_validate({"kind": "compact-kl", "width": 8}))
+    autoencoder = build_autoencoder(AutoencoderSpec.model_validate({"kind": "compact-kl", "width": 16}))
     save_autoencoder(autoencoder, tmp_path)
     weights = tmp_path / "model.safetensors"
     whole = load_autoencoder(tmp_path).state_dict()

@@ -112,7 +112,7 @@ def tar(folder):
 
 def shard(folder):
     path = tar(folder)
-    spec = WebDatasetSpec(shards=str(path), validation_shards=str(path), label="cls", resolution=8)
+    spec = WebDatasetSpec(shards=str(path), validation_share=1, label="cls", resolution=8)
 
     def read():
         dataset = spec.build(BuildContext(), "validation")
@@ -316,11 +316,9 @@ def test_members_of_a_tar_without_a_dot_free_key_are_explained(tmp_path):
         file.addfile(member, io.BytesIO(png()))
     spec = WebDatasetSpec(shards=str(tmp_path / "a.tar"), resolution=8)
     with pytest.raises(DiffusabilityError, match=r"'v1.0.png' has the key 'v1' and the extension '0.png'"):
-        spec.build(BuildContext(), "train")
-    other = WebDatasetSpec(
-        shards=str(tmp_path / "a.tar"), validation_shards=str(tmp_path / "a.tar"), images=["0.png"], resolution=8
-    )
-    assert len(other.build(BuildContext(), "train")) == 1
+        spec.build(BuildContext(), "validation")
+    other = WebDatasetSpec(shards=str(tmp_path / "a.tar"), validation_share=1, images=["0.png"], resolution=8)
+    assert len(other.build(BuildContext(), "validation")) == 1
 
 
 @pytest.mark.parametrize(("magic", "name"), [(b"\x1f\x8b\x08", "gzip"), (b"BZh9", "bzip2"), (b"\xfd7zXZ\0", "xz")])
@@ -339,11 +337,9 @@ def test_extensions_are_given_in_any_form_and_patterns_expand(tmp_path, monkeypa
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     tar(tmp_path)
-    spec = WebDatasetSpec(
-        shards="~/*.tar", validation_shards="file:~/a.tar", label=label, images=[".PNG"], resolution=8
-    )
+    spec = WebDatasetSpec(shards="~/*.tar", validation_share=1, label=label, images=[".PNG"], resolution=8)
     spec.check_inputs()
-    dataset = spec.build(BuildContext(), "train")
+    dataset = spec.build(BuildContext(), "validation")
     assert [dataset.load(index, None).label for index in range(2)] == [1, 0]
     with pytest.raises(ValueError, match="no shard matches"):
         WebDatasetSpec(shards="~/b*.tar", resolution=8).check_inputs()
@@ -356,8 +352,8 @@ def test_names_that_are_not_utf_8_are_read(tmp_path, monkeypatch):
         member = tarfile.TarInfo("caf\udce9.png")
         member.size = len(png())
         file.addfile(member, io.BytesIO(png()))
-    spec = WebDatasetSpec(shards=str(tmp_path / "a.tar"), validation_shards=str(tmp_path / "a.tar"), resolution=8)
-    assert len(spec.build(BuildContext(), "train")) == 1
+    spec = WebDatasetSpec(shards=str(tmp_path / "a.tar"), validation_share=1, resolution=8)
+    assert len(spec.build(BuildContext(), "validation")) == 1
 
 
 def test_reports_of_damaged_runs_are_written(tmp_path):

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from diffusability.core.errors import CheckpointError
 from diffusability.core.specs.build_context import BuildContext
-from diffusability.core.specs.saved_format import AUTOENCODER_FORMAT, DENOISER_FORMAT, problem_of_format
+from diffusability.core.specs.files.saved_format import AUTOENCODER_FORMAT, DENOISER_FORMAT, problem_of_format
 from diffusability.core.weight_prefixes import prefix_of, without_prefix
 from diffusability.models.autoencoders.taesd import load_half
 from diffusability.models.specs.autoencoders.diffusers import DiffusersSpec

@@ -132,7 +132,6 @@ def test_words_as_labels_of_a_table_are_numbered_in_sorted_order(tmp_path, capsy
             "path": str(tmp_path / "t"),
             "label": "animal",
             "resolution": 8,
-            "validation_split": "x",
         }
     )
     capsys.readouterr()

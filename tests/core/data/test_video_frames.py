@@ -219,8 +219,10 @@ def test_a_file_that_is_cut_short_says_what_could_be_read(tmp_path, name, codec)
     whole = 0
     with av.open(str(path)) as opened:
         try:
-            for frame in opened.decode(video=0):
-                whole += not frame.is_corrupt
+            for packet in opened.demux(video=0):
+                if packet.is_corrupt:
+                    break
+                whole += sum(not frame.is_corrupt for frame in packet.decode())
         except av.FFmpegError:
             pass
     with pytest.raises(UnreadableExample, match=rf"{name}: frame {whole} cannot .* are the {whole} frames before it"):
@@ -251,3 +253,51 @@ def test_colours_are_those_of_ffmpeg(tmp_path, matrix, full):
     graph.configure()
     graph.push(frame)
     assert np.array_equal(np.asarray(read_frames(path, [0])[0]), graph.pull().to_ndarray(format="rgb24"))
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_fragmented_mp4(tmp_path, codec):
+    """A fragment for each keyframe, with and without an index at the end, against decoding in a row."""
+    whole = write_clip(tmp_path / "whole.mp4", codec=codec, count=36, between=2)
+    for number, flags in enumerate(
+        ("frag_keyframe+empty_moov", "frag_keyframe+empty_moov+default_base_moof+global_sidx")
+    ):
+        path = tmp_path / f"{number}.mp4"
+        with av.open(str(whole)) as old, av.open(str(path), "w", container_options={"movflags": flags}) as new:
+            copy = new.add_stream_from_template(old.streams.video[0])
+            for packet in old.demux(old.streams.video[0]):
+                if packet.size:
+                    packet.stream = copy
+                    new.mux(packet)
+        assert path.read_bytes().count(b"moof") >= 3
+        frames = decoded(whole)
+        for first in (0, 11, 23, 28):
+            read = read_frames(path, range(first, first + 8))
+            assert all(np.array_equal(np.asarray(image), frames[first + place]) for place, image in enumerate(read))
+
+
+def test_damage_that_the_decoder_only_logs_is_found(tmp_path):
+    """A byte of FFV1, whose slices have checksums: FFmpeg logs the mismatch and gives a frame all the same."""
+    path = write_clip(tmp_path / "a.mkv", codec="ffv1", count=12, pixels="yuv444p")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    assert len(decoded(path)) == 12
+    for _ in range(2):  # also the second time: the same message is not left out
+        with pytest.raises(
+            UnreadableExample, match=r"slice CRC mismatch .*; what can be read are the \d frames before"
+        ):
+            read_frames(path, range(8))
+        video_index_cache.forget_index(path)
+
+
+@pytest.mark.parametrize("name", ["h264.mkv", "vp8.webm", "mpeg4.mkv"])
+def test_a_matroska_file_that_ends_before_it_says(tmp_path, name):
+    """Cut at the end of a packet, so that nothing is damaged: the stream's DURATION tells."""
+    codec = {"h264": "libx264", "vp8": "libvpx", "mpeg4": "mpeg4"}[name.partition(".")[0]]
+    path = write_clip(tmp_path / name, codec=codec, count=36)
+    with av.open(str(path)) as opened:
+        place = [packet.pos for packet in opened.demux(video=0) if packet.size][24]
+    path.write_bytes(path.read_bytes()[: place - 8])  # a packet's head has at most eight bytes
+    with pytest.raises(UnreadableExample, match=r"declares 1\.44 s|File ended prematurely"):
+        video_index(path)

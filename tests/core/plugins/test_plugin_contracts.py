@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 import torch
 
-from diffusability.core.cli.error_messages import _without_typer
+from diffusability.core.cli.bug_report import without_callers
 from diffusability.core.contracts.objective import Batch, Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
 from diffusability.core.engine.task import TrainTask
@@ -72,7 +72,7 @@ def test_a_build_with_other_parameters_is_named_by_checking_and_by_building(grou
     missing = type("Spec", (SPEC_BASES[group],), {
         "__annotations__": {"kind": Literal["mine"]}, "kind": "mine", "__module__": "mine",
     })  # fmt: skip
-    assert build_fault(missing, SPEC_BASES[group]) == "Spec must implement build()"
+    assert build_fault(missing, SPEC_BASES[group]) == ("Spec must set builds = 'module:Class', or implement build()")
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -132,7 +132,7 @@ def test_tracebacks_begin_below_typer():
     try:
         outside["invoke"](command)
     except KeyError as error:
-        names = [frame.name for frame in traceback.extract_tb(_without_typer(error.__traceback__))]
+        names = [frame.name for frame in traceback.extract_tb(without_callers(error.__traceback__))]
         assert names == ["command"]
 
 

@@ -14,9 +14,9 @@ from diffusability.core.errors import DataError
 from diffusability.core.planning.plan import load_plan
 from diffusability.core.run.changed_files import changes, record_contents, set_aside_changed
 from diffusability.core.run.folder_writer import RunFolder
-from diffusability.core.specs import contents as contents_module
 from diffusability.core.specs.base import files_at
-from diffusability.core.specs.contents import FileSet, contents
+from diffusability.core.specs.files import contents as contents_module
+from diffusability.core.specs.files.contents import FileSet, contents
 
 
 @pytest.fixture(autouse=True)

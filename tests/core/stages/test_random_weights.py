@@ -10,8 +10,11 @@ from diffusability.core.specs.components import AutoencoderSpec
 
 SMALL = {"kind": "compact-kl", "latent_channels": 4, "width": 16}
 
+#: What a configuration of AutoencoderKL must say.
+KL = {"block_out_channels": [8, 8], "latent_channels": 4, "in_channels": 3}
+
 #: Kinds that cannot be made without weights, or have none.
-OTHERS = {"saved", "stage", "dct", "diffusers", "channel-variant"}
+OTHERS = {"saved", "stage", "dct", "diffusers", "channel-variant", "python"}
 
 
 def random_weights(**fields):
@@ -38,7 +41,7 @@ def test_presets_with_a_path_are_not(kind):
         ({"kind": "taesd", "encoder": "e.pth"}, "the decoder's weights"),
         ({"kind": "taesd", "encoder": "e.pth", "decoder": "d.pth"}, ""),
         ({"kind": "diffusers", "path": "x/y"}, ""),
-        ({"kind": "diffusers", "config": {"_class_name": "AutoencoderKL"}}, "all weights"),
+        ({"kind": "diffusers", "config": {"_class_name": "AutoencoderKL", **KL}}, "all weights"),
         ({"kind": "channel-variant", "autoencoder": SMALL, "latent_channels": 2}, "all weights"),
         (
             {"kind": "channel-variant", "autoencoder": {"kind": "dct", "num_coefficients": 1}, "latent_channels": 5},

@@ -46,9 +46,9 @@ def test_ms_ssim_is_torchmetrics_metric(pair: tuple[Tensor, Tensor], evaluate: E
     metric = torchmetrics.image.MultiScaleStructuralSimilarityIndexMeasure(data_range=1.0)
     expected = metric((reconstruction + 1) / 2, (images + 1) / 2).item()
     result = evaluate(MSSSIMSpec(), [1, 3], images=images, reconstruction=reconstruction)["ms_ssim"]
-    # In float32 a variance is known to eps, which counts twice against C2 = 9e-4, at each of the 11 x 11 places of three
-    # channels and four images of the coarsest scale, with either sign; finer scales have more places.
-    rounding = 2 * np.finfo(np.float32).eps / 9e-4 / (11 * 11 * 3 * 4) ** 0.5
+    # In float32 a variance is known to eps, which counts twice against C2 = 9e-4, at each of the 11 x 11 places of
+    # three channels and four images of the coarsest scale, with either sign; finer scales have more places.
+    rounding = 2 * float(np.finfo(np.float32).eps) / 9e-4 / (11 * 11 * 3 * 4) ** 0.5
     assert result.value == pytest.approx(expected, abs=rounding)
     assert (result.higher_is_better, result.num_samples) == (True, 4)
     clips = [tensor.unflatten(0, (2, 2)).transpose(1, 2) for tensor in pair]

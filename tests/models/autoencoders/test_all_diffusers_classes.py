@@ -30,7 +30,7 @@ class Tiny:
 
 def hunyuan(**settings: Any) -> dict[str, Any]:
     ratios = {"spatial_compression_ratio": 4, "temporal_compression_ratio": 2}
-    return {"latent_channels": 8, "block_out_channels": [8, 8, 8], "layers_per_block": 1, **ratios, **settings}
+    return {"latent_channels": 4, "block_out_channels": [8, 8, 8], "layers_per_block": 1, **ratios, **settings}
 
 
 def down(number: int) -> dict[str, Any]:
@@ -57,8 +57,8 @@ CASES = {
         (3, 8, 8),
         (8, 2, 2),
     ),
-    "AutoencoderKLHunyuanImageRefiner": Tiny(hunyuan(), (3, 3, 8, 8), (8, 3, 2, 2)),
-    "AutoencoderKLHunyuanVideo15": Tiny(hunyuan(), (3, 5, 8, 8), (8, 3, 2, 2)),
+    "AutoencoderKLHunyuanImageRefiner": Tiny(hunyuan(), (3, 3, 8, 8), (4, 3, 2, 2)),
+    "AutoencoderKLHunyuanVideo15": Tiny(hunyuan(), (3, 5, 8, 8), (4, 3, 2, 2)),
     "AutoencoderKLKVAE": Tiny(
         {"channels": 32, "num_enc_blocks": 1, "num_dec_blocks": 1, "z_channels": 4, "ch_mult": [1, 2]},
         (3, 8, 8),
@@ -77,8 +77,8 @@ CASES = {
     "AutoencoderKLLTX2Video": Tiny(
         {
             "latent_channels": 8,
-            "block_out_channels": [8] * 4,
-            "decoder_block_out_channels": [8] * 3,
+            "block_out_channels": [8, 16, 32, 64],
+            "decoder_block_out_channels": [8, 16, 32],
             "layers_per_block": [1] * 5,
             "decoder_layers_per_block": [1] * 4,
         },
@@ -259,7 +259,9 @@ def theirs(name: str, model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
         settings = {"generator": torch.Generator().manual_seed(0)}
     decoded = model.decode(latents, **settings)
     decoded = decoded if isinstance(decoded, Tensor) else decoded.sample
-    if name == "AutoencoderKLMiniMaxH3":
+    if name == "AutoencoderKLAllegro":  # its pipeline permutes the same way
+        decoded = decoded.transpose(1, 2)
+    elif name == "AutoencoderKLMiniMaxH3":
         decoded = (decoded * std + mean) * 2 - 1
     elif name == "AutoencoderRAE":
         decoded = decoded * 2 - 1

@@ -8,13 +8,13 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from diffusability.core.score.references import check_named, named_autoencoders
 from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from diffusability.core.contracts.autoencoder import build_autoencoder
 from diffusability.core.errors import CheckpointError, SpecError
+from diffusability.core.score.named_autoencoders import check_named, named_autoencoders
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.models.specs.autoencoders.single_file import autoencoder_names
@@ -88,7 +88,7 @@ def same(made: Any, spec: AutoencoderSpec) -> Any:
     """The autoencoder of a spec, after a look at whether it encodes and decodes as the model does, bit for bit."""
     autoencoder = build_autoencoder(spec).eval()
     assert autoencoder.info == spec.info(BuildContext())
-    images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     latents = autoencoder.encode(images).mode()
     assert torch.equal(latents, made.encode(images).latent_dist.mode())
     assert torch.equal(autoencoder.decode(latents), made.decode(latents).sample)
@@ -206,7 +206,7 @@ def test_files_and_hub_ids_are_named_on_the_command_line(tmp_path: Path, monkeyp
     for named in found:
         check_named(named)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match="'owner/some-vae' is no local folder, and cannot be fetched"):
+    with pytest.raises(CheckpointError, match="'owner/some-vae' is not a local folder, and cannot be fetched"):
         build_autoencoder(AutoencoderSpec.model_validate(found[-1].spec))
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)

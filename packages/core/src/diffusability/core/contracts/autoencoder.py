@@ -14,9 +14,9 @@ from diffusability.core.contracts.normalizer import LatentNormalizer
 from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.shapes import Images, Latents
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
-from diffusability.core.specs.carried import carried
 from diffusability.core.specs.components import AutoencoderSpec
-from diffusability.core.specs.saved_format import AUTOENCODER, AUTOENCODER_FORMAT, INFO
+from diffusability.core.specs.files.carried import carried
+from diffusability.core.specs.files.saved_format import AUTOENCODER, AUTOENCODER_FORMAT, INFO
 
 
 class Autoencoder(nn.Module, FromSpec, ABC):

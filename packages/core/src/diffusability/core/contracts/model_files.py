@@ -13,8 +13,8 @@ from diffusability.core.errors import CheckpointError
 from diffusability.core.reading import reading
 from diffusability.core.specs.base import PluginSpec
 from diffusability.core.specs.build_context import BuildContext
-from diffusability.core.specs.carried import without_weights
-from diffusability.core.specs.saved_format import CONFIG, WEIGHTS, problem_of_format, read_saved_config
+from diffusability.core.specs.files.carried import without_weights
+from diffusability.core.specs.files.saved_format import CONFIG, WEIGHTS, problem_of_format, read_saved_config
 
 
 def write_model(directory: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:

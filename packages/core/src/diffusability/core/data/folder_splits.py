@@ -10,7 +10,7 @@ import numpy as np
 from diffusability.core.data.overlap import Part, refuse_overlap
 from diffusability.core.errors import DataError
 from diffusability.core.specs.components import Split
-from diffusability.core.specs.file_tree import (
+from diffusability.core.specs.files.file_tree import (
     FileTree,
     class_names_of,
     empty_classes,

@@ -11,7 +11,7 @@ from diffusability.core.data.image_view import image_view
 from diffusability.core.data.specs.image_folder import ImageFolderSpec
 from diffusability.core.data.specs.image_suffixes import OTHER_IMAGE_SUFFIXES, image_suffixes
 from diffusability.core.specs.components import Split
-from diffusability.core.specs.file_tree import file_paths, label_of
+from diffusability.core.specs.files.file_tree import file_paths, label_of
 
 
 def image_paths(root: Path) -> list[str]:

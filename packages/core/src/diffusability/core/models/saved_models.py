@@ -13,21 +13,21 @@ from diffusability.core.contracts.parametrisation import Parametrisation
 from diffusability.core.errors import CheckpointError, SpecError
 from diffusability.core.reading import reading
 from diffusability.core.specs.build_context import BuildContext
-from diffusability.core.specs.carried import carried, code_digests, refuse_code, spec_of
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
-from diffusability.core.specs.model_references import (
-    SavedAutoencoderSpec,
-    SavedDenoiserSpec,
-    StageAutoencoderSpec,
-    StageDenoiserSpec,
-)
-from diffusability.core.specs.saved_format import (
+from diffusability.core.specs.files.carried import carried, code_digests, refuse_code, spec_of
+from diffusability.core.specs.files.saved_format import (
     AUTOENCODER,
     AUTOENCODER_FORMAT,
     CONFIG,
     DENOISER,
     DENOISER_FORMAT,
     WEIGHTS,
+)
+from diffusability.core.specs.model_references import (
+    SavedAutoencoderSpec,
+    SavedDenoiserSpec,
+    StageAutoencoderSpec,
+    StageDenoiserSpec,
 )
 from diffusability.core.weight_prefixes import without_prefix
 

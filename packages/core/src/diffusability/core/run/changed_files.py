@@ -20,7 +20,7 @@ from diffusability.core.reading import parsed_json
 from diffusability.core.run.folder_writer import RunFolder, write_json
 from diffusability.core.specs.base import PluginSpec
 from diffusability.core.specs.components import TrackerSpec
-from diffusability.core.specs.contents import Contents, contents
+from diffusability.core.specs.files.contents import Contents, contents
 from diffusability.core.specs.stages import EncodeStage
 
 RECORD = "contents.json"

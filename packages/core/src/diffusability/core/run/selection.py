@@ -6,7 +6,7 @@ import attrs
 
 from diffusability.core.errors import SpecError, nearest
 from diffusability.core.reading import read_json_object, reading
-from diffusability.core.specs.saved_format import CONFIG, read_saved_config
+from diffusability.core.specs.files.saved_format import CONFIG, read_saved_config
 
 
 @attrs.frozen(kw_only=True)

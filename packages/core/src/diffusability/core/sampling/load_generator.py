@@ -24,8 +24,8 @@ from diffusability.core.sampling.generation import ImageGenerator
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import SamplerSpec
 from diffusability.core.specs.engine import InferencePrecision
+from diffusability.core.specs.files.saved_format import CONFIG, DENOISER_FORMAT, problem_of_format, read_saved_config
 from diffusability.core.specs.guidance import needs_classes, no_classes_message
-from diffusability.core.specs.saved_format import CONFIG, DENOISER_FORMAT, problem_of_format, read_saved_config
 
 
 def find_denoiser(path: Path, stage: str | None = None, variant: str | None = None) -> Path:

@@ -17,7 +17,7 @@ from diffusability.core.run.folder_reader import read_run
 from diffusability.core.score.python_reference import python_reference
 from diffusability.core.specs.base import at_home
 from diffusability.core.specs.components import AutoencoderSpec
-from diffusability.core.specs.saved_format import AUTOENCODER_FORMAT
+from diffusability.core.specs.files.saved_format import AUTOENCODER_FORMAT, DENOISER_FORMAT
 
 _FORMS = (
     "expected KIND:PATH (such as flux:weights/flux-vae), KIND:option=value, FILE.py:NAME, a folder with a saved"
@@ -86,7 +86,7 @@ def check_named(named: Named) -> None:
     raise SpecError(f"autoencoder {named.reference!r}: {words}")
 
 
-def _resolve(reference: str) -> list[Named]:
+def _resolve(reference: str) -> list[Named]:  # noqa: PLR0911 - a form of reference each
     if Path(reference).is_dir():
         return _from_folder(Path(reference), None, reference)
     of_file = python_reference(reference)
@@ -148,13 +148,13 @@ def _from_folder(folder: Path, label: str | None, reference: str) -> list[Named]
 def _spec_of(folder: Path, reference: str) -> dict[str, Any]:
     """A folder that we wrote, or one of diffusers."""
     config = read_json_object(folder / "config.json", "the configuration", SpecError)
-    if config.get("format") == "diffusability-denoiser":
-        raise SpecError(f"{str(folder)!r} holds a denoiser that diffusability trained; expected an autoencoder")
     if "_class_name" in config:
         return {"kind": "diffusers", "path": str(folder)}
     made = config.get("format")
     if made != AUTOENCODER_FORMAT:
         what = f"a model of format {made!r}" if made else "a config.json that names neither format nor class"
+        if made == DENOISER_FORMAT:
+            what = "a denoiser that diffusability trained"
         raise SpecError(f"folder {reference!r} holds {what}, not an autoencoder; {_FORMS}")
     return {"kind": "saved", "path": str(folder)}
 

@@ -14,8 +14,8 @@ from diffusability.core.errors import PluginError, nearest
 from diffusability.core.plugins import registry
 from diffusability.core.plugins.contract_checks import checked_build
 from diffusability.core.specs.build_context import BuildContext
-from diffusability.core.specs.contents import FileSet
-from diffusability.core.specs.file_tree import read_tree
+from diffusability.core.specs.files.contents import FileSet
+from diffusability.core.specs.files.file_tree import read_tree
 from diffusability.core.specs.synonyms import synonym
 
 

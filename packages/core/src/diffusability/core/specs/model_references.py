@@ -9,11 +9,10 @@ from diffusability.core.errors import CheckpointError, SpecError, nearest
 from diffusability.core.reading import reading
 from diffusability.core.specs.base import StageReference
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
-from diffusability.core.specs.carried import refuse_code, spec_of
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
-from diffusability.core.specs.contents import FileSet
-from diffusability.core.specs.python import code_sets
-from diffusability.core.specs.saved_format import (
+from diffusability.core.specs.files.carried import refuse_code, spec_of
+from diffusability.core.specs.files.contents import FileSet
+from diffusability.core.specs.files.saved_format import (
     AUTOENCODER,
     AUTOENCODER_FORMAT,
     CONFIG,
@@ -23,6 +22,7 @@ from diffusability.core.specs.saved_format import (
     check_saved,
     read_saved_config,
 )
+from diffusability.core.specs.python import code_sets
 
 
 class StageAutoencoderSpec(AutoencoderSpec):

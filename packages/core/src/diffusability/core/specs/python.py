@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from diffusability.core.plugins.source_file import Target, check_target, parse_target, sources_of
 from diffusability.core.specs.base import LocalPath, PluginSpec, Spec
 from diffusability.core.specs.components import DatasetSpec, DenoiserSpec, EvaluatorSpec, FeaturesSpec, RegularizerSpec
-from diffusability.core.specs.contents import FileSet
+from diffusability.core.specs.files.contents import FileSet
 
 
 class FromFile(PluginSpec):

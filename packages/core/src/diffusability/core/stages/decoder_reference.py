@@ -6,11 +6,11 @@ from pathlib import Path
 
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.reading import parsed_json
-from diffusability.core.specs.carried import local_paths
 from diffusability.core.specs.components import AutoencoderSpec
+from diffusability.core.specs.files.carried import local_paths
+from diffusability.core.specs.files.saved_format import AUTOENCODER, CONFIG, DENOISER_FORMAT
 from diffusability.core.specs.model_references import SavedAutoencoderSpec, StageAutoencoderSpec
 from diffusability.core.specs.python import code_files
-from diffusability.core.specs.saved_format import AUTOENCODER, CONFIG, DENOISER_FORMAT
 from diffusability.core.specs.stages import EncodeStage
 from diffusability.core.stages.surroundings import Surroundings
 

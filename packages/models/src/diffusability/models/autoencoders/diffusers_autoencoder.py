@@ -87,6 +87,8 @@ class DiffusersAutoencoder(Autoencoder):
         settings = decoder_settings(self.layout, self.config, latents)
         output = self.model.decode(latents_in(latents, self.layout), **settings)
         decoded: Tensor = output if isinstance(output, Tensor) else output.sample
+        if self.config["_class_name"] == "AutoencoderKLAllegro":  # it gives frames before channels
+            decoded = decoded.transpose(1, 2)
         if self.config["_class_name"] == "AutoencoderKLCogVideoX" and latents.shape[2] % 2 == 0:
             # It gives the first of an even number of latent frames as many frames as the others: the last one stays.
             decoded = decoded[:, :, self.info.temporal_factor - 1 :]

@@ -12,7 +12,7 @@ from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.errors import PluginError
 from diffusability.core.plugins.source_module import call_target
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
-from diffusability.core.specs.contents import contents
+from diffusability.core.specs.files.contents import contents
 from diffusability.models.autoencoders.conventions import images_of, posterior_of
 from diffusability.models.specs.autoencoders.python import PythonAutoencoderSpec
 

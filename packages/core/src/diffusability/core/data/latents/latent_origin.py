@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from diffusability.core.contracts.normalizer import LatentNormalizer
 from diffusability.core.errors import DataError
 from diffusability.core.specs.components import DatasetSpec
-from diffusability.core.specs.contents import contents
+from diffusability.core.specs.files.contents import contents
 
 
 @attrs.frozen(kw_only=True)

@@ -18,7 +18,7 @@ from diffusability.core.data.specs.shard_files import local_shards
 from diffusability.core.data.specs.webdataset import WebDatasetSpec
 from diffusability.core.errors import DataError
 from diffusability.core.specs.components import Split
-from diffusability.core.specs.file_tree import real_file
+from diffusability.core.specs.files.file_tree import real_file
 
 _OPEN_FILES = 64
 _HEADER_BYTES = 512

@@ -9,7 +9,7 @@ from pydantic import Field
 from diffusability.core.data.specs.image_view import ImageViewSpec
 from diffusability.core.data.specs.missing_extra import require
 from diffusability.core.specs.base import LocalPath, files_at
-from diffusability.core.specs.contents import FileSet
+from diffusability.core.specs.files.contents import FileSet
 
 if TYPE_CHECKING:
     pass

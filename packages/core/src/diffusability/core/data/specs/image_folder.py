@@ -8,8 +8,8 @@ from pydantic import Field
 from diffusability.core.data.specs.image_suffixes import IMAGE_SUFFIXES, image_suffixes
 from diffusability.core.data.specs.image_view import ImageViewSpec
 from diffusability.core.errors import DataError
-from diffusability.core.specs.contents import FileSet
-from diffusability.core.specs.file_tree import folder_files, holds_any
+from diffusability.core.specs.files.contents import FileSet
+from diffusability.core.specs.files.file_tree import folder_files, holds_any
 
 if TYPE_CHECKING:
     pass

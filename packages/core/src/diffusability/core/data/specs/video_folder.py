@@ -9,8 +9,8 @@ from diffusability.core.data.specs.missing_extra import require
 from diffusability.core.errors import DataError
 from diffusability.core.specs.base import Incidental
 from diffusability.core.specs.components import DatasetSpec
-from diffusability.core.specs.contents import FileSet
-from diffusability.core.specs.file_tree import folder_files, holds_any
+from diffusability.core.specs.files.contents import FileSet
+from diffusability.core.specs.files.file_tree import folder_files, holds_any
 
 if TYPE_CHECKING:
     pass

@@ -10,7 +10,7 @@ from diffusability.core.data.specs.missing_extra import require
 from diffusability.core.data.specs.shard_files import globbed, is_url, local_shards, shard_problem
 from diffusability.core.errors import DataError
 from diffusability.core.specs.base import LocalPath, Written
-from diffusability.core.specs.contents import FileSet
+from diffusability.core.specs.files.contents import FileSet
 
 if TYPE_CHECKING:
     pass

@@ -9,7 +9,7 @@ from PIL import Image
 
 from diffusability.core.contracts.dataset import UnreadableExample
 from diffusability.core.data.video.video_damage import ffmpeg_errors
-from diffusability.core.data.video.video_index import VideoIndex, opened_video
+from diffusability.core.data.video.video_index import VideoIndex, opened_video, says_corrupt
 from diffusability.core.data.video.video_index_cache import forget_index, video_index
 from diffusability.core.data.video.video_pictures import digest, upright
 
@@ -94,7 +94,7 @@ def _by_time(path: Path, index: VideoIndex, numbers: Sequence[int], start: int |
                 if decoder.name == "h264":  # pictures that no other depends on are marked in each slice
                     decoder.skip_frame = "DEFAULT" if packet.pts is None or number in wanted else "NONREF"
                 shown = packet.decode()
-                if packet.is_corrupt or errors.first:
+                if says_corrupt(packet, container) or errors.first:
                     break  # what is damaged may have been painted over
                 for frame in shown:
                     number = number_at.get(frame.pts)

@@ -13,7 +13,7 @@ from diffusability.core.data.specs.video_folder import OTHER_VIDEO_SUFFIXES, VID
 from diffusability.core.data.video.clip_times import frames_by_time, room_by_number
 from diffusability.core.data.video.video_files import VideoIndex, read_frames, video_index
 from diffusability.core.specs.components import Split
-from diffusability.core.specs.file_tree import label_of
+from diffusability.core.specs.files.file_tree import label_of
 
 
 def splits_of(spec: VideoFolderSpec) -> FolderSplits:

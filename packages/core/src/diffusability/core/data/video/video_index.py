@@ -144,6 +144,15 @@ def _ends_early(stream: Any, times: tuple[int, ...], duration: int, unit: Fracti
     return early_end(declared_end(stream), (times[0] + duration) * unit, duration * unit / len(times))
 
 
+def says_corrupt(packet: Any, container: Any) -> bool:
+    """Whether a packet is marked as damaged.
+
+    Not in a transport stream, where the mark stands for packet numbers that jump, as they do where two files were joined;
+    there the decoder tells.
+    """
+    return bool(packet.is_corrupt) and container.format.name != "mpegts"
+
+
 def _decoded(container: Any, stream: Any, frames: list[Any], errors: FFmpegErrors) -> Iterator[Any]:
     """Frames in the order in which they are shown. Packets before the first one that can be decoded do not count.
 
@@ -155,7 +164,7 @@ def _decoded(container: Any, stream: Any, frames: list[Any], errors: FFmpegError
     for packet in container.demux(stream):
         if not frames:
             errors.forget()
-        elif packet.is_corrupt:
+        elif says_corrupt(packet, container):
             raise ValueError("a packet is marked as corrupt")
         try:
             shown = packet.decode()

@@ -13,7 +13,7 @@ from diffusability.core.contracts.model_files import read_weights
 from diffusability.core.engine.averages.average_snapshots import FOLDER, Synthesis, synthesis
 from diffusability.core.errors import CheckpointError
 from diffusability.core.reading import parsed_json
-from diffusability.core.specs.saved_format import AUTOENCODER, CONFIG, WEIGHTS
+from diffusability.core.specs.files.saved_format import AUTOENCODER, CONFIG, WEIGHTS
 
 
 def synthesize_model(stage_folder: Path, sigma_rel: float, to: Path, step: int | None = None) -> Synthesis:

@@ -13,7 +13,7 @@ from diffusability.core.models.saved_models import (
 )
 from diffusability.core.reading import parsed_json
 from diffusability.core.run.selection import TrainedModel
-from diffusability.core.specs.saved_format import AUTOENCODER, CONFIG
+from diffusability.core.specs.files.saved_format import AUTOENCODER, CONFIG
 
 
 def export_denoiser(model: TrainedModel, directory: Path, trust_code: bool = False) -> None:

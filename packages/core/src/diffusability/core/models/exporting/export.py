@@ -9,7 +9,7 @@ from diffusability.core.errors import CheckpointError, SpecError
 from diffusability.core.models.exporting.autoencoders import export_autoencoder
 from diffusability.core.models.exporting.denoisers import export_denoiser
 from diffusability.core.run.selection import TrainedModel
-from diffusability.core.specs.saved_format import AUTOENCODER_FORMAT, DENOISER_FORMAT
+from diffusability.core.specs.files.saved_format import AUTOENCODER_FORMAT, DENOISER_FORMAT
 
 #: What exports a model, by the format that its ``config.json`` names.
 EXPORTERS: Mapping[str, Callable[[TrainedModel, Path, bool], None]] = {

@@ -1,7 +1,7 @@
 """What results say beside their numbers, such as that a distance is biased or that channels were left out."""
 
 from diffusability.core.report.comparison import Comparison
-from diffusability.core.report.tables.metric_names import metric_label
+from diffusability.core.report.tables.metric_names import info_of
 
 #: Between the notes of one result.
 SEPARATOR = "; "
@@ -14,7 +14,7 @@ def result_notes(comparison: Comparison) -> list[str]:
         for metric in folder.stage.metrics.values():
             for note in metric.note.split(SEPARATOR) if metric.note else ():
                 labels, variants = found.setdefault((folder.stage.name, note), ([], []))
-                labels.append(metric_label(metric.name))
+                labels.append(info_of(metric).label)
                 variants.append(folder.label)
     return [
         f"{stage}: {', '.join(dict.fromkeys(labels))}: {note} ({', '.join(dict.fromkeys(variants))})"

@@ -12,7 +12,7 @@ from diffusability.core.reading import read_json_object
 from diffusability.core.specs.base import LocalPath, files_at
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
-from diffusability.core.specs.contents import FileSet
+from diffusability.core.specs.files.contents import FileSet
 from diffusability.models.specs.autoencoders.diffusers_layout import (
     class_of,
     folder_within,

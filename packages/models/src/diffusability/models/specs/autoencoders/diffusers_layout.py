@@ -8,7 +8,7 @@ from typing import Any
 from diffusability.core.errors import CheckpointError, nearest
 from diffusability.core.reading import read_json_object, reading
 from diffusability.core.specs.build_context import AutoencoderInfo
-from diffusability.core.specs.saved_format import AUTOENCODER_FORMAT, DENOISER_FORMAT, noun_of_class
+from diffusability.core.specs.files.saved_format import AUTOENCODER_FORMAT, DENOISER_FORMAT, noun_of_class
 from diffusability.models.specs.autoencoders.diffusers_classes import LAYOUTS, REFUSED, Layout
 from diffusability.models.weight_files import read_header
 
@@ -24,11 +24,11 @@ def class_of(config: Config, where: str) -> str:
     name = config.get(_CLASS)
     if config.get("format") == AUTOENCODER_FORMAT:
         raise CheckpointError(f"{where} is of an autoencoder that diffusability saved; use kind 'saved'")
+    if isinstance(name, str) and name in REFUSED:
+        raise CheckpointError(f"{where} is for class {name!r}, which is {REFUSED[name]}")
     if config.get("format") == DENOISER_FORMAT or noun_of_class(name) == "denoiser":
         whose = "that diffusability saved" if name is None else f"of diffusers ({name})"
         raise CheckpointError(f"{where} is of a denoiser {whose}; expected an autoencoder")
-    if name in REFUSED:
-        raise CheckpointError(f"{where} is for class {name!r}, which is {REFUSED[name]}")
     if not isinstance(name, str) or name not in LAYOUTS:
         known = list(LAYOUTS)
         raise CheckpointError(

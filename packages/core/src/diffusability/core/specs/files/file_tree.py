@@ -11,7 +11,7 @@ import attrs
 
 from diffusability.core.errors import DataError
 from diffusability.core.numerics.seeds import derived_seed
-from diffusability.core.specs.contents import FileSet
+from diffusability.core.specs.files.contents import FileSet
 
 
 @attrs.frozen(kw_only=True)

@@ -13,7 +13,7 @@ import attrs
 
 from diffusability.core.errors import CheckpointError
 from diffusability.core.specs.base import Incidental, LocalPath, PluginSpec, Spec, SpecPath, Written
-from diffusability.core.specs.contents import contents
+from diffusability.core.specs.files.contents import contents
 from diffusability.core.specs.python import FromFile, code_files, code_sets
 
 #: The key of a configuration that lists the places of the paths which are relative to the model's folder.

@@ -1,0 +1,1 @@
+"""Files that specs name: what they hold, trees of them, and what a saved model carries."""
