@@ -43,7 +43,7 @@ def train_adversarially(stage, folder):
         images, reconstruction = output.images, output.reconstruction
         loss = sum(output.losses.values())
         for name, regularizer in task.regularizers.items():
-            loss = loss + task.specs[name].weight * regularizer(output, task)
+            loss = loss + task.specs[name].weight * regularizer(output, task.objective)
         line = {"loss": loss.item()}
         optimizer.zero_grad()
         if step >= adversarial.start_step:
