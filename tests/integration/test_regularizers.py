@@ -141,7 +141,7 @@ def test_every_kind_trains_real_autoencoders(what):
         output = task.objective(Batch(data=images, labels=None, randomness=randomness))
         task.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
-            term = task.regularizers[spec.label](output, task)
+            term = task.regularizers[spec.label](output, task.objective)
         term.backward()
         gradients = [parameter.grad for parameter in objective.parameters() if parameter.grad is not None]
         assert torch.isfinite(term), case

@@ -147,8 +147,8 @@ def _ends_early(stream: Any, times: tuple[int, ...], duration: int, unit: Fracti
 def says_corrupt(packet: Any, container: Any) -> bool:
     """Whether a packet is marked as damaged.
 
-    Not in a transport stream, where the mark stands for packet numbers that jump, as they do where two files were joined;
-    there the decoder tells.
+    Not in a transport stream, where the mark stands for packet numbers that jump, as they do where two files were
+    joined; there the decoder tells.
     """
     return bool(packet.is_corrupt) and container.format.name != "mpegts"
 
