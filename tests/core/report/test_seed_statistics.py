@@ -40,7 +40,10 @@ def test_one_seed_has_the_interval_of_its_run_or_none():
 @settings(max_examples=25)
 @given(VALUES, st.floats(0.1, 10), st.floats(-50, 50))
 def test_estimates_follow_shifts_and_scales(values, scale, shift):
-    """Units do not matter. Numbers up to 1e3 are known to 1e3 eps from their mean, times Student's t, up to 13: 3e-12."""
+    """Units do not matter.
+
+    Numbers up to 1e3 are known to 1e3 eps from their mean, times Student's t, up to 13: 3e-12.
+    """
     plain, moved = (
         estimate(numbers, [None] * len(values)) for numbers in (values, [scale * value + shift for value in values])
     )

@@ -87,13 +87,13 @@ def test_the_folder_of_another_model_is_refused(content, tmp_path):
     (folder / "config.json").write_text(json.dumps(content))
     for reference in (folder, folder.parent, f"mine:{folder}"):
         with pytest.raises(
-            SpecError, match="not an autoencoder; expected KIND:PATH|holds a list; expected a JSON object"
+            SpecError, match=r"not an autoencoder; expected KIND:PATH|holds a list; expected a JSON object"
         ):
             specs(str(reference))
     (folder / "model.safetensors").touch()
     spec = AutoencoderSpec.model_validate({"kind": "saved", "path": str(folder)})
     with pytest.raises(
-        ValueError, match="expected 'diffusability-autoencoder'|expected an autoencoder|expected a JSON object"
+        ValueError, match=r"expected 'diffusability-autoencoder'|expected an autoencoder|expected a JSON object"
     ):
         spec.check_inputs()
 

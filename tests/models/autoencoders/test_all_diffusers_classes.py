@@ -1,4 +1,4 @@
-"""Every image and video autoencoder class of the installed diffusers, tiny, against diffusers' own encode and decode."""
+"""Every autoencoder class of the installed diffusers, tiny, against diffusers' own encode and decode."""
 
 import json
 from pathlib import Path
@@ -233,7 +233,7 @@ def test_audio_is_refused_with_a_sentence(name: str) -> None:
         AutoencoderSpec.model_validate({"kind": "diffusers", "config": {"_class_name": name}})
 
 
-def theirs(name: str, model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+def theirs(name: str, model: Any, images: Tensor) -> tuple[Tensor, Tensor]:  # noqa: PLR0912 - a case for each class
     """Latents and images by the class's own methods, with the pixels and frames that its pipeline gives it."""
     mean, std = (values.view(1, 3, 1, 1, 1) for values in IMAGENET)
     given = images

@@ -65,7 +65,8 @@ def original(made: Any, layout: str) -> dict[str, Tensor]:
         (r"to_([qkv])\.", r"\1."),
     ]
     found = {}
-    for name, value in made.state_dict().items():
+    for ours, tensor in made.state_dict().items():
+        name, value = ours, tensor
         for pattern, word in words:
             name = re.sub(pattern, word, name)
         if re.search(r"\.(q|k|v|proj_out)\.weight$", name):
@@ -171,7 +172,7 @@ def test_files_that_hold_something_else_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             spec_of(tmp_path / name)
     save_file({name: value for name, value in weights.items() if "norm_out" not in name}, tmp_path / "n.safetensors")
-    with pytest.raises(CheckpointError, match="missing: decoder.conv_norm_out.bias"):
+    with pytest.raises(CheckpointError, match=r"missing: decoder\.conv_norm_out\.bias"):
         build_autoencoder(spec_of(tmp_path / "n.safetensors"))
 
 

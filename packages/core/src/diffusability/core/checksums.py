@@ -33,7 +33,7 @@ def crc32_of(path: Path) -> int:
 
 def crc32_of_tensor(tensor: Tensor) -> int:
     """CRC-32 of a tensor's bytes in memory order, as safetensors writes them. It must be on the CPU."""
-    return zlib.crc32(tensor.detach().contiguous().reshape(-1).view(uint8).numpy())
+    return zlib.crc32(tensor.detach().contiguous().reshape(-1).view(uint8).numpy().data)
 
 
 def crc32s_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:

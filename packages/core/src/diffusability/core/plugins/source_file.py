@@ -110,7 +110,7 @@ def check_target(target: Target, options: Mapping[str, Any]) -> None:
     if signature is not None:
         fault = options_fault(signature, options)
         if fault is not None:
-            line = getattr(defined[target.name], "lineno", 1)
+            line = getattr(defined[target.name], "lineno", None) or 1
             raise ValueError(f"{target.name}{signature} {fault} ({target.path}:{line})")
 
 
@@ -162,7 +162,7 @@ def _signature(node: ast.AST) -> inspect.Signature | None:
 
 def _parameters(arguments: ast.arguments) -> list[inspect.Parameter]:
     kind = inspect.Parameter
-    positional = [(one, kind.POSITIONAL_ONLY) for one in arguments.posonlyargs]
+    positional: list[tuple[ast.arg, Any]] = [(one, kind.POSITIONAL_ONLY) for one in arguments.posonlyargs]
     positional += [(one, kind.POSITIONAL_OR_KEYWORD) for one in arguments.args]
     without = len(positional) - len(arguments.defaults)
     defaults: list[Any] = [kind.empty] * without + [_Shown(ast.unparse(one)) for one in arguments.defaults]

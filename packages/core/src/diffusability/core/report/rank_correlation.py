@@ -35,7 +35,8 @@ def spearman(first: Float[np.ndarray, "*r n"], second: Float[np.ndarray, "*r n"]
     x, y = rankdata(first, axis=-1), rankdata(second, axis=-1)
     x, y = x - x.mean(-1, keepdims=True), y - y.mean(-1, keepdims=True)
     norm = np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
-    return np.divide((x * y).sum(-1), norm, out=np.zeros_like(norm), where=norm > 0)
+    correlation: Float[np.ndarray, "*r"] = np.divide((x * y).sum(-1), norm, out=np.zeros_like(norm), where=norm > 0)
+    return correlation
 
 
 def rank_correlation(

@@ -226,13 +226,14 @@ class PluginSpec(KindedSpec):
     def build(self, context: BuildContext) -> Any:
         """Makes what this spec describes, by ``Class.from_spec(spec, context)`` of the class that ``builds`` names."""
         made = self.implementation()
-        return made.from_spec(self, context) if isinstance(made, type) else made(self, context)
+        build = getattr(made, "from_spec", made)  # a class, or a function in its place
+        return build(self, context)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         if "build" in cls.__dict__:
-            cls.build = checked_build(cls.__dict__["build"])  # type: ignore[attr-defined]
+            cls.build = checked_build(cls.__dict__["build"])  # type: ignore[method-assign]
 
     @classmethod
     def class_of(cls, kind: str) -> type[Any]:

@@ -276,7 +276,8 @@ class DatasetSpec(PluginSpec):
     def build(self, context: BuildContext, split: Split = "train") -> Any:
         """Opens one split, by ``Class.from_spec(spec, context, split)``."""
         made = self.implementation()
-        return made.from_spec(self, context, split) if isinstance(made, type) else made(self, context, split)
+        build = getattr(made, "from_spec", made)  # a class, or a function in its place
+        return build(self, context, split)
 
 
 class TrackerSpec(PluginSpec):

@@ -134,7 +134,8 @@ class Surroundings:
 
 def build_sampler(spec: SamplerSpec | None, context: BuildContext) -> Sampler:
     """The sampler that a spec names; by default Euler."""
-    return default_sampler(spec).build(context)
+    sampler: Sampler = default_sampler(spec).build(context)
+    return sampler
 
 
 def default_sampler(spec: SamplerSpec | None) -> SamplerSpec:

@@ -124,9 +124,9 @@ def holds(directory: Path, shard: int, origin: ShardOrigin) -> bool:
     if not path.is_file():
         return False
     try:
-        shard = ShardReader(path)
-        shard.verify()
-        found = dict(_facts(shard).get("origin", {}))
+        reader = ShardReader(path)
+        reader.verify()
+        found = dict(_facts(reader).get("origin", {}))
     except DataError:
         return False
     advice = f"remove {str(directory)!r} to encode anew"

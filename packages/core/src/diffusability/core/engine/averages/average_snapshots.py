@@ -66,7 +66,7 @@ class SnapshotWriter:
         tensors = {name: value.to(_DTYPES[self.dtype]) for name, value in whole.items()}
         for name, buffer in persistent_buffers(average.module).items():
             tensors[_BUFFER + name] = buffer.detach().cpu().contiguous()
-        facts = {"step": done, "num_updates": average.num_updates, "sigma_rel": average.sigma_rel}
+        facts: dict[str, object] = {"step": done, "num_updates": average.num_updates, "sigma_rel": average.sigma_rel}
         facts["crc32"] = crc32s_of(tensors)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{done:08d}-{average.label}.safetensors"

@@ -79,15 +79,15 @@ def _families(comparison: Comparison) -> list[CurveFamily]:
     ordered = sorted(infos, key=lambda name: infos[name].order)
     own = dict.fromkeys(infos[name].reference_of or name for name in ordered)
     families: dict[str, CurveFamily] = {}
-    for metric in sorted(own, key=lambda name: infos.get(name, named_info(name)).order):
-        info = infos.get(metric) or named_info(metric)
-        name = info.figure or f"curve-{file_name(metric.removesuffix('_curve'))}"
+    for curve in sorted(own, key=lambda name: infos.get(name, named_info(name)).order):
+        info = infos.get(curve) or named_info(curve)
+        name = info.figure or f"curve-{file_name(curve.removesuffix('_curve'))}"
         while name in families:
             name += "-more"
-        references = [name for name in ordered if infos[name].reference_of == metric]
+        references = [other for other in ordered if infos[other].reference_of == curve]
         families[name] = CurveFamily(
             name=name,
-            metric=metric,
+            metric=curve,
             title=info.label,
             caption=f"{info.meaning}." if info.meaning else "",
             references=tuple(

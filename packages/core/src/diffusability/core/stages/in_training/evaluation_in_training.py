@@ -68,14 +68,17 @@ class InTrainingEvaluation:
     def _images(self) -> Dataset:
         """Real images: what an autoencoder does not train on, or what the latents of a denoiser were made of."""
         if self.decoder is None:
-            return self.stage.data.build(self.around.context(self.stage), "validation")
+            own: Dataset = self.stage.data.build(self.around.context(self.stage), "validation")
+            return own
         for used in self.stage.inputs.values():
             if isinstance(used.spec, EncodeStage):
-                return used.data.build(self.around.context(used), "train")
+                encoded: Dataset = used.data.build(self.around.context(used), "train")
+                return encoded
         images: DatasetSpec | None = getattr(self.stage.data, "images", None)
         if images is None:
             raise SpecError(f"stage {self.stage.name!r} evaluates, and its latents name no 'images' to compare with")
-        return images.build(self.around.context(self.stage), "train")
+        named: Dataset = images.build(self.around.context(self.stage), "train")
+        return named
 
     def _autoencoder(self, objective: Objective) -> Autoencoder:
         autoencoder = self.decoder or objective.autoencoder
