@@ -110,8 +110,8 @@ def check_target(target: Target, options: Mapping[str, Any]) -> None:
     if signature is not None:
         fault = options_fault(signature, options)
         if fault is not None:
-            line = getattr(defined[target.name], "lineno", None) or 1
-            raise ValueError(f"{target.name}{signature} {fault} ({target.path}:{line})")
+            place = getattr(defined[target.name], "lineno", None) or 1
+            raise ValueError(f"{target.name}{signature} {fault} ({target.path}:{place})")
 
 
 def options_fault(signature: inspect.Signature, options: Mapping[str, Any]) -> str | None:

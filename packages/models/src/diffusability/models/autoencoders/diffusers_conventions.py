@@ -36,7 +36,7 @@ def pixels_out(decoded: Given, layout: Layout, samples: int) -> Images:
     if layout.frames == "one":
         decoded = decoded.squeeze(2)
     if layout.frames == "batch":
-        decoded = decoded.unflatten(0, (samples, -1)).transpose(1, 2)
+        decoded = decoded.reshape(samples, -1, *decoded.shape[1:]).transpose(1, 2)
     if layout.alpha:
         decoded = decoded[:, :-1]
     if layout.pixels == "imagenet":
@@ -49,7 +49,9 @@ def moments_out(moments: Given, layout: Layout, samples: int) -> Latents:
     """Means or log variances as latents of as many images or clips as ``samples``."""
     if layout.frames == "one":
         return moments.squeeze(2)
-    return moments.unflatten(0, (samples, -1)).transpose(1, 2) if layout.frames == "batch" else moments
+    if layout.frames != "batch":
+        return moments
+    return moments.reshape(samples, -1, *moments.shape[1:]).transpose(1, 2)
 
 
 def latents_in(latents: Latents, layout: Layout) -> Given:

@@ -38,7 +38,7 @@ class PythonAutoencoder(Autoencoder):
         self.name = name
 
     @classmethod
-    def from_spec(cls, spec: PythonAutoencoderSpec, context: BuildContext) -> "Autoencoder":
+    def from_spec(cls, spec: PythonAutoencoderSpec, context: BuildContext) -> "Autoencoder":  # type: ignore[override]
         """Calls the target and fills the checkpoint in. One that returns an Autoencoder of the core is left as it is.
 
         Raises:

@@ -90,7 +90,7 @@ class RepresentationAlignment(Regularizer):
 
     @torch.no_grad()
     def _features(self, images: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b d i j"]:
-        features = self.extractor.on(images.device).feature_map(images).float()
+        features: Tensor = self.extractor.on(images.device).feature_map(images).float()
         if tuple(features.shape[-2:]) == size:
             return features
         return F.interpolate(features, size, mode="bilinear", align_corners=False, antialias=True)
