@@ -137,7 +137,7 @@ def _from_file(spec: DiffusersFamilySpec, file: Path) -> Any:
 def _converted(weights: dict[str, Tensor], config: dict[str, Any], file: Path) -> dict[str, Tensor]:
     from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 
-    entry = SINGLE_FILE_LOADABLE_CLASSES.get(config["_class_name"])
+    entry: Any = SINGLE_FILE_LOADABLE_CLASSES.get(config["_class_name"])
     if entry is None:
         raise CheckpointError(
             f"{str(file)!r} does not hold the weights of {config['_class_name']} under diffusers' names, and diffusers"
