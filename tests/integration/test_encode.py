@@ -5,6 +5,7 @@ import json
 import pytest
 from tiny_runs import run_here, tiny_spec, write_spec
 
+from diffusability.core.checksums import load_verified, save_with_checksums
 from diffusability.core.data.latents.latent_cache import read_index
 from diffusability.core.errors import DataError
 
@@ -26,6 +27,13 @@ def encode_spec(tmp_path):
     }
     dit = {**stages["dit"], "steps": 1, "evaluate": None, "preview": None}
     return {**content, "stages": {"encode": encode, "dit": dit}}, model
+
+
+def change_a_weight(path):
+    """Other weights, written as a training writes them: with checksums of their own."""
+    tensors = load_verified(path)
+    name = sorted(tensors)[0]
+    save_with_checksums({**tensors, name: tensors[name] + 1e-3}, path)
 
 
 def test_an_interrupted_encoding_keeps_its_shards_and_refuses_other_weights(tmp_path):
@@ -61,14 +69,11 @@ def test_an_interrupted_encoding_keeps_its_shards_and_refuses_other_weights(tmp_
     ]
 
     weights = model / "model.safetensors"
-    content_of = bytearray(weights.read_bytes())
-    content_of[-1] ^= 1
-    weights.write_bytes(content_of)
+    change_a_weight(weights)
     run_here(path, tmp_path / "runs", "stages.encode.shard_size=12", until="encode")
     assert (folder.root / "outdated" / f"{stage.directory_name}-1" / "latents" / "cache.json").is_file()
     assert read_index(cache).provenance["autoencoder"]["digest"] != index.provenance["autoencoder"]["digest"]
-    content_of[-1] ^= 2
-    weights.write_bytes(content_of)
+    change_a_weight(weights)
     interrupted()
     with pytest.raises(DataError, match=r"latent shard .* was made with autoencoder 'saved' .* to encode anew"):
         run_here(path, tmp_path / "runs", "stages.encode.shard_size=12", until="encode")
