@@ -22,7 +22,7 @@ from diffusability.core.run.progress import StageProgress
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.engine import EngineSpec
 from diffusability.core.specs.stages import StageSpec, TrainStage
-from diffusability.core.stages.surroundings import autocast_dtype
+from diffusability.core.stages.runtime import autocast_dtype
 
 #: Objective, shape of an example, and batch size, by name.
 MODELS = {

@@ -1,5 +1,6 @@
 """Training that is killed at random moments, again and again, and ends as if nothing had happened."""
 
+import multiprocessing
 import os
 import random
 import shutil
@@ -8,12 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from fork_server import ForkServer
-from plain_training import surroundings
+from plain_training import stage_runtime
 from tiny_runs import metrics, run_here, tiny_spec, write_spec
 
 from diffusability.core.engine import distributed
-from diffusability.core.engine.batches import BatchPlan, batches, naming_dead_workers
+from diffusability.core.engine.batches import BatchPlan, Loader, batches, naming_dead_workers
 from diffusability.core.engine.checkpoints.checkpoints import Checkpoints
 from diffusability.core.errors import DataError
 from diffusability.core.planning.plan import load_plan
@@ -160,19 +162,53 @@ def test_a_checkpoint_cut_at_random_bytes_is_named_and_skipped(tmp_path):
 def test_a_loading_process_that_dies_is_named(tmp_path):
     """kill -9 of one of two workers: an error for users with its number, not a hang and not a traceback of torch's."""
     stage = load_plan(write_spec(tmp_path, tiny_spec())).stages["default"]["pretrain"]
-    dataset, _ = data_context(stage, surroundings(RunFolder(tmp_path)))
+    dataset, _ = data_context(stage, stage_runtime(RunFolder(tmp_path)))
     plan = BatchPlan(seed=0, batch_size=4, micro_batch_size=4, rank=0, num_ranks=1)
 
     def load():
         with naming_dead_workers():
             loaded = iter(batches(dataset, plan, 0, 10_000, num_workers=2))
             next(loaded)
-            os.kill(loaded._workers[1].pid, signal.SIGKILL)
+            os.kill(multiprocessing.active_children()[1].pid, signal.SIGKILL)
             for _ in loaded:
                 pass
 
     with pytest.raises(DataError, match=r"a data loading process \(pid \d+\) died: it (is killed by signal|exited)"):
         load()
+
+
+@pytest.mark.parametrize("lost", [ConnectionResetError, BrokenPipeError, EOFError])
+def test_a_lost_connection_waits_for_the_news_of_a_death(monkeypatch, lost):
+    """The connection breaks a moment before torch hears of the death: the death is what is named."""
+    heard = time.monotonic() + 0.3
+
+    def news():
+        if time.monotonic() > heard:
+            raise RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. ")
+
+    monkeypatch.setattr("torch._C._error_if_any_worker_fails", news)
+    with pytest.raises(DataError, match=r"\(pid 12\) died: it is killed by signal: Killed"), naming_dead_workers():
+        list(Loader(Breaking(lost)))
+
+
+def test_a_lost_connection_of_another_kind_passes_as_it_is(monkeypatch):
+    """No loading process died: the dataset's own connection was lost."""
+    monkeypatch.setattr("diffusability.core.engine.batches.NEWS_OF_A_DEATH", 0.1)
+    with pytest.raises(ConnectionResetError), naming_dead_workers():
+        list(Loader(Breaking(ConnectionResetError)))
+
+
+class Breaking(torch.utils.data.Dataset):
+    """A dataset whose first example loses its connection."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise self.error
 
 
 def test_other_errors_are_not_taken_for_dead_workers():

@@ -20,7 +20,7 @@ from diffusability.core.engine.batches import BatchPlan, batches
 from diffusability.core.engine.deepspeed_engine import deepspeed_config
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.planning.plan import load_plan
-from diffusability.core.stages.surroundings import Surroundings
+from diffusability.core.stages.runtime import StageRuntime
 from diffusability.core.stages.train import build_task, data_context
 
 pytestmark = pytest.mark.integration
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.integration
 def plain_torch_losses(stage, folder):
     """The losses of a training stage from a loop without DeepSpeed: AdamW, clipping, the schedule written out."""
     spec = stage.spec
-    around = Surroundings(folder=folder, ranks=distributed.start(), console=Console(quiet=True), stop=StopRequest())
-    dataset, context = data_context(stage, around)
+    runtime = StageRuntime(folder=folder, ranks=distributed.start(), console=Console(quiet=True), stop=StopRequest())
+    dataset, context = data_context(stage, runtime)
     task = build_task(stage, context, dataset)
     optimizer = torch.optim.AdamW(
         task.parameters(),
@@ -92,8 +92,10 @@ def test_the_saved_model_is_the_average_of_the_weights(tmp_path):
         plan, folder = run_here(path, tmp_path / f"runs{half_life}", override)
         stage = plan.stages["default"]["pretrain"]
         weights[half_life] = load_file(folder.stage(stage) / "model" / "model.safetensors")["encoder.1.weight"]
-        around = Surroundings(folder=folder, ranks=distributed.start(), console=Console(quiet=True), stop=StopRequest())
-        dataset, context = data_context(stage, around)
+        runtime = StageRuntime(
+            folder=folder, ranks=distributed.start(), console=Console(quiet=True), stop=StopRequest()
+        )
+        dataset, context = data_context(stage, runtime)
         initial = build_task(stage, context, dataset).objective.autoencoder.state_dict()["encoder.1.weight"]
     torch.testing.assert_close(weights[1e9], initial, rtol=0, atol=1e-6)
     assert (weights[1e-3] - initial).abs().max() > 1e-3

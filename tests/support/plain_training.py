@@ -11,19 +11,19 @@ from diffusability.core.engine import distributed
 from diffusability.core.engine.batches import BatchPlan, batches
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.run.folder_writer import RunFolder
-from diffusability.core.stages.surroundings import Surroundings
+from diffusability.core.stages.runtime import StageRuntime
 from diffusability.core.stages.train import build_task, data_context
 
 
-def surroundings(folder):
+def stage_runtime(folder):
     """The run of a folder, as a stage sees it; None where the stage looks nothing up there."""
     folder = folder or RunFolder(Path("no-such-run"))
-    return Surroundings(folder=folder, ranks=distributed.start(), console=Console(quiet=True), stop=StopRequest())
+    return StageRuntime(folder=folder, ranks=distributed.start(), console=Console(quiet=True), stop=StopRequest())
 
 
 def task_of(stage, folder):
     """The task of a stage with its first weights, and its dataset."""
-    dataset, context = data_context(stage, surroundings(folder))
+    dataset, context = data_context(stage, stage_runtime(folder))
     return build_task(stage, context, dataset), dataset
 
 

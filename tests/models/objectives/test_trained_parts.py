@@ -15,7 +15,7 @@ from diffusability.core.errors import SpecError
 from diffusability.core.models.saved_models import save_autoencoder
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
-from diffusability.core.stages.surroundings import Surroundings
+from diffusability.core.stages.runtime import StageRuntime
 from diffusability.core.stages.train import build_task, data_context
 from diffusability.models.objectives.reconstruction import Reconstruction
 from diffusability.models.specs.objectives.reconstruction import ReconstructionSpec
@@ -115,12 +115,12 @@ def test_frozen_parameters_have_no_optimizer_state_and_stay(tmp_path: Path, zero
     del stage["ema"]
     plan, folder = run_here(write_spec(tmp_path, content), tmp_path / "runs", f"engine.zero_stage={zero_stage}")
     planned = plan.stages["default"]["pretrain"]
-    around = Surroundings(folder=folder, ranks=distributed.start(), console=Console(quiet=True), stop=StopRequest())
-    dataset, context = data_context(planned, around)
+    runtime = StageRuntime(folder=folder, ranks=distributed.start(), console=Console(quiet=True), stop=StopRequest())
+    dataset, context = data_context(planned, runtime)
     task = build_task(planned, context, dataset)
     first = {name: value.clone() for name, value in task.objective.autoencoder.state_dict().items()}
     trained = sum(value.numel() for value in task.parameters() if value.requires_grad)
-    engine = initialize(task, planned.spec, planned.engine, around.ranks)
+    engine = initialize(task, planned.spec, planned.engine, runtime.ranks)
     if zero_stage == 3:
         held = sum(flat.numel() for flat in engine.optimizer.fp32_partitioned_groups_flat)
     else:

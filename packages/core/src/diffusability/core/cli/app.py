@@ -371,7 +371,7 @@ def _exit_code_of_command(debug: bool) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001 - the last place where an error can be told from a bug
-        known = _fault_of_surroundings(error)
+        known = _environment_fault(error)
         if known is None:
             show_bug(error, debug)
             return 1
@@ -387,7 +387,7 @@ _FAULTS_OF_PATHS = (
 )  # fmt: skip
 
 
-def _fault_of_surroundings(error: Exception) -> DiffusabilityError | None:
+def _environment_fault(error: Exception) -> DiffusabilityError | None:
     """What the disk, a file's rights or its place are to blame for, as an error for users; None for a bug."""
     if not isinstance(error, OSError):
         return None

@@ -75,7 +75,7 @@ class _Running:
     stage: PlannedStage | None = None
 
 
-class Crew:
+class JobProcesses:
     """Runs the jobs of a plan, a number of them at a time."""
 
     def __init__(

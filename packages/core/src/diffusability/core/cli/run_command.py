@@ -110,11 +110,13 @@ def run_spec(
     command = shlex.join(["dfz", *sys.argv[1:]])
     console = Console(soft_wrap=True)
     if starts_jobs:
-        from diffusability.core.cli.job_processes import Crew
+        from diffusability.core.cli.job_processes import JobProcesses
         from diffusability.core.run.changed_files import set_aside_changed
         from diffusability.core.stages.overview import Overview
 
-        crew = Crew(Overview(plan=plan, folder=folder, command=command), num_jobs, num_ranks, console, keep_going)
+        crew = JobProcesses(
+            Overview(plan=plan, folder=folder, command=command), num_jobs, num_ranks, console, keep_going
+        )
         with folder.locked() as lock:
             say_what_changes(console, plan, folder)
             keep_spec(spec, plan, folder)

@@ -18,7 +18,7 @@ from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.shapes import Labels, Latents, Predictions, Times
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec, SamplerSpec
-from diffusability.core.stages.surroundings import default_sampler
+from diffusability.core.stages.runtime import default_sampler
 
 Result = TypeVar("Result")
 

@@ -3,8 +3,10 @@
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import attrs
 import torch
@@ -16,6 +18,8 @@ from diffusability.core.contracts.objective import Batch
 from diffusability.core.errors import DataError
 from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.numerics.seeds import derived_seed
+
+T = TypeVar("T")
 
 
 def leave_signals_to_the_run(worker: int) -> None:
@@ -174,11 +178,44 @@ class _MicroBatches:
                 yield [Place(step, position) for position in self.plan.positions(accumulation)]
 
 
+#: Seconds that a lost connection to a loading process waits for the news of its death.
+NEWS_OF_A_DEATH = 5.0
+
+
+class Loader(DataLoader[T]):
+    """A DataLoader that says which loading process died, also when its death is first seen as a lost connection.
+
+    A process that is killed while it hands over a batch resets the connection a moment before torch learns of its
+    death by a signal.
+    """
+
+    def __iter__(self) -> Iterator[T]:  # type: ignore[override]
+        """The batches in order."""
+        loaded = super().__iter__()
+        while True:
+            try:
+                batch = next(loaded)
+            except StopIteration:
+                return
+            except (ConnectionError, EOFError):
+                _wait_for_news_of_a_death()
+                raise
+            yield batch
+
+
+def _wait_for_news_of_a_death() -> None:
+    """Raises torch's RuntimeError as soon as it knows that a loading process died."""
+    deadline = time.monotonic() + NEWS_OF_A_DEATH
+    while time.monotonic() < deadline:
+        torch._C._error_if_any_worker_fails()
+        time.sleep(0.01)
+
+
 def batches(
     dataset: Dataset, plan: BatchPlan, first_step: int, last_step: int, num_workers: int = 0, pin_memory: bool = False
-) -> DataLoader[LoadedBatch]:
+) -> Loader[LoadedBatch]:
     """This rank's micro batches of the steps from ``first_step`` to before ``last_step``, in order."""
-    return DataLoader(
+    return Loader(
         _PlacedExamples(dataset, plan.seed, plan.batch_size),  # type: ignore[arg-type]
         batch_sampler=_MicroBatches(plan, first_step, last_step),
         num_workers=num_workers,

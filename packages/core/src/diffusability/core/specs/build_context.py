@@ -113,7 +113,7 @@ def _no_stages(name: str) -> Path:
 
 @attrs.frozen(kw_only=True)
 class BuildContext:
-    """Surroundings of an object that is being built. The default suits objects that stand alone.
+    """What an object that is being built may use. The default suits objects that stand alone.
 
     Attributes:
         stage_directory: the folder of a finished earlier stage.

@@ -12,7 +12,7 @@ from diffusability.core.specs.files.saved_format import AUTOENCODER, CONFIG, DEN
 from diffusability.core.specs.model_references import SavedAutoencoderSpec, StageAutoencoderSpec
 from diffusability.core.specs.python import code_files
 from diffusability.core.specs.stages import EncodeStage
-from diffusability.core.stages.surroundings import Surroundings
+from diffusability.core.stages.runtime import StageRuntime
 
 #: Folder of an encode stage with a copy of its autoencoder, where a spec alone does not rebuild it.
 KEPT = "autoencoder"
@@ -25,14 +25,14 @@ def keeps_autoencoder(spec: AutoencoderSpec) -> bool:
     return bool(spec.random_weights()) or bool(code_files(spec)) or any(True for _ in spec.references())
 
 
-def name_decoder(written: Path, final: Path, stage: PlannedStage, around: Surroundings) -> None:
+def name_decoder(written: Path, final: Path, stage: PlannedStage, runtime: StageRuntime) -> None:
     """Adds the autoencoder of the latents that a stage trained on to the configuration of its denoiser, if it is one.
 
     Args:
         written: where the model is now.
         final: where it will be; the path of the autoencoder is relative to it.
         stage: the training stage.
-        around: its run.
+        runtime: its run.
     """
     path = written / CONFIG
     if stage.data.holds != "latents" or not path.is_file():
@@ -42,7 +42,7 @@ def name_decoder(written: Path, final: Path, stage: PlannedStage, around: Surrou
     if config.get("format") != DENOISER_FORMAT or encoder is None:
         return
     assert isinstance(encoder.spec, EncodeStage)
-    spec = _standing_alone(encoder.spec.autoencoder, encoder, final, around)
+    spec = _standing_alone(encoder.spec.autoencoder, encoder, final, runtime)
     path.write_text(json.dumps(config | {AUTOENCODER: spec.model_dump(mode="json")}, indent=2, allow_nan=False) + "\n")
 
 
@@ -56,13 +56,15 @@ def _encode_stage(stage: PlannedStage) -> PlannedStage | None:
     return None
 
 
-def _standing_alone(spec: AutoencoderSpec, encoder: PlannedStage, final: Path, around: Surroundings) -> AutoencoderSpec:
+def _standing_alone(
+    spec: AutoencoderSpec, encoder: PlannedStage, final: Path, runtime: StageRuntime
+) -> AutoencoderSpec:
     """The spec with a path in place of a stage's name, and whole paths in place of those from the working folder."""
     if isinstance(spec, StageAutoencoderSpec):
-        trained = around.context(encoder).stage_directory(spec.stage) / "model"
+        trained = runtime.context(encoder).stage_directory(spec.stage) / "model"
         return SavedAutoencoderSpec(path=Path(os.path.relpath(trained, final)))
     if keeps_autoencoder(spec):
-        kept = around.folder.stage(encoder) / KEPT
+        kept = runtime.folder.stage(encoder) / KEPT
         return SavedAutoencoderSpec(path=Path(os.path.relpath(kept, final)))
     paths = {name: path.resolve() for name, path in local_paths(spec)}
     return spec.model_copy(

@@ -30,11 +30,11 @@ from diffusability.core.specs.stages import EncodeStage
 from diffusability.core.stages.decoder_reference import KEPT, keeps_autoencoder
 from diffusability.core.stages.encoding import Encoder
 from diffusability.core.stages.evaluation_data import fixed_order
-from diffusability.core.stages.surroundings import Surroundings
+from diffusability.core.stages.runtime import StageRuntime
 from diffusability.core.stages.unreadable import UnreadableFiles
 
 
-def run_encode(stage: PlannedStage, around: Surroundings, directory: Path) -> None:
+def run_encode(stage: PlannedStage, runtime: StageRuntime, directory: Path) -> None:
     """Writes ``latents/``. Shards that are there already are kept.
 
     Raises:
@@ -44,43 +44,43 @@ def run_encode(stage: PlannedStage, around: Surroundings, directory: Path) -> No
     """
     spec = stage.spec
     assert isinstance(spec, EncodeStage)
-    dataset = around.opened(stage, spec.split)
-    autoencoder = around.autoencoder(spec.autoencoder, stage)
+    dataset = runtime.opened(stage, spec.split)
+    autoencoder = runtime.autoencoder(spec.autoencoder, stage)
     random = spec.autoencoder.random_weights()
     if random:
-        around.remark(stage, f"autoencoder {spec.autoencoder.kind!r} is untrained: {random} are random")
+        runtime.remark(stage, f"autoencoder {spec.autoencoder.kind!r} is untrained: {random} are random")
     published = _published(spec, autoencoder)
     cache = directory / "latents"
     cache.mkdir(exist_ok=True)
     order = fixed_order(dataset, spec.num_samples or len(dataset))
     if spec.num_samples is not None and len(order) < spec.num_samples:
-        around.remark(stage, fewer(spec.num_samples, len(order), spec.split))
+        runtime.remark(stage, fewer(spec.num_samples, len(order), spec.split))
     shards = [order[first : first + spec.shard_size] for first in range(0, len(order), spec.shard_size)]
     origins = _origins(stage, spec, autoencoder, shards)
-    own = range(around.ranks.rank, len(shards), around.ranks.size)
+    own = range(runtime.ranks.rank, len(shards), runtime.ranks.size)
     missing = [shard for shard in own if not holds(cache, shard, origins[shard])]
     kept = sum(len(shards[shard]) for shard in own if shard not in missing)
     total = sum(len(shards[shard]) for shard in own)
-    unreadable = UnreadableFiles(directory, dataset, around.console)
-    with StageProgress(around.console, stage.name, total, kept) as progress:
+    unreadable = UnreadableFiles(directory, dataset, runtime.console)
+    with StageProgress(runtime.console, stage.name, total, kept) as progress:
         encoder = Encoder(
             autoencoder=autoencoder,
-            device=around.ranks.device,
+            device=runtime.ranks.device,
             dataset=dataset,
             batch_size=spec.batch_size,
             num_workers=stage.data.num_workers,
             flips=spec.flips,
-            stop=around.stop,
+            stop=runtime.stop,
             on_unreadable=unreadable.report,
             on_batch=lambda done: progress.update(kept + done),
-            on_estimate=lambda words: around.console.print(f"  {stage.name}: {words}", highlight=False),
+            on_estimate=lambda words: runtime.console.print(f"  {stage.name}: {words}", highlight=False),
             num_samples=len(order),
-            num_ranks=around.ranks.size,
+            num_ranks=runtime.ranks.size,
         )
         for shard, encoded in encoder.shards({shard: shards[shard] for shard in missing}):
             write_shard(cache, shard, encoded.tensors(), encoded.statistics, origins[shard])
-    around.stop.raise_together(around.ranks, "the shards that are finished are kept")
-    if around.ranks.is_main:
+    runtime.stop.raise_together(runtime.ranks, "the shards that are finished are kept")
+    if runtime.ranks.is_main:
         if keeps_autoencoder(spec.autoencoder):
             save_autoencoder(autoencoder, directory / KEPT)
         remove_shards_from(cache, len(shards))

@@ -35,12 +35,12 @@ from diffusability.core.stages.evaluation_rounds import Round, evaluate
 from diffusability.core.stages.evaluation_source import EvaluationSource
 from diffusability.core.stages.image_digests import ImageDigests
 from diffusability.core.stages.low_precision import LowPrecision
+from diffusability.core.stages.runtime import StageRuntime, build_sampler, default_sampler
 from diffusability.core.stages.sample_grid import SampleGrid
-from diffusability.core.stages.surroundings import Surroundings, build_sampler, default_sampler
 from diffusability.core.stages.unreadable import UnreadableFiles
 
 
-def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> None:
+def run_evaluate(stage: PlannedStage, runtime: StageRuntime, directory: Path) -> None:
     """Evaluates on all ranks; the first writes ``results.json``, ``values.npz``, figures and a grid of samples.
 
     Raises:
@@ -49,21 +49,21 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
     """
     spec = stage.spec
     assert isinstance(spec, EvaluateStage)
-    context = around.context(stage)
-    dataset = around.opened(stage, spec.resolved_split())
-    unreadable = UnreadableFiles(directory, dataset, around.console, writes=around.ranks.is_main)
+    context = runtime.context(stage)
+    dataset = runtime.opened(stage, spec.resolved_split())
+    unreadable = UnreadableFiles(directory, dataset, runtime.console, writes=runtime.ranks.is_main)
     enlarged = enlarged_images(dataset, fixed_order(dataset, max(one.num_samples for one in spec.evaluators)))
     if enlarged:
-        around.remark(stage, enlarged)
+        runtime.remark(stage, enlarged)
     kept = SampledLatents(directory / "sampled-latents")
-    source = _source(stage, spec, around, dataset, kept)
+    source = _source(stage, spec, runtime, dataset, kept)
     grid, digests = SampleGrid(), ImageDigests()
     most = max(one.num_samples for one in spec.evaluators)
-    with StageProgress(around.console, stage.name, most) as progress:
+    with StageProgress(runtime.console, stage.name, most) as progress:
 
         def on_round(done: Round) -> None:
-            around.stop.raise_together(
-                around.ranks, "samples that were made are kept, the rest of this stage starts anew"
+            runtime.stop.raise_together(
+                runtime.ranks, "samples that were made are kept, the rest of this stage starts anew"
             )
             unreadable.report(done.unreadable)
             progress.update(done.done, total=done.total)
@@ -72,49 +72,49 @@ def run_evaluate(stage: PlannedStage, around: Surroundings, directory: Path) -> 
             spec.evaluators,
             lambda evaluator: evaluator.build(context),
             source,
-            around.ranks,
+            runtime.ranks,
             batch_size=spec.batch_size,
-            settings=_settings(stage, spec, around.ranks.device.type),
+            settings=_settings(stage, spec, runtime.ranks.device.type),
             others=[(grid, spec.num_preview_images), (digests, most)],
             on_round=on_round,
-            on_fewer=lambda short, there: around.remark_fewer(stage, short, there, spec.resolved_split()),
+            on_fewer=lambda short, there: runtime.remark_fewer(stage, short, there, spec.resolved_split()),
         )
-    if around.ranks.is_main:
+    if runtime.ranks.is_main:
         kept.remove()
         for evaluator in evaluation.evaluators:
             evaluator.draw(directory / ("samples" if evaluator is grid else "figures"))
         write_values(directory / VALUES_FILE, kept_values(evaluation.results, digests.digests))
         for note in notes(evaluation.results):
-            around.console.print(f"{stage.name}: {note}", markup=False, highlight=False)
+            runtime.console.print(f"{stage.name}: {note}", markup=False, highlight=False)
         write_json(directory / "results.json", results_json(evaluation.results))
 
 
 def _source(
-    stage: PlannedStage, spec: EvaluateStage, around: Surroundings, dataset: Dataset, kept: SampledLatents
+    stage: PlannedStage, spec: EvaluateStage, runtime: StageRuntime, dataset: Dataset, kept: SampledLatents
 ) -> EvaluationSource:
     """What makes the batches: of the autoencoder that the stage evaluates, or of its denoiser."""
     if spec.autoencoder is None:
         return EvaluationSource(
             dataset=dataset,
-            device=around.ranks.device,
-            make_autoencoder=lambda: _decoding_autoencoder(stage, spec, around),
-            make_generator=lambda decoder: _generator(stage, spec, around, decoder, kept),
+            device=runtime.ranks.device,
+            make_autoencoder=lambda: _decoding_autoencoder(stage, spec, runtime),
+            make_generator=lambda decoder: _generator(stage, spec, runtime, decoder, kept),
             num_workers=stage.data.num_workers,
         )
     autoencoder_spec = spec.autoencoder
     random = autoencoder_spec.random_weights()
     if random:
         kind = autoencoder_spec.kind
-        around.remark(stage, f"autoencoder {kind!r} is untrained: {random} are random (seed {stage.spec_seed})")
-    dtype = autocast_dtype(spec.precision, around.ranks.device.type)
+        runtime.remark(stage, f"autoencoder {kind!r} is untrained: {random} are random (seed {stage.spec_seed})")
+    dtype = autocast_dtype(spec.precision, runtime.ranks.device.type)
 
     def make_autoencoder() -> Autoencoder:
-        autoencoder = around.autoencoder(autoencoder_spec, stage)
+        autoencoder = runtime.autoencoder(autoencoder_spec, stage)
         return autoencoder if dtype is None else LowPrecision(autoencoder, dtype).eval()
 
     return EvaluationSource(
         dataset=dataset,
-        device=around.ranks.device,
+        device=runtime.ranks.device,
         make_autoencoder=make_autoencoder,
         num_workers=stage.data.num_workers,
     )
@@ -131,20 +131,20 @@ def _settings(stage: PlannedStage, spec: EvaluateStage, device_type: str) -> Set
     return settings_of_autoencoders(settings)
 
 
-def _decoding_autoencoder(stage: PlannedStage, spec: EvaluateStage, around: Surroundings) -> Autoencoder:
+def _decoding_autoencoder(stage: PlannedStage, spec: EvaluateStage, runtime: StageRuntime) -> Autoencoder:
     if isinstance(spec.denoiser, SavedDenoiserSpec):
-        return around.frozen(load_decoder(spec.denoiser.path, spec.denoiser.trust_code))
-    return around.stage_autoencoder(stage)
+        return runtime.frozen(load_decoder(spec.denoiser.path, spec.denoiser.trust_code))
+    return runtime.stage_autoencoder(stage)
 
 
 def _generator(
-    stage: PlannedStage, spec: EvaluateStage, around: Surroundings, decoder: Autoencoder, kept: SampledLatents
+    stage: PlannedStage, spec: EvaluateStage, runtime: StageRuntime, decoder: Autoencoder, kept: SampledLatents
 ) -> ImageGenerator:
     assert spec.denoiser is not None
-    context = around.context(stage)
+    context = runtime.context(stage)
     model = trained_model(spec.denoiser, context)
     sampler = build_sampler(spec.sampler, context)
-    return attrs.evolve(image_generator(model, sampler, decoder.decode, stage, around), kept=kept)
+    return attrs.evolve(image_generator(model, sampler, decoder.decode, stage, runtime), kept=kept)
 
 
 def image_generator(
@@ -152,18 +152,18 @@ def image_generator(
     sampler: Sampler,
     decode: Callable[[Latents], Images],
     stage: PlannedStage,
-    around: Surroundings,
+    runtime: StageRuntime,
 ) -> ImageGenerator:
     """What makes images of a denoiser with the seed and the precision of a stage, on this rank's device."""
-    model.denoiser.to(around.ranks.device).eval()
-    model.normalizer.to(around.ranks.device)
+    model.denoiser.to(runtime.ranks.device).eval()
+    model.normalizer.to(runtime.ranks.device)
     return ImageGenerator(
         model=model,
         sampler=sampler,
         decode=decode,
         seed=stage.seed,
-        device=around.ranks.device,
-        autocast_dtype=autocast_dtype(stage.engine.precision, around.ranks.device.type),
+        device=runtime.ranks.device,
+        autocast_dtype=autocast_dtype(stage.engine.precision, runtime.ranks.device.type),
     )
 
 

@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 import attrs
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from diffusability.core.contracts.dataset import Dataset, Example, FilteredExample, UnreadableExample
-from diffusability.core.engine.batches import leave_signals_to_the_run, stacked
+from diffusability.core.engine.batches import Loader, leave_signals_to_the_run, stacked
 from diffusability.core.numerics.seeds import derived_seed
 
 
@@ -63,7 +62,7 @@ def chunk_views(
     dataset: Dataset, chunks: Sequence[Sequence[int]], num_workers: int = 0, pin_memory: bool = False
 ) -> Iterator[EvaluationData]:
     """The deterministic views of these groups of examples, one batch for each group."""
-    yield from DataLoader(
+    yield from Loader(
         _Views(dataset),
         batch_sampler=[list(chunk) for chunk in chunks],
         num_workers=num_workers,

@@ -19,11 +19,11 @@ from diffusability.core.run.folder_writer import RunFolder
 from diffusability.core.stages.encode import run_encode
 from diffusability.core.stages.evaluate import run_evaluate
 from diffusability.core.stages.overview import Overview
-from diffusability.core.stages.surroundings import Surroundings
+from diffusability.core.stages.runtime import StageRuntime
 from diffusability.core.stages.train import run_train
 
 #: What runs a stage of each kind, and may return what it counted, for ``done.json``.
-RUNNERS: dict[str, Callable[[PlannedStage, Surroundings, Path], Mapping[str, int] | None]] = {
+RUNNERS: dict[str, Callable[[PlannedStage, StageRuntime, Path], Mapping[str, int] | None]] = {
     "train": run_train,
     "encode": run_encode,
     "evaluate": run_evaluate,
@@ -61,7 +61,7 @@ def run(
         require_devices(stage.engine)
     ranks = distributed.start()
     stop = StopRequest()
-    around = Surroundings(
+    runtime = StageRuntime(
         folder=folder,
         ranks=ranks,
         console=console if ranks.is_main else Console(quiet=True),
@@ -69,14 +69,14 @@ def run(
         profile_steps=profile_steps,
     )
     overview = Overview(plan=plan, folder=folder, command=command, writes=ranks.is_main and job is None)
-    _warn_of_emulation(mine, around)
+    _warn_of_emulation(mine, runtime)
     stopped: StoppedOnRequest | None = None
     with stop.listening(), distributed.naming_lost_ranks(ranks), naming_dead_workers():
         try:
             if job is None:
-                _set_aside_changed(stages, around)
+                _set_aside_changed(stages, runtime)
             for stage in mine:
-                _run_stage(stage, around, overview, f"[{stages.index(stage) + 1}/{len(stages)}]")
+                _run_stage(stage, runtime, overview, f"[{stages.index(stage) + 1}/{len(stages)}]")
         except StoppedOnRequest as request:
             stopped = request
         except BaseException:
@@ -91,16 +91,16 @@ def run(
         raise stopped
     if job is None and shows_results and ranks.is_main and not console.quiet:
         print_results(console, folder.root)
-        around.console.print(f"report: {folder.root / 'report.html'}", highlight=False, soft_wrap=True)
+        runtime.console.print(f"report: {folder.root / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def _warn_of_emulation(stages: Sequence[PlannedStage], around: Surroundings) -> None:
+def _warn_of_emulation(stages: Sequence[PlannedStage], runtime: StageRuntime) -> None:
     """Says so where bf16 was asked for by name, and this device is faster without."""
     asked = {stage.engine.precision for stage in stages} | {getattr(stage.spec, "precision", "") for stage in stages}
     words = sorted(asked & {"bf16", "bf16-weights"})
-    device = around.ranks.device.type
+    device = runtime.ranks.device.type
     if words and not multiplies_bf16(device):
-        around.console.print(
+        runtime.console.print(
             f"precision {' and '.join(map(repr, words))}: this {device.upper()} has no instructions for bf16 and is"
             " several times faster in float32; precision 'auto' takes bf16 only where a device has them",
             style="yellow",
@@ -110,47 +110,47 @@ def _warn_of_emulation(stages: Sequence[PlannedStage], around: Surroundings) -> 
         )
 
 
-def _set_aside_changed(stages: Sequence[PlannedStage], around: Surroundings) -> None:
+def _set_aside_changed(stages: Sequence[PlannedStage], runtime: StageRuntime) -> None:
     """Looks on the first rank whether files have changed since the stages used them; a signal ends that at once."""
-    if around.ranks.is_main:
-        with around.stop.at_once():
-            set_aside_changed(stages, around.folder, around.console)
-    around.stop.raise_together(around.ranks, "the files of the stages were being compared")
+    if runtime.ranks.is_main:
+        with runtime.stop.at_once():
+            set_aside_changed(stages, runtime.folder, runtime.console)
+    runtime.stop.raise_together(runtime.ranks, "the files of the stages were being compared")
 
 
-def _run_stage(stage: PlannedStage, around: Surroundings, overview: Overview, number: str) -> None:
+def _run_stage(stage: PlannedStage, runtime: StageRuntime, overview: Overview, number: str) -> None:
     label = f"{number} {stage.name} ({', '.join(stage.variants)})"
-    done = around.folder.is_done(stage)
-    around.stop.raise_together(around.ranks, f"everything before stage {stage.name!r} is kept")
+    done = runtime.folder.is_done(stage)
+    runtime.stop.raise_together(runtime.ranks, f"everything before stage {stage.name!r} is kept")
     if done:
-        around.console.print(f"{label}: done before", markup=False, highlight=False)
+        runtime.console.print(f"{label}: done before", markup=False, highlight=False)
         return
-    around.console.print(label, markup=False, highlight=False, style="bold")
-    directory = around.folder.begin(stage) if around.ranks.is_main else around.folder.stage(stage)
-    if around.ranks.is_main:
-        record_contents(stage, around.folder)
-    around.ranks.barrier()
+    runtime.console.print(label, markup=False, highlight=False, style="bold")
+    directory = runtime.folder.begin(stage) if runtime.ranks.is_main else runtime.folder.stage(stage)
+    if runtime.ranks.is_main:
+        record_contents(stage, runtime.folder)
+    runtime.ranks.barrier()
     overview.begin(stage)
     started = time.monotonic()
     try:
-        facts = _run_or_stop_together(stage, around, directory)
+        facts = _run_or_stop_together(stage, runtime, directory)
     except BaseException as error:
         overview.end(stage, "stopped" if isinstance(error, StoppedOnRequest) else "failed")
         raise
-    if around.ranks.is_main:
-        precision = resolve_precision(stage.engine.precision, around.ranks.device.type)
-        around.folder.finish(stage, time.monotonic() - started, around.ranks.size, precision, facts)
+    if runtime.ranks.is_main:
+        precision = resolve_precision(stage.engine.precision, runtime.ranks.device.type)
+        runtime.folder.finish(stage, time.monotonic() - started, runtime.ranks.size, precision, facts)
     overview.finish(stage)
 
 
-def _run_or_stop_together(stage: PlannedStage, around: Surroundings, directory: Path) -> Mapping[str, int] | None:
+def _run_or_stop_together(stage: PlannedStage, runtime: StageRuntime, directory: Path) -> Mapping[str, int] | None:
     """Runs a stage on all ranks; what it counted. What stops on one rank stops on all."""
     request: StoppedOnRequest | None = None
     facts: Mapping[str, int] | None = None
     try:
-        facts = RUNNERS[stage.spec.kind](stage, around, directory)
+        facts = RUNNERS[stage.spec.kind](stage, runtime, directory)
     except StoppedOnRequest as error:
         request = error
-    if around.ranks.any(request is not None):
+    if runtime.ranks.any(request is not None):
         raise request or StoppedOnRequest("stopped with the first rank; the same command resumes")
     return facts

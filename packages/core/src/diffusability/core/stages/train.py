@@ -28,20 +28,20 @@ from diffusability.core.stages.adversary_of_stage import build_adversary
 from diffusability.core.stages.decoder_reference import name_decoder
 from diffusability.core.stages.in_training.inference_copy import InferenceCopy
 from diffusability.core.stages.in_training.previews import Previews, refuse_guidance_without_classes
-from diffusability.core.stages.surroundings import Surroundings
+from diffusability.core.stages.runtime import StageRuntime
 from diffusability.core.stages.task_of_stage import build_task
 from diffusability.core.stages.unreadable import UnreadableFiles
 
 
-def data_context(stage: PlannedStage, around: Surroundings) -> tuple[Dataset, BuildContext]:
+def data_context(stage: PlannedStage, runtime: StageRuntime) -> tuple[Dataset, BuildContext]:
     """The training data, and a build context that knows its shape and classes."""
-    context = around.context(stage)
-    dataset = around.opened(stage, "train")
+    context = runtime.context(stage)
+    dataset = runtime.opened(stage, "train")
     shape = tuple(dataset[0].data.shape) if stage.data.holds == "latents" else context.latent_shape
     return dataset, attrs.evolve(context, latent_shape=shape, num_classes=dataset.num_classes)
 
 
-def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Mapping[str, int]:
+def run_train(stage: PlannedStage, runtime: StageRuntime, directory: Path) -> Mapping[str, int]:
     """Trains until the last step and writes ``model/``; continues from the newest whole checkpoint.
 
     Returns how many steps were skipped, as ``num_skipped``.
@@ -53,49 +53,49 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Map
     """
     spec = stage.spec
     assert isinstance(spec, TrainStage)
-    dataset, context = data_context(stage, around)
-    task = build_task(stage, context, dataset, around.ranks.device.type)
+    dataset, context = data_context(stage, runtime)
+    task = build_task(stage, context, dataset, runtime.ranks.device.type)
     refuse_guidance_without_classes(spec, task.objective)
-    checkpoints = Checkpoints(directory / "checkpoints", around.ranks, spec.checkpoint.keep)
+    checkpoints = Checkpoints(directory / "checkpoints", runtime.ranks, spec.checkpoint.keep)
     newest, skipped = checkpoints.newest()
     for sentence in skipped:
-        around.console.print(f"[yellow]{sentence}[/yellow]", highlight=False)
-    adversary = build_adversary(stage, task, dataset, around.ranks)
-    engine = initialize(task, spec, stage.engine, around.ranks)
-    warn = partial(_warn, stage, around)
+        runtime.console.print(f"[yellow]{sentence}[/yellow]", highlight=False)
+    adversary = build_adversary(stage, task, dataset, runtime.ranks)
+    engine = initialize(task, spec, stage.engine, runtime.ranks)
+    warn = partial(_warn, stage, runtime)
     for sentence in spec.ema.warnings(spec.steps) if spec.ema is not None else ():
         warn(sentence)
-    averages = weight_averages(spec.ema, task, around.ranks)
+    averages = weight_averages(spec.ema, task, runtime.ranks)
     parts: dict[str, CheckpointPart] = {average.label: average for average in averages}
     if adversary is not None:
         parts["discriminator"] = adversary
-    snapshots = _snapshots(spec, averages, directory, around.ranks)
+    snapshots = _snapshots(spec, averages, directory, runtime.ranks)
     guard = NumericalGuard(
         folder=directory / "nonfinite",
-        ranks=around.ranks,
+        ranks=runtime.ranks,
         max_skipped=spec.max_skipped,
         on_first=warn,
         example_at=partial(example_index, dataset, stage.seed, spec.batch_size),
     )
-    trackers = [tracker.build(context) for tracker in spec.trackers] if around.ranks.is_main else []
+    trackers = [tracker.build(context) for tracker in spec.trackers] if runtime.ranks.is_main else []
     log = MetricsLog(directory / "metrics.jsonl", trackers)
     first_step, means = 0, RunningMeans()
     if newest is not None:
         restored = checkpoints.restore(engine, newest, parts)
         guard.load(restored.state["guard"])
-        first_step, means = _resume(stage, around, restored, checkpoints.written_by(newest))
-    if around.ranks.is_main:
+        first_step, means = _resume(stage, runtime, restored, checkpoints.written_by(newest))
+    if runtime.ranks.is_main:
         log.cut_after(first_step)
         for snapshot in snapshots:
             snapshot.forget_after(first_step)
-    unreadable = UnreadableFiles(directory, dataset, around.console)
+    unreadable = UnreadableFiles(directory, dataset, runtime.console)
     shown = InferenceCopy(
-        stage=stage, context=context, dataset=dataset, task=task, averages=averages, ranks=around.ranks
+        stage=stage, context=context, dataset=dataset, task=task, averages=averages, ranks=runtime.ranks
     )
-    previews = Previews(stage=stage, around=around, shown=shown, dataset=dataset, log=log, directory=directory)
+    previews = Previews(stage=stage, runtime=runtime, shown=shown, dataset=dataset, log=log, directory=directory)
     for tracker in trackers:
         tracker.start(stage.name, directory, stage.resolved())
-    trace = StepTrace(directory / "profile", around.ranks.rank, around.profile_steps)
+    trace = StepTrace(directory / "profile", runtime.ranks.rank, runtime.profile_steps)
 
     def on_unreadable(reports: Sequence[str]) -> int:
         unreadable.report(reports)
@@ -108,25 +108,25 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Map
         seed=stage.seed,
         dataset=dataset,
         num_workers=stage.data.num_workers,
-        ranks=around.ranks,
+        ranks=runtime.ranks,
         averages=averages,
         guard=guard,
         adversary=adversary,
         checkpoints=checkpoints,
         parts=parts,
         log=log,
-        stop=around.stop,
+        stop=runtime.stop,
         on_unreadable=on_unreadable,
         hooks=[trace, *snapshots, previews],
         means=means,
     )
     try:
-        with trace, StageProgress(around.console, stage.name, spec.steps, first_step) as progress:
+        with trace, StageProgress(runtime.console, stage.name, spec.steps, first_step) as progress:
             loop.run(first_step, progress)
-        _account_for_skipped(guard.num_skipped, stage, around, checkpoints)
-        _save_model(shown, directory / "model", around)
+        _account_for_skipped(guard.num_skipped, stage, runtime, checkpoints)
+        _save_model(shown, directory / "model", runtime)
         for average in averages[1:]:
-            _save_model(shown, directory / f"model-{average.label}", around, average)
+            _save_model(shown, directory / f"model-{average.label}", runtime, average)
     finally:
         for tracker in trackers:
             tracker.finish()
@@ -136,11 +136,13 @@ def run_train(stage: PlannedStage, around: Surroundings, directory: Path) -> Map
     return {"num_skipped": guard.num_skipped}
 
 
-def _warn(stage: PlannedStage, around: Surroundings, sentence: str) -> None:
-    around.console.print(f"  {stage.name}: {sentence}", style="yellow", markup=False, highlight=False)
+def _warn(stage: PlannedStage, runtime: StageRuntime, sentence: str) -> None:
+    runtime.console.print(f"  {stage.name}: {sentence}", style="yellow", markup=False, highlight=False)
 
 
-def _account_for_skipped(num_skipped: int, stage: PlannedStage, around: Surroundings, checkpoints: Checkpoints) -> None:
+def _account_for_skipped(
+    num_skipped: int, stage: PlannedStage, runtime: StageRuntime, checkpoints: Checkpoints
+) -> None:
     """Says how many steps were skipped; raises TrainingError when all were."""
     assert isinstance(stage.spec, TrainStage)
     steps = stage.spec.steps
@@ -151,7 +153,7 @@ def _account_for_skipped(num_skipped: int, stage: PlannedStage, around: Surround
             " not finite; its checkpoints were removed, and the same command starts it anew"
         )
     if num_skipped:
-        around.remark(stage, f"{num_skipped} of {steps} steps were skipped: a loss or gradient was not finite")
+        runtime.remark(stage, f"{num_skipped} of {steps} steps were skipped: a loss or gradient was not finite")
 
 
 def _snapshots(
@@ -170,17 +172,17 @@ def _snapshots(
     return [writer]
 
 
-def _resume(stage: PlannedStage, around: Surroundings, restored: Restored, wrote: Layout) -> tuple[int, RunningMeans]:
+def _resume(stage: PlannedStage, runtime: StageRuntime, restored: Restored, wrote: Layout) -> tuple[int, RunningMeans]:
     """The step to go on from and the running means that the log had then."""
-    now = Layout(num_ranks=around.ranks.size, zero_stage=stage.engine.zero_stage)
+    now = Layout(num_ranks=runtime.ranks.size, zero_stage=stage.engine.zero_stage)
     how = "" if wrote == now else f", written by {wrote}, converted for {now}"
-    around.console.print(f"  {stage.name}: resumes after step {restored.step}{how}", highlight=False)
+    runtime.console.print(f"  {stage.name}: resumes after step {restored.step}{how}", highlight=False)
     state: Mapping[str, tuple[float, int]] = restored.state["means"]
     return restored.step, RunningMeans(state)
 
 
 def _save_model(
-    shown: InferenceCopy, directory: Path, around: Surroundings, average: WeightAverage | None = None
+    shown: InferenceCopy, directory: Path, runtime: StageRuntime, average: WeightAverage | None = None
 ) -> None:
     """Writes the averaged weights where there are any, so that the folder appears whole or not at all."""
     objective = shown.refreshed(average)
@@ -189,7 +191,7 @@ def _save_model(
         shutil.rmtree(working, ignore_errors=True)
         working.mkdir()
         objective.save(working)
-        name_decoder(working, directory, shown.stage, around)
+        name_decoder(working, directory, shown.stage, runtime)
         shutil.rmtree(directory, ignore_errors=True)
         os.replace(working, directory)
-    around.ranks.barrier()
+    runtime.ranks.barrier()

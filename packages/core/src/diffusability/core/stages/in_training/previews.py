@@ -24,7 +24,7 @@ from diffusability.core.specs.training import PreviewSpec
 from diffusability.core.stages.evaluation_data import fixed_order
 from diffusability.core.stages.in_training.evaluation_in_training import InTrainingEvaluation
 from diffusability.core.stages.in_training.inference_copy import InferenceCopy
-from diffusability.core.stages.surroundings import Surroundings, build_sampler
+from diffusability.core.stages.runtime import StageRuntime, build_sampler
 
 
 @attrs.define(kw_only=True, eq=False, slots=False)
@@ -33,7 +33,7 @@ class Previews:
 
     Attributes:
         stage: the training stage.
-        around: its run.
+        runtime: its run.
         shown: what is trained, with the weights that would be saved.
         dataset: what it is trained on.
         log: where metrics go.
@@ -41,7 +41,7 @@ class Previews:
     """
 
     stage: PlannedStage
-    around: Surroundings
+    runtime: StageRuntime
     shown: InferenceCopy
     dataset: Dataset
     log: MetricsLog
@@ -59,32 +59,32 @@ class Previews:
         if objective is None:
             return
         with torch.no_grad():
-            if draws and spec.preview is not None and self.around.ranks.is_main:
+            if draws and spec.preview is not None and self.runtime.ranks.is_main:
                 self._draw(objective, spec.preview, done)
             if evaluates and spec.evaluate is not None:
                 self._evaluation.write(objective, spec.evaluate, done)
 
     @cached_property
     def _decoder(self) -> Autoencoder | None:
-        return self.around.stage_autoencoder(self.stage) if self.stage.data.holds == "latents" else None
+        return self.runtime.stage_autoencoder(self.stage) if self.stage.data.holds == "latents" else None
 
     @cached_property
     def _evaluation(self) -> InTrainingEvaluation:
-        return InTrainingEvaluation(stage=self.stage, around=self.around, log=self.log, decoder=self._decoder)
+        return InTrainingEvaluation(stage=self.stage, runtime=self.runtime, log=self.log, decoder=self._decoder)
 
     @property
     def _decode(self) -> Callable[[Latents], Images] | None:
         return None if self._decoder is None else self._decoder.decode
 
     def _draw(self, objective: Objective, spec: PreviewSpec, done: int) -> None:
-        context = self.around.context(self.stage)
+        context = self.runtime.context(self.stage)
         dataset = self.dataset
         if self.stage.data.holds == "images":
             dataset = self.stage.data.build(context, "validation")
         examples = [dataset[index] for index in fixed_order(dataset, spec.num_images)]
         data, labels = stacked(examples)
         randomness = BatchRandomness(seed=self.stage.seed, step=0, positions=range(len(examples)))
-        batch = moved(Batch(data=data, labels=labels, randomness=randomness), self.around.ranks.device)
+        batch = moved(Batch(data=data, labels=labels, randomness=randomness), self.runtime.ranks.device)
         sampler = build_sampler(spec.sampler, context) if self._decode is not None else None
         rows = objective.preview(batch, sampler, self._decode)
         if rows:

@@ -28,7 +28,7 @@ from diffusability.core.specs.stages import EncodeStage
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Surroundings:
+class StageRuntime:
     """The run that a stage belongs to.
 
     Attributes:
