@@ -1,23 +1,33 @@
-"""Each ``dfz`` command of the README and of docs, as it is written there: parsed, and run where its files are here."""
+"""The commands and the Python blocks of the documentation, as they are written there.
 
+Each ``dfz`` command is parsed, and run where its files are here. The Python blocks of a page run one after the other.
+Specs in YAML: tests/core/test_documented_specs.py.
+"""
+
+import os
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 import typer
 import yaml
+from breaking_task import breaking
+from documents import PAGES, ROOT, name_of, python_of, text_blocks
+from PIL import Image
 from quickstart_run import dfz_here
+from tiny_runs import run_here, tiny_spec, write_spec
 
+from diffusability.core import BuildContext, TrainingError
 from diffusability.core.cli.app import app
+from diffusability.core.data.specs.webdataset import WebDatasetSpec
 from diffusability.core.planning.check import check
 from diffusability.core.planning.plan import load_plan
 from diffusability.core.score.named_autoencoders import named_autoencoders
 from diffusability.core.score.scorecard_spec import ScoreOptions, scorecard_spec
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "recipes" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def documented():
@@ -25,7 +35,7 @@ def documented():
     found = {}
     for page in PAGES:
         text = page.read_text().replace("\\\n", " ")
-        blocks = "\n".join(re.findall(r"^```(?:sh|console|bash)?\n(.*?)^```", text, re.S | re.M))
+        blocks = "\n".join(re.findall(r"^```(?:sh|console)\n(.*?)^```", text, re.S | re.M))
         lines = [line.removeprefix("$ ") for line in blocks.splitlines() if re.match(r"(\$ )?(srun .*)?dfz ", line)]
         prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
         lines += [" ".join(code.split()) for code in re.findall(r"`(dfz [^`]+)`", prose)]
@@ -106,3 +116,52 @@ def test_the_run_of_the_readme_is_scored(finished, tmp_path):
     plan = load_plan(path)
     check(plan)
     assert list(plan.variants) == ["study-control", "study-se"]
+
+
+#: A script with arguments (below), and files of a package (tests/integration/test_plugin_packages.py).
+OTHERWISE = ("docs/data.md", "docs/write-a-plugin.md")
+
+
+def pages_of_python():
+    return [pytest.param(page, id=name_of(page)) for page in PAGES if text_blocks(page, "python")]
+
+
+@pytest.fixture
+def workplace(finished, tmp_path, monkeypatch):
+    """A folder with what the pages' Python blocks open: the quickstart's run, and one that broke."""
+    (tmp_path / "runs").mkdir()
+    for name in ("quickstart", "my-vae", "my-run"):
+        os.symlink(finished, tmp_path / "runs" / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", [param for param in pages_of_python() if param.id not in OTHERWISE])
+@pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled:UserWarning")
+def test_python_blocks_run(page, workplace):
+    """All blocks of a page in one namespace; errors have the page's line."""
+    if name_of(page) == "docs/training.md":
+        content = tiny_spec() | {"name": "x"}
+        content["stages"]["pretrain"] |= {"max_skipped": 1, "preview": None, "ema": None, "steps": 2}
+        spec = write_spec(workplace, content)
+        with breaking("loss", [1]), pytest.raises(TrainingError):
+            run_here(spec, workplace / "runs", until="pretrain")
+        (workplace / "runs/x/spec.yaml").write_text(spec.read_text())
+    for block in python_of(page):
+        block.evaluate()
+
+
+def test_the_documented_shards_are_packed(workplace, monkeypatch):
+    """docs/data.md packs class folders into tar shards; the dataset ``webdataset`` reads them."""
+    pytest.importorskip("webdataset")
+    for name, size in (("n01", (300, 280)), ("n02", (20, 40))):
+        (workplace / "train" / name).mkdir(parents=True)
+        Image.new("RGB", size).save(workplace / "train" / name / "image.png")
+    monkeypatch.setattr(sys, "argv", ["pack.py", "train", "shards"])
+    (block,) = python_of(ROOT / "docs/data.md")
+    block.evaluate()
+    dataset = WebDatasetSpec(shards="shards-{000000..000000}.tar", label="cls", resolution=256).build(
+        BuildContext(), "train"
+    )
+    assert len(dataset) == 2
+    assert {dataset[index].label for index in range(2)} == {0, 1}
