@@ -81,9 +81,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Adds the pages to the navigation, in the place of its entry ``Python API``."""
     assert config.nav is not None
     (reference,) = [entry["Reference"] for entry in config.nav if isinstance(entry, dict) and "Reference" in entry]
-    by_package: dict[str, list[str]] = {}
+    by_package: dict[str, list[dict[str, str]]] = {}
     for package, room, _ in pages():
-        by_package.setdefault(package, []).append(f"reference/api/{package}/{room}.md")
+        by_package.setdefault(package, []).append({room: f"reference/api/{package}/{room}.md"})
     reference.append({"Python API": ["reference/api/index.md", *({name: urls} for name, urls in by_package.items())]})
     return config
 

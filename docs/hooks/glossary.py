@@ -12,8 +12,8 @@ from diffusability.core.specs.metric_info import MetricInfo
 INTRODUCTION = """# Glossary of metrics
 
 Generated from the evaluators themselves, as the glossary of a report is. A metric stands under the name that
-`results.json` and `dfz correlate --target` use. A distance with features other than the usual ones has their name behind
-its own, such as `kid_efficientnet_lite0`. For definitions and sources see [metrics](../metrics.md) and
+`results.json` and `dfz correlate --target` use. A distance with features other than the usual ones has their name
+behind its own, such as `kid_efficientnet_lite0`. For definitions and sources see [metrics](../metrics.md) and
 [scorecard](../score.md#predictors).
 """
 

@@ -102,7 +102,7 @@ class Reference:
                 text += self.section(name)
         yield "run", "\n".join(text)
         for family, page in self.families.items():
-            text = [f"# Specs: {page}\n", "Generated from `dfz schema`, with everything that is installed here.\n"]
+            text = [f"# {page.capitalize()}\n", "Generated from `dfz schema`, with all that is installed here.\n"]
             for name in self._members(family):
                 text += self.section(name)
             yield page, "\n".join(text)
