@@ -74,9 +74,9 @@ def test_damaged_kept_latents_are_sampled_again(tmp_path):
     """They count as missing, as files that are cut short do."""
     kept = SampledLatents(tmp_path)
     kept.keep([0, 1], torch.randn(2, 1, 2, 2))
-    assert SampledLatents(tmp_path).found([0, 1]).keys() == {0, 1}
+    assert SampledLatents(tmp_path).read([0, 1]).keys() == {0, 1}
     flip_the_last_bit(next(tmp_path.glob("*.safetensors")))
-    assert SampledLatents(tmp_path).found([0, 1]) == {}
+    assert SampledLatents(tmp_path).read([0, 1]) == {}
 
 
 def test_damaged_features_are_computed_again(tmp_path):
@@ -91,5 +91,5 @@ def test_damaged_features_are_computed_again(tmp_path):
     for damaged, expected in ((False, [2]), (False, [2]), (True, [2, 2])):
         if damaged:
             flip_the_last_bit(next(tmp_path.glob("*.safetensors")))
-        assert torch.equal(cache.of(images, {}, compute), images.flatten(1))
+        assert torch.equal(cache.get_or_compute(images, {}, compute), images.flatten(1))
         assert calls == expected

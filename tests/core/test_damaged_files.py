@@ -220,7 +220,7 @@ def counts(folder):
 def samples(folder):
     SampledLatents(folder / "s").keep([0, 1], torch.zeros(2, 1, 2, 2))
     (path,) = (folder / "s").iterdir()
-    return path, lambda: SampledLatents(folder / "s").found([0])
+    return path, lambda: SampledLatents(folder / "s").read([0])
 
 
 READERS = [spec_file, latent_index, latent_shard, shard, kept_index, idx, saved_config, named_config, saved_weights]

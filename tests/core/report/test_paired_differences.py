@@ -36,7 +36,7 @@ def measured(name, folder, values, images=None, direction=True, unit="dB", keep=
         spread=float(np.std(values) / count**0.5),
     )
     kept = KeptValues(
-        metrics={name: SampleValues.of_samples(range(count), values)} if keep else {},
+        metrics={name: SampleValues.from_samples(range(count), values)} if keep else {},
         images={index: index + 7 for index in range(count)} if images is None else images,
     )
     return Stage(
@@ -128,7 +128,7 @@ def test_coverage_and_width_under_a_known_covariance(correlation, count):
     held, widths, unpaired = 0, [], []
     for _ in range(trials):
         first, second = generator.multivariate_normal([0, gain], covariance, count).T
-        values = [SampleValues.of_samples(range(count), one) for one in (first, second)]
+        values = [SampleValues.from_samples(range(count), one) for one in (first, second)]
         found = paired_interval(first.mean(), second.mean(), *values)
         held += found.low <= gain <= found.high
         widths.append(found.high - found.low)
@@ -289,7 +289,7 @@ def test_what_is_not_significant_has_no_colour():
 
 def test_values_are_kept_as_they_are(tmp_path):
     """A round trip; a run without the file has none; a damaged file is refused."""
-    values = SampleValues.of_samples([5, 1, 3], [0.1, 0.2, 0.3])
+    values = SampleValues.from_samples([5, 1, 3], [0.1, 0.2, 0.3])
     groups = SampleValues.without_groups([0, 1], [1.0, 2.0], [3, 4])
     write_values(
         tmp_path / "values.npz", KeptValues(metrics={"psnr": values, "fid": groups}, images={1: 2**64 - 1, 0: 3})

@@ -41,10 +41,14 @@ def list_runs(runs: Path) -> None:
         table.add_column(column, overflow="fold")
     for folder, record in sorted(records, key=lambda pair: str(pair[1].get("created"))):
         variants: dict[str, Any] = record.get("variants") or {}
-        stages = {stage["directory"]: stage["status"] for one in variants.values() for stage in one.values()}
+        stages = {
+            stage["directory"]: stage["status"]
+            for stages_of_variant in variants.values()
+            for stage in stages_of_variant.values()
+        }
         done = f"{list(stages.values()).count('done')} of {len(stages)}"
-        words = (folder.name, str(record.get("created", ""))[:16], done, ", ".join(variants), record.get("command", ""))
-        table.add_row(*(str(word).replace("[", r"\[") for word in words))
+        cells = (folder.name, str(record.get("created", ""))[:16], done, ", ".join(variants), record.get("command", ""))
+        table.add_row(*(str(cell).replace("[", r"\[") for cell in cells))
     console.print(table)
 
 

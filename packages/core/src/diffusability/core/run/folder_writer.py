@@ -53,13 +53,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of what defines a result."""
-    found = {}
+    installed = {}
     for name in _VERSIONED:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _lives(pid: str) -> bool:
@@ -191,9 +191,9 @@ class RunFolder:
         """What ``--set`` has changed of each variant: now, or when a variant that is kept was run."""
         recorded = _read_json(self.root / "run.json").get("overrides")
         earlier = recorded if isinstance(recorded, dict) else {}
-        found = {variant: list(plan.overrides) for variant in plan.stages if variant in plan.chosen}
-        found |= {variant: earlier.get(variant, []) for variant in self.kept_variants(plan)}
-        return {variant: changes for variant, changes in found.items() if changes}
+        overrides = {variant: list(plan.overrides) for variant in plan.stages if variant in plan.chosen}
+        overrides |= {variant: earlier.get(variant, []) for variant in self.kept_variants(plan)}
+        return {variant: changes for variant, changes in overrides.items() if changes}
 
     def write_results(self, plan: Plan) -> None:
         """Gathers the results of all variants at the top."""

@@ -48,13 +48,13 @@ def trained_models(run: Path) -> list[TrainedModel]:
         for variant, stages in record["variants"].items():
             done = {name: run / stage["directory"] for name, stage in stages.items() if stage["status"] == "done"}
             stages_of += [(variant, name, directory) for name, directory in done.items()]
-    found = []
+    models = []
     for variant, name, directory in stages_of:
         if not (directory / "model" / CONFIG).is_file():
             continue
         what = str(read_saved_config(directory / "model").get("format"))
-        found.append(TrainedModel(run=run, variant=variant, stage=name, directory=directory, format=what))
-    return found
+        models.append(TrainedModel(run=run, variant=variant, stage=name, directory=directory, format=what))
+    return models
 
 
 def select_model(

@@ -24,7 +24,7 @@ class SampledLatents:
         self.folder = folder
         self._files: dict[Path, frozenset[int]] = {}
 
-    def found(self, positions: Sequence[int]) -> Mapping[int, Float[Tensor, "c *t h w"]]:
+    def read(self, positions: Sequence[int]) -> Mapping[int, Float[Tensor, "c *t h w"]]:
         """Those of the samples with these numbers that are there, on the CPU."""
         wanted = set(positions)
         samples: dict[int, Tensor] = {}
@@ -37,7 +37,7 @@ class SampledLatents:
             except (OSError, SafetensorError, KeyError, ValueError):
                 continue
             self._files[path] = frozenset(numbers)
-            samples |= {number: one for number, one in zip(numbers, latents, strict=True) if number in wanted}
+            samples |= {number: latent for number, latent in zip(numbers, latents, strict=True) if number in wanted}
         return samples
 
     def keep(self, positions: Sequence[int], latents: Latents) -> None:

@@ -31,7 +31,7 @@ class FeatureCache:
 
     directory: Path
 
-    def of(
+    def get_or_compute(
         self, images: Images, settings: Mapping[str, Any], compute: Callable[[Images], Float[Tensor, "b d"]]
     ) -> Float[Tensor, "b d"]:
         """Features of a batch: those of the folder, or else computed and written there.
@@ -45,9 +45,9 @@ class FeatureCache:
         digest = hashlib.blake2b(description.encode(), digest_size=20)
         digest.update(_content(images))
         path = self.directory / f"{digest.hexdigest()}.safetensors"
-        found = _read(path)
-        if found is not None and len(found) == len(images):
-            return found.to(images.device)
+        cached = _read(path)
+        if cached is not None and len(cached) == len(images):
+            return cached.to(images.device)
         features = compute(images)
         self.directory.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")

@@ -52,14 +52,14 @@ def read_reference(path: Path, names: tuple[str, str] = POOLED) -> ReferenceStat
         path.open("rb") as file,
         np.load(file, allow_pickle=False) as content,
     ):
-        found = sorted(content.files)
-        if not set(names) <= set(found):
+        keys = sorted(content.files)
+        if not set(names) <= set(keys):
             raise DataError(
-                f"{str(path)!r} holds {', '.join(map(repr, found))}; expected statistics under {names[0]!r} and"
+                f"{str(path)!r} holds {', '.join(map(repr, keys))}; expected statistics under {names[0]!r} and"
                 f" {names[1]!r}, as in ADM's reference files"
             )
         mean, covariance = (torch.from_numpy(np.asarray(content[name], dtype=np.float64)) for name in names)
-        provenance = json.loads(str(content["provenance"])) if "provenance" in found else {}
+        provenance = json.loads(str(content["provenance"])) if "provenance" in keys else {}
         if not isinstance(provenance, dict):
             raise DataError(f"the provenance in {str(path)!r} is no JSON object")
         size = provenance.get("image_size")

@@ -128,12 +128,12 @@ def _stated(root: Path, name: str) -> _Stated:
 def _read_all(stated: Sequence[_Stated], known: Mapping[bytes, bytes], whole: bool) -> dict[bytes, bytes]:
     """The digest of each file by its state; only files that are not known are read."""
     missing = [file for file in stated if file.state not in known]
-    found = {file.state: known[file.state] for file in stated if file.state in known}
+    digests = {file.state: known[file.state] for file in stated if file.state in known}
     with ThreadPoolExecutor(max_workers=8) as pool:  # waits for disks and networks, eight files at a time
         batches = [missing[first : first + 64] for first in range(0, len(missing), 64)]
         for batch in pool.map(lambda files: [(file.state, _read(file, whole)) for file in files], batches):
-            found.update(batch)
-    return found
+            digests.update(batch)
+    return digests
 
 
 def _digest(stated: Sequence[_Stated], known: Mapping[bytes, bytes]) -> str:
