@@ -40,9 +40,9 @@ def test_sums_are_those_of_the_bytes_in_the_file(dtype, shape, tmp_path):
 
 def test_equal_tensors_are_equal_files(tmp_path):
     """Whatever their order."""
-    one, two = torch.ones(2), torch.zeros(3)
-    save_with_checksums({"a": one, "b": two}, tmp_path / "1")
-    save_with_checksums({"b": two, "a": one}, tmp_path / "2")
+    first, second = torch.ones(2), torch.zeros(3)
+    save_with_checksums({"a": first, "b": second}, tmp_path / "1")
+    save_with_checksums({"b": second, "a": first}, tmp_path / "2")
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
 

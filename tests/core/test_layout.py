@@ -70,12 +70,12 @@ def _circle() -> list[str]:
         if name in done:
             return []
         for other in sorted(IMPORTS[name]):
-            if found := visit(other, [*path, name]):
-                return found
+            if circle := visit(other, [*path, name]):
+                return circle
         done.add(name)
         return []
 
-    return next((found for name in sorted(MODULES) if (found := visit(name, []))), [])
+    return next((circle for name in sorted(MODULES) if (circle := visit(name, []))), [])
 
 
 def test_no_import_circle() -> None:

@@ -80,8 +80,8 @@ def begin(plan, folder):
 def changed(run):
     """The names of the stages that would be done anew."""
     plan, folder = run
-    found = changes(plan.order, folder)
-    return [stage.name for stage in plan.order if stage.directory_name in found]
+    reasons = changes(plan.order, folder)
+    return [stage.name for stage in plan.order if stage.directory_name in reasons]
 
 
 CHANGES = {
