@@ -53,7 +53,7 @@ def original(made: Any, layout: str) -> dict[str, Tensor]:
         (r"mid_block\.resnets\.0", "mid.block_1"),
         (r"mid_block\.resnets\.1", "mid.block_2"),
         (r"mid_block\.attentions\.0", "mid.attn_1"),
-        (r"up_blocks\.(\d)\.", lambda original_weights: f"up.{levels - 1 - int(match[1])}."),
+        (r"up_blocks\.(\d)\.", lambda match: f"up.{levels - 1 - int(match[1])}."),
         (r"down_blocks\.(\d)\.", r"down.\1."),
         (r"resnets\.", "block."),
         (r"attentions\.", "attn."),
