@@ -21,7 +21,7 @@ MOST_FILES = 20
 #: The rooms of the core, lowest first: a room imports rooms of lower layers, and of its own layer only itself.
 LAYERS = (
     ("errors", "shapes"),
-    ("reading", "weight_prefixes", "checksums", "published_weights"),
+    ("reading", "writing", "weight_prefixes", "checksums", "published_weights"),
     ("plugins",),
     ("numerics",),
     ("specs",),

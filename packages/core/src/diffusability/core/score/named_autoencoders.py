@@ -14,6 +14,7 @@ from diffusability.core.planning.source import Source, parse_source
 from diffusability.core.plugins import registry
 from diffusability.core.reading import read_json_object
 from diffusability.core.run.folder_reader import read_run
+from diffusability.core.run.run_record import is_run
 from diffusability.core.score.python_reference import python_reference
 from diffusability.core.specs.base import at_home
 from diffusability.core.specs.components import AutoencoderSpec
@@ -136,7 +137,7 @@ def _of_kind(kind: str, rest: str, reference: str) -> Named:
 
 
 def _from_folder(folder: Path, label: str | None, reference: str) -> list[Named]:
-    if (folder / "run.json").is_file():
+    if is_run(folder):
         return _from_run(folder, label)
     for inner in (folder, folder / "model"):
         if (inner / "config.json").is_file():

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from diffusability.core.checksums import load_verified, save_with_checksums
 from diffusability.core.shapes import Images
+from diffusability.core.writing import replacing
 
 #: Largest difference from one of 256 levels at which an image counts as one of 8 bits: far above float32's rounding,
 #: far below what a feature shows.
@@ -50,9 +50,8 @@ class FeatureCache:
             return cached.to(images.device)
         features = compute(images)
         self.directory.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        save_with_checksums({"features": features.cpu().contiguous()}, partial)
-        os.replace(partial, path)
+        with replacing(path, shared=True) as partial:
+            save_with_checksums({"features": features.cpu().contiguous()}, partial)
         return features
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from diffusability.core.errors import DataError
 from diffusability.core.published_weights import file_digest
 from diffusability.core.reading import reading
+from diffusability.core.writing import replacing
 
 #: Names of mean and covariance in ADM's files: of pooled features, and of spatial ones (sFID).
 POOLED = ("mu", "sigma")
@@ -89,12 +90,10 @@ def write_reference(path: Path, statistics: ReferenceStatistics, names: tuple[st
         "image_size": statistics.image_size,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     arrays: dict[str, Any] = {
         names[0]: statistics.mean.cpu().numpy(),
         names[1]: statistics.covariance.cpu().numpy(),
         "provenance": np.array(json.dumps(provenance, allow_nan=False)),
     }
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
-    partial.replace(path)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from diffusability.core.data.latents.latent_origin import Origin, refuse_other
 from diffusability.core.data.latents.shard_reader import SUMS, ShardReader
 from diffusability.core.errors import DataError
 from diffusability.core.reading import read_json_object, reading
+from diffusability.core.writing import replacing
 
 INDEX = "cache.json"
 FORMAT = "diffusability-latents"
@@ -84,14 +84,13 @@ def write_shard(
     Beside each column goes one of the CRC-32 of its rows, which the reader compares whenever it reads a row.
     """
     path = shard_path(directory, shard)
-    partial = path.with_suffix(".partial")
     # One entry: safetensors writes several in any order, and equal shards are to be equal files.
     facts = {"statistics": statistics.state(), "origin": origin.as_json()}
     text = json.dumps(facts | {"crc32": _sum_of(facts)}, allow_nan=False)
     columns = {name: tensor.contiguous() for name, tensor in tensors.items()}
     sums = {name + SUMS: torch.tensor([crc32_of_tensor(row) for row in rows]) for name, rows in columns.items()}
-    save_file(columns | sums, partial, metadata={"facts": text})
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        save_file(columns | sums, partial, metadata={"facts": text})
 
 
 def _sum_of(facts: Mapping[str, Any]) -> int:
@@ -148,10 +147,8 @@ def remove_shards_from(directory: Path, first: int) -> None:
 
 def write_index(directory: Path, index: CacheIndex) -> None:
     """Writes ``cache.json``."""
-    path = directory / INDEX
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"format": FORMAT, **attrs.asdict(index)}, indent=2, allow_nan=False) + "\n")
-    os.replace(partial, path)
+    with replacing(directory / INDEX) as partial:
+        partial.write_text(json.dumps({"format": FORMAT, **attrs.asdict(index)}, indent=2, allow_nan=False) + "\n")
 
 
 def read_index(directory: Path) -> CacheIndex:

@@ -1,7 +1,6 @@
 """Snapshots of power-function averages, taken while training, and what is made of them afterwards."""
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from diffusability.core.engine.distributed import Ranks
 from diffusability.core.errors import CheckpointError
 from diffusability.core.numerics.power_function import gamma_of, reconstruction_coefficients
 from diffusability.core.reading import reading
+from diffusability.core.writing import replacing
 
 FOLDER = "ema-snapshots"
 _NAME = re.compile(r"step-(\d{8})-sigma-rel-.+\.safetensors")
@@ -70,12 +70,11 @@ class SnapshotWriter:
         facts["crc32"] = crc32s_of(tensors)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{done:08d}-{average.label}.safetensors"
-        partial = path.with_suffix(".partial")
         try:
-            save_file(tensors, partial, {"facts": json.dumps(facts, allow_nan=False)})
+            with replacing(path) as partial:
+                save_file(tensors, partial, {"facts": json.dumps(facts, allow_nan=False)})
         except SafetensorError as error:  # it wraps a full disk
             raise CheckpointError(f"snapshot {path.name!r} could not be written: {error}") from error
-        os.replace(partial, path)
 
 
 @attrs.frozen(kw_only=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 
 from diffusability.core.reading import parsed_json
+from diffusability.core.writing import replacing
 
 #: Sets of files up to this size are read whole; of larger ones, pieces of each file.
 WHOLE_BYTES = 256 * 2**20
@@ -205,8 +206,7 @@ class _Memory:
         try:
             self._set.parent.mkdir(parents=True, exist_ok=True)
             for path, content in written.items():
-                partial = path.with_name(f"{path.name}.{os.getpid()}")
-                partial.write_bytes(content)
-                os.replace(partial, path)
+                with replacing(path, shared=True) as partial:
+                    partial.write_bytes(content)
         except OSError:
             pass
