@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import yaml
 from rich.console import Console
 
 from diffusability.core.cli.run_command import run_spec
 from diffusability.core.engine.launched import launched_rank
 from diffusability.core.errors import Problem, SpecError
+from diffusability.core.planning.source import as_yaml
 from diffusability.core.report.comparison import compare
 from diffusability.core.report.tables.metric_table import Cell, metric_columns
 from diffusability.core.run.folder_reader import Run, read_run
@@ -48,7 +48,7 @@ def score_autoencoders(
     spec = scorecard_spec(autoencoders, options, name)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{spec['name']}.yaml"
-        path.write_text(yaml.safe_dump(spec, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        path.write_text(as_yaml(spec), encoding="utf-8")
         try:
             run_spec(path, [], None, [], num_ranks, runs, shows_results=False)
         except SpecError as error:

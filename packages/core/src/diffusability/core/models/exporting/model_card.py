@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from diffusability.core.models.exporting.evidence import Evidence, Scaling
+from diffusability.core.planning.source import as_yaml
 from diffusability.core.run.selection import TrainedModel
 
 
@@ -37,7 +36,7 @@ def autoencoder_card(model: TrainedModel, evidence: Evidence, *, library: str, c
 def card_header(library: str, tags: Sequence[str]) -> str:
     """What the hub reads of a card."""
     metadata = {"library_name": library, "tags": list(tags)}
-    return f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n"
+    return f"---\n{as_yaml(metadata, allow_unicode=False)}---\n"
 
 
 def _loading(library: str, class_name: str) -> list[str]:
@@ -95,7 +94,7 @@ def card_metrics(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def card_recipe(model: TrainedModel, evidence: Evidence) -> list[str]:
     """How and with what it was trained."""
     versions = ", ".join(f"{name} {version}" for name, version in evidence.done.get("versions", {}).items())
-    text = yaml.safe_dump(evidence.recipe, sort_keys=False).rstrip()
+    text = as_yaml(evidence.recipe, allow_unicode=False).rstrip()
     return [
         "## Recipe",
         "",
