@@ -171,3 +171,34 @@ def test_the_documented_shards_are_packed(workplace, monkeypatch):
     )
     assert len(dataset) == 2
     assert {dataset[index].label for index in range(2)} == {0, 1}
+
+
+def lightened(content):
+    """The tutorial's spec with one step of everything on a few small images."""
+    less = {
+        "steps": 1,
+        "batch_size": 2,
+        "num_samples": 8,
+        "learning_rate": {},
+        "sampler": {"kind": "euler", "steps": 1},
+    }
+    content["data"] |= {"resolution": 32, "size": 16, "validation_size": 8}
+    for stage in content["stages"].values():
+        for settings in (stage, *stage.get("evaluators", [])):
+            settings.update({key: value for key, value in less.items() if key in settings})
+    return content
+
+
+def test_the_tutorial_runs(tmp_path, monkeypatch):
+    """docs/tutorial.md from its first file to its last command, with less of everything; the seeds are only checked."""
+    page = ROOT / "docs/tutorial.md"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_autoencoder.py").write_text(text_blocks(page, "python")[0][1])
+    (spec,) = [text for _, text in text_blocks(page, "yaml") if text.startswith("name: my-run")]
+    (tmp_path / "my-run.yaml").write_text(yaml.safe_dump(lightened(yaml.safe_load(spec)), sort_keys=False))
+    lines = [line for _, text in text_blocks(page, "sh") for line in text.splitlines()]
+    assert len(lines) == 8
+    for line in lines:
+        words = shlex.split(line.replace("--num 64", "--num 4").replace("--num 16", "--num 2"))
+        dfz_here(*(["check", *words[2:]] if "seeds" in line else words[1:]))
+    assert {"before.html", "samples", "my-autoencoder-se"} <= {path.name for path in tmp_path.iterdir()}
