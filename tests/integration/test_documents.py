@@ -7,6 +7,7 @@ Specs in YAML: tests/core/test_documented_specs.py.
 import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -122,6 +123,40 @@ def test_the_run_of_the_readme_is_scored(finished, tmp_path):
     plan = load_plan(path)
     check(plan)
     assert list(plan.variants) == ["study-control", "study-se"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_shell_blocks_are_valid(page):
+    """Bash's own parser, on each block of a page at once; brackets for what may be left out are taken away."""
+    for line, text in text_blocks(page, "sh"):
+        script = re.sub(r"\[[^\]]*--[^\]]*\]", "", text) if "[--" in text else text
+        done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{name_of(page)}:{line}: {done.stderr}"
+
+
+def scripts_named():
+    """Page and words of each `python FILE ...` of this repository, in blocks and in the text."""
+    pattern = r"\bpython ((?:benchmarks|recipes)/[\w/]+\.py)((?: (?:--)?[\w./-]+)*)"
+    return [
+        pytest.param(file, options.split(), id=f"{name_of(page)}: {file}{options}"[:90])
+        for page in PAGES
+        for file, options in re.findall(pattern, " ".join(page.read_text().split()))
+    ]
+
+
+@pytest.mark.parametrize(("file", "words"), scripts_named())
+def test_documented_scripts_take_their_options(file, words):
+    """The script exists, and its source names each option that a page gives it."""
+    source = (ROOT / file).read_text()
+    assert [word for word in words if word.startswith("--") and f'"{word}"' not in source] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_documented_sessions_exist(page):
+    """Each session after `nox -s` against the functions of noxfile.py."""
+    sessions = re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text(), re.M)
+    for named in re.findall(r"\bnox -s ([\w ]+?)(?= +#|\n|`| --|$)", page.read_text()):
+        assert set(named.split()) <= set(sessions), named
 
 
 #: A script with arguments (below), and files of a package (tests/integration/test_plugin_packages.py).
