@@ -134,6 +134,14 @@ def test_shell_blocks_are_valid(page):
         assert done.returncode == 0, f"{name_of(page)}:{line}: {done.stderr}"
 
 
+def test_quoted_messages_are_messages():
+    """What docs/troubleshooting.md puts in quotation marks, against the sources."""
+    quoted = re.findall(r'\*\*"([^"]+)"', (ROOT / "docs/troubleshooting.md").read_text())
+    sources = "".join(path.read_text() for path in ROOT.glob("packages/*/src/**/*.py"))
+    assert quoted
+    assert [message for message in quoted if message not in sources] == []
+
+
 def scripts_named():
     """Page and words of each `python FILE ...` of this repository, in blocks and in the text."""
     pattern = r"\bpython ((?:benchmarks|recipes)/[\w/]+\.py)((?: (?:--)?[\w./-]+)*)"
