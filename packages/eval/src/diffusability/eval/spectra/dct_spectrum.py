@@ -10,7 +10,6 @@ from torch import Tensor
 from diffusability.core.contracts.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.errors import DataError
 from diffusability.core.numerics.resampling import downsample
-from diffusability.eval.figures.spectrum_figure import draw_spectrum
 from diffusability.eval.frames import as_frames
 from diffusability.eval.specs.spectra import DCTSpectrumSpec
 from diffusability.eval.spectra.block_spectrum import BlockSpectrum, fitting_block_size
@@ -166,6 +165,8 @@ class DCTSpectrum(Evaluator):
         )
 
     def draw(self, directory: Path) -> list[Path]:
+        from diffusability.eval.figures.spectrum_figure import draw_spectrum
+
         results = {result.metric: result for result in self.compute()}
         curves = [
             results[name].curve for name in ("latent_spectrum_curve", "rgb_pooled_spectrum_curve", "rgb_spectrum_curve")
