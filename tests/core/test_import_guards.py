@@ -82,7 +82,7 @@ ROOMS_OF_EXTRAS = {
         "core/report/tables/results_table.py",
         "core/run/changed_files.py",
         "core/run/progress.py",
-        "core/score/scorecard_table.py",
+        "core/scoring/scorecard_table.py",
         "core/stages/",
     ),
 }

@@ -10,7 +10,7 @@ OPTIONAL = [module for modules in LIBRARIES.values() for module in modules]
 #: Packages and modules of ours that serve those who have the extra, as ``ROOMS_OF_EXTRAS`` of test_import_guards.
 NEED_EXTRAS = (
     "core.cli.", "core.cost.", "core.engine.training_loop", "core.report", "core.run.changed_files",
-    "core.run.progress", "core.score.scorecard_table", "core.stages.", "eval.figures.",
+    "core.run.progress", "core.scoring.scorecard_table", "core.stages.", "eval.figures.",
 )  # fmt: skip
 
 IMPORT_ALL = """

@@ -154,7 +154,7 @@ def score(
 ) -> None:
     """Measure how diffusable the latents of one or more autoencoders are; no spec needed."""
     from diffusability.core.cli.score_command import score_autoencoders
-    from diffusability.core.score.scorecard_spec import ScoreOptions
+    from diffusability.core.scoring.scorecard_spec import ScoreOptions
 
     options = ScoreOptions(
         data=data,
