@@ -14,6 +14,7 @@ from torch import Tensor
 from diffusability.core.contracts.dataset import Dataset, Example
 from diffusability.core.data.image_files import as_rgb, crop_box, cropped
 from diffusability.core.errors import DataError
+from diffusability.core.facade.checked import checked
 from diffusability.core.scoring.scorecard_spec import ScoreOptions, scorecard_data
 from diffusability.core.shapes import Images
 from diffusability.core.specs.build_context import BuildContext
@@ -86,8 +87,7 @@ def image_set(
         options = ScoreOptions(
             data=str(images), num=num, resolution=resolution or RESOLUTION, frames=frames, labels=labels is True
         )
-        spec = DatasetSpec.model_validate(scorecard_data(options))
-        spec.check_inputs()
+        spec = checked(DatasetSpec, scorecard_data(options), f"images {str(images)!r}")
         dataset: Dataset = spec.build(BuildContext(), "validation")
         return ImageSet(dataset=dataset, described=f"{str(images)!r} at {options.resolution} px")
     tensor, described = as_images(images, resolution=resolution, value_range=value_range)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from diffusability.core.contracts.denoiser import Denoiser
@@ -12,9 +11,8 @@ from diffusability.core.contracts.normalizer import LatentNormalizer
 from diffusability.core.contracts.parametrisation import Parametrisation
 from diffusability.core.contracts.velocity_model import VelocityModel
 from diffusability.core.errors import SpecError
+from diffusability.core.facade.checked import checked
 from diffusability.core.numerics.randomness import BatchRandomness
-from diffusability.core.planning.problems import problems_of
-from diffusability.core.planning.source import Source
 from diffusability.core.shapes import Images, Labels, Latents, Predictions, Times
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import SamplerSpec
@@ -110,10 +108,7 @@ def _sampler(sampler: str | Mapping[str, Any], steps: int | None, guidance_scale
         given["steps"] = steps
     if guidance_scale != 1.0:
         given["guidance_scale"] = guidance_scale
-    try:
-        return SamplerSpec.model_validate(given)
-    except ValidationError as error:
-        raise problems_of(error, Source(data=given, marks={}, name="sampler")) from None
+    return checked(SamplerSpec, given, "sampler")
 
 
 def _labels(

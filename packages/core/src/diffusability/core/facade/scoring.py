@@ -6,20 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
-from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.data.enlarged import enlarged_images
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.errors import DataError
 from diffusability.core.facade.autoencoders import load_autoencoder
+from diffusability.core.facade.checked import checked
 from diffusability.core.facade.image_sets import RESOLUTION, ValueRange, image_set
 from diffusability.core.facade.scorecard import Scorecard
 from diffusability.core.numerics.precision import autocast_dtype, resolve_precision
-from diffusability.core.planning.problems import problems_of
 from diffusability.core.planning.sample_counts import fewer_for
-from diffusability.core.planning.source import Source
 from diffusability.core.scoring.scorecard_spec import ScoreOptions, scorecard_evaluators
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import EvaluatorSpec
@@ -85,12 +82,18 @@ def score(
     options = ScoreOptions(
         data="", num=num, resolution=resolution or RESOLUTION, labels=labels is not False, full=full, seed=seed
     )
-    chosen = scorecard_evaluators(options) if evaluators is None else [_settings_of(one, num) for one in evaluators]
+    given_evaluators = [_fields(evaluator) for evaluator in evaluators or ()]
+    chosen = [{"num_samples": num, **fields} for fields in given_evaluators]
+    if evaluators is None:
+        chosen = scorecard_evaluators(options)
     specs = [_evaluator(settings) for settings in chosen]
     remarks = [f"images: {given.described}", *given.dataset.notes]
-    remarks += fewer_for(specs, len(given.dataset), "given")
+    asked = [spec for spec, fields in zip(specs, given_evaluators, strict=False) if "num_samples" in fields]
+    remarks += fewer_for(asked, len(given.dataset), "given")
     enlarged = enlarged_images(given.dataset, fixed_order(given.dataset, max(spec.num_samples for spec in specs)))
     remarks += [enlarged] if enlarged else []
+    random = "" if model.spec is None else model.spec.random_weights()
+    remarks += [f"the autoencoder is untrained: {random} are random (seed {seed})"] if random else []
     unreadable: list[str] = []
 
     def on_round(done: Round) -> None:
@@ -109,31 +112,25 @@ def score(
             EvaluationSource(dataset=given.dataset, device=where, make_autoencoder=lambda: used),
             Ranks(rank=0, size=1, device=where),
             batch_size=batch_size,
-            settings=settings_of_autoencoders(_settings(model, precision, where.type, seed)),
+            settings=settings_of_autoencoders(_settings(random, precision, where.type, seed)),
             on_round=on_round,
         )
     label = name or (str(autoencoder) if loaded else type(autoencoder).__name__)
     return Scorecard(autoencoder=label, results=evaluation.results, remarks=[*remarks, *unreadable])
 
 
-def _settings_of(evaluator: str | Mapping[str, Any], num: int) -> dict[str, Any]:
-    settings = {"kind": evaluator} if isinstance(evaluator, str) else dict(evaluator)
-    return {"num_samples": num, **settings}
+def _fields(evaluator: str | Mapping[str, Any]) -> dict[str, Any]:
+    return {"kind": evaluator} if isinstance(evaluator, str) else dict(evaluator)
 
 
 def _evaluator(settings: Mapping[str, Any]) -> EvaluatorSpec:
-    try:
-        spec = EvaluatorSpec.model_validate(settings)
-    except ValidationError as error:
-        raise problems_of(error, Source(data=settings, marks={}, name="evaluators")) from None
-    spec.check_inputs()
-    return spec
+    return checked(EvaluatorSpec, settings, f"evaluator {settings.get('kind')!r}")
 
 
-def _settings(model: Autoencoder, precision: str, device_type: str, seed: int) -> dict[str, Any]:
+def _settings(random: str, precision: str, device_type: str, seed: int) -> dict[str, Any]:
+    """What numbers depend on beside their evaluator, in the words of the evaluate stage."""
     resolved = resolve_precision(precision, device_type)
     settings: dict[str, Any] = {} if resolved == "fp32" else {"precision": resolved}
-    random = "" if model.spec is None else model.spec.random_weights()
     return settings | ({"random_weights": f"{random} (seed {seed})"} if random else {})
 
 

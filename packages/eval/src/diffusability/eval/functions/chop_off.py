@@ -37,7 +37,7 @@ def chop_off(
     resolution: int | None = None,
     value_range: ValueRange | None = None,
     batch_size: int = 8,
-    precision: str = "fp32",
+    precision: str = "auto",
 ) -> ChopOffCurves:
     """Chops high frequencies off the latents and decodes: the curves of the evaluator ``chop-off``.
 

@@ -5,16 +5,15 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from pydantic import ValidationError
 from torch import Tensor
 
 from diffusability.core.contracts.dataset import Dataset
 from diffusability.core.contracts.evaluator import EvalResult
 from diffusability.core.errors import DataError
+from diffusability.core.facade.checked import checked
 from diffusability.core.facade.image_sets import ValueRange, image_set
-from diffusability.core.planning.problems import problems_of
-from diffusability.core.planning.source import Source
 from diffusability.core.shapes import Images
+from diffusability.core.specs.components import FeaturesSpec
 from diffusability.core.stages.evaluation_data import chunk_views
 from diffusability.eval.features.feature_sets import shared_features
 from diffusability.eval.generation.frechet import frechet_distance
@@ -83,14 +82,11 @@ def frechet(
 def _named_features(features: str | Mapping[str, Any] | Features) -> tuple[str, str, Features]:
     """The metric's name, the features' and the function."""
     if callable(features):
-        name = getattr(features, "__name__", type(features).__name__)
+        name = getattr(features, "__name__", type(features).__name__).strip("<>")
         return f"frechet_{name}", name, features
-    given = {"kind": "frechet", "features": {"kind": features} if isinstance(features, str) else dict(features)}
-    try:
-        spec = FrechetSpec.model_validate({**given, "force": True})
-    except ValidationError as error:
-        raise problems_of(error, Source(data=given, marks={}, name="frechet")) from None
-    spec.features.check_inputs()
+    fields: dict[str, Any] = {"kind": features} if isinstance(features, str) else dict(features)
+    spec = checked(FrechetSpec, {"kind": "frechet", "features": fields, "force": True}, "frechet")
+    checked(FeaturesSpec, fields, "features")
     shared = shared_features(spec.features)
     return spec.metric(), spec.features.kind, lambda images: shared.of(images, range(len(images)))
 

@@ -3,12 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
 from diffusability.core.contracts.denoiser import Denoiser
 from diffusability.core.errors import SpecError
-from diffusability.core.planning.problems import problems_of
-from diffusability.core.planning.source import Source
+from diffusability.core.facade.checked import checked
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.models.specs.denoisers.dit import DiTSpec
 
@@ -27,12 +24,9 @@ def DiT(  # noqa: N802 - reads like the class that it makes
     Raises:
         SpecError: an option is unknown or wrong, or the latents cannot be cut into patches.
     """
-    given = {"kind": "dit", "size": size, **options}
+    spec = checked(DiTSpec, {"kind": "dit", "size": size, **options}, "DiT")
     try:
-        spec = DiTSpec.model_validate(given)
         spec.architecture(tuple(latent_shape), num_classes)
-    except ValidationError as error:
-        raise problems_of(error, Source(data=given, marks={}, name="DiT")) from None
     except ValueError as error:
         raise SpecError(str(error)) from None
     made: Denoiser = spec.build(BuildContext(latent_shape=tuple(latent_shape), num_classes=num_classes))
