@@ -23,7 +23,7 @@ def lowest(requirement: str) -> tuple[str, str]:
 
 def pins(projects: Iterable[Path]) -> list[str]:
     """``name==version`` for every dependency of these pyproject files, extras too; of several minimums the highest."""
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for project in projects:
         table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
         extras = [line for lines in table.get("optional-dependencies", {}).values() for line in lines]
@@ -31,8 +31,8 @@ def pins(projects: Iterable[Path]) -> list[str]:
             if requirement.startswith("diffusability"):
                 continue
             name, version = lowest(requirement)
-            found[name] = max(found.get(name, version), version, key=_numbers)
-    return [f"{name}=={version}" for name, version in sorted(found.items())]
+            versions[name] = max(versions.get(name, version), version, key=_numbers)
+    return [f"{name}=={version}" for name, version in sorted(versions.items())]
 
 
 def _numbers(version: str) -> tuple[int, ...]:

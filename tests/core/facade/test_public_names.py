@@ -46,17 +46,17 @@ def test_every_loss_of_the_regularizers_is_public():
 
     from diffusability.regularizers import terms
 
-    found = set()
+    losses = set()
     for info in pkgutil.iter_modules(terms.__path__):
         module = importlib.import_module(f"{terms.__name__}.{info.name}")
         functions = inspect.getmembers(module, inspect.isfunction)
-        found |= {
+        losses |= {
             name
             for name, function in functions
             if function.__module__ == module.__name__ and name.endswith(("_loss", "penalty")) and name[0] != "_"
         }
-    assert len(found) > 12
-    assert found <= set(dir(diffusability.regularizers))
+    assert len(losses) > 12
+    assert losses <= set(dir(diffusability.regularizers))
 
 
 @pytest.mark.parametrize("name", FACADE)

@@ -16,9 +16,11 @@ def lazy_names(
         package: its ``__name__``, such as ``diffusability.eval``; the distribution is called ``diffusability-eval``.
         homes: public names by the module, below the package, that defines them.
     """
-    imported, names, public = lazy_loader.attach(package, submod_attrs={home: list(of) for home, of in homes.items()})
+    imported, names, everything = lazy_loader.attach(
+        package, submod_attrs={home: list(public) for home, public in homes.items()}
+    )
 
     def get(name: str) -> Any:
         return importlib.metadata.version(package.replace(".", "-")) if name == "__version__" else imported(name)
 
-    return get, names, public
+    return get, names, everything

@@ -44,9 +44,9 @@ def photographs() -> tuple[Image.Image, ...]:
     require_extra("photographs", "data of kind 'sample-photos'")
     images = []
     for package, names in PHOTOGRAPHS.items():
-        installed = importlib.util.find_spec(package)
-        assert installed is not None
-        folder = Path((installed.submodule_search_locations or [""])[0])
+        module_spec = importlib.util.find_spec(package)
+        assert module_spec is not None
+        folder = Path((module_spec.submodule_search_locations or [""])[0])
         for name in names:
             if not (folder / name).is_file():
                 raise DataError(f"the installed package {package!r} ships no {name!r}; another version of it does")

@@ -56,7 +56,7 @@ def the_named(reference: str, trust_code: bool = False) -> Named:
     """The one autoencoder that a reference stands for; looks for its files. Raises SpecError for none or several."""
     named, *others = named_autoencoders([reference], trust_code)
     if others:
-        labels = ", ".join(f"{one.label} ({one.spec.get('path')})" for one in (named, *others))
+        labels = ", ".join(f"{each.label} ({each.spec.get('path')})" for each in (named, *others))
         raise SpecError(f"{reference!r} stands for several autoencoders; expected one of the folders: {labels}")
     check_named(named)
     return named

@@ -107,11 +107,11 @@ def as_images(
         raise DataError("one picture was given; expected several, as a list [picture, ...]")
     if isinstance(images, Iterable) and not isinstance(images, Tensor | np.ndarray):
         given = list(images)
-        if given and all(isinstance(one, Image.Image) for one in given):
+        if given and all(isinstance(item, Image.Image) for item in given):
             return _of_pictures(given, resolution or RESOLUTION)
-        if given and all(isinstance(one, Tensor | np.ndarray) for one in given):
+        if given and all(isinstance(item, Tensor | np.ndarray) for item in given):
             return as_images(_stacked(given), resolution=resolution, value_range=value_range)
-        kinds = ", ".join(sorted({type(one).__name__ for one in given})) or "nothing"
+        kinds = ", ".join(sorted({type(item).__name__ for item in given})) or "nothing"
         raise DataError(f"a list of {kinds} was given; expected pictures of Pillow, tensors or arrays")
     if isinstance(images, np.ndarray):
         return _sized(*_in_range(torch.from_numpy(_channels_first(images)), value_range, "array"), resolution)

@@ -68,7 +68,7 @@ def frechet(
         raise DataError(too_few(metric, fewest, length).replace("'force: true'", "force=True"))
     _require_one_size(sets, metric)
     bias = small_sample_bias(first, _distance) if fewest <= NEAR * length else None
-    note = "" if bias is None else bias_note(bias.of_distance(first.count, second.count), fewest, length)
+    note = "" if bias is None else bias_note(bias.distance_bias(first.count, second.count), fewest, length)
     return EvalResult(
         metric=metric,
         value=_distance(first.whole(), second.whole()),
@@ -88,7 +88,7 @@ def _named_features(features: str | Mapping[str, Any] | Features) -> tuple[str, 
     spec = checked(FrechetSpec, {"kind": "frechet", "features": fields, "force": True}, "frechet")
     checked(FeaturesSpec, fields, "features")
     shared = shared_features(spec.features)
-    return spec.metric(), spec.features.kind, lambda images: shared.of(images, range(len(images)))
+    return spec.metric(), spec.features.kind, lambda images: shared.extract(images, range(len(images)))
 
 
 def _statistics(

@@ -4,8 +4,8 @@ import attrs
 import torch
 
 from diffusability.core.contracts.evaluator import Curve, EvalResult, EvaluationBatch
+from diffusability.core.numerics.axes import as_frames
 from diffusability.core.shapes import Images, Latents
-from diffusability.eval.frames import as_frames
 from diffusability.eval.specs.spectra import DCTSpectrumSpec
 from diffusability.eval.spectra.block_spectrum import BlockSpectrum, fitting_block_size
 from diffusability.eval.spectra.dct_spectrum import DCTSpectrum, spectrum_curve
