@@ -1,10 +1,13 @@
 """Generates the pages ``reference/api/*.md``: a page for each room of the packages, its modules by mkdocstrings."""
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+
+from diffusability.core.plugins import registry
 
 PACKAGES = Path(__file__).resolve().parents[2] / "packages"
 
@@ -23,7 +26,8 @@ ROOMS = {
         "engine",
         "models",
         "sampling",
-        "score",
+        "facade",
+        "scoring",
         "cost",
         "run",
     ),
@@ -35,6 +39,7 @@ ROOMS = {
         "spectra",
         "predictors",
         "generation",
+        "functions",
         "features",
         "streaming",
     ),
@@ -61,17 +66,30 @@ def pages() -> Iterator[tuple[str, str, str]]:
             yield package, room, "\n".join(blocks)
 
 
+def exported() -> dict[str, str]:
+    """The module in which each public name of ``diffusability.core`` is defined, functions of other packages included."""
+    source = ast.parse((PACKAGES / "core/src/diffusability/core/__init__.py").read_text())
+    assigned = {
+        target.id: node.value
+        for node in source.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    homes: dict[str, tuple[str, ...]] = ast.literal_eval(assigned["_HOMES"])
+    own = {name: f"diffusability.core.{home}" for home, names in homes.items() for name in names}
+    return own | {name: target.partition(":")[0] for name, target in registry.functions().items()}
+
+
 def index() -> str:
     """The first page: what ``diffusability.core`` exports, and the rooms."""
-    lines = ["# Python API\n", "`diffusability.core` exports what plugin authors need:\n"]
-    namespace: dict[str, str] = {}
-    source = (PACKAGES / "core/src/diffusability/core/__init__.py").read_text()
-    exec(source.partition("__getattr__,")[0].replace("import lazy_loader", ""), namespace)  # names and homes, no torch
-    lines.append("| name | defined in |\n| --- | --- |")
-    homes = sorted((name, home) for home, names in namespace["_HOMES"].items() for name in names)  # type: ignore[attr-defined]
-    for name, home in homes:
-        target = f"diffusability.core.{home}.{name}"
-        lines.append(f'| <autoref optional identifier="{target}">`{name}`</autoref> | `diffusability.core.{home}` |')
+    lines = [
+        "# Python API\n",
+        "`diffusability.core` exports what [programs](../../python.md) and [plugins](../../write-a-plugin.md) need:\n",
+        "| name | defined in |\n| --- | --- |",
+    ]
+    for name, home in sorted(exported().items()):
+        lines.append(f'| <autoref optional identifier="{home}.{name}">`{name}`</autoref> | `{home}` |')
     lines.append("\nEverything else, by package and folder:\n")
     lines += [f"* [`diffusability.{package}.{room}`]({package}/{room}.md)" for package, room, _ in pages()]
     return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ import typer
 import yaml
 from documents import ROOT
 
-from diffusability.core import __all__ as exported
+import diffusability.core
 from diffusability.core.cli.app import app
 from diffusability.core.plugins import registry
 from diffusability.core.specs.components import SPEC_BASES
@@ -53,9 +53,9 @@ def test_every_metric_with_a_meaning_is_in_the_glossary():
 
 
 def test_every_exported_name_is_in_the_api():
-    """``diffusability.core`` against the first page of the reference."""
+    """``dir(diffusability.core)`` against the first page of the reference."""
     page = hook("api_reference")["index"]()
-    assert [name for name in exported if f"`{name}`" not in page] == []
+    assert [name for name in dir(diffusability.core) if not name.startswith("_") and f"`{name}`" not in page] == []
 
 
 def test_the_site_builds(tmp_path):

@@ -25,8 +25,8 @@ from diffusability.core.cli.app import app
 from diffusability.core.data.specs.webdataset import WebDatasetSpec
 from diffusability.core.planning.check import check
 from diffusability.core.planning.plan import load_plan
-from diffusability.core.score.named_autoencoders import named_autoencoders
-from diffusability.core.score.scorecard_spec import ScoreOptions, scorecard_spec
+from diffusability.core.scoring.named_autoencoders import named_autoencoders
+from diffusability.core.scoring.scorecard_spec import ScoreOptions, scorecard_spec
 
 pytestmark = pytest.mark.integration
 
