@@ -67,7 +67,7 @@ def pages() -> Iterator[tuple[str, str, str]]:
 
 
 def exported() -> dict[str, str]:
-    """The module in which each public name of ``diffusability.core`` is defined, functions of other packages included."""
+    """The module in which each public name of ``diffusability.core`` is defined, functions of packages included."""
     source = ast.parse((PACKAGES / "core/src/diffusability/core/__init__.py").read_text())
     assigned = {
         target.id: node.value

@@ -179,6 +179,12 @@ def pages_of_python():
 def workplace(finished, tmp_path, monkeypatch):
     """A folder with what the pages' Python blocks open: the quickstart's run, and one that broke."""
     (tmp_path / "runs").mkdir()
+    (tmp_path / "photos").mkdir()
+    for number, colour in enumerate(("red", "green", "blue")):
+        Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / "photos" / f"{colour}-{number}.png")
+    (tmp_path / "my_autoencoder.py").write_text(
+        text_blocks(ROOT / "docs/tutorial.md", "python")[0][1] + "\n\nbuild = MyAutoencoder\n"
+    )
     for name in ("quickstart", "my-vae", "my-run"):
         os.symlink(finished, tmp_path / "runs" / name)
     monkeypatch.chdir(tmp_path)
