@@ -108,7 +108,7 @@ def test_keep_going_leaves_out_what_needs_a_failed_job(tmp_path):
     for again in (False, True):
         result = dfz("run", path, "--runs", tmp_path, "--keep-going", check_code=1)
         assert ("a: done before" in result.stdout) is again
-        assert "job 'pretrain' ended with an error; its message is above; the others go on" in result.stdout
+        assert "job 'pretrain' ended with an error; its message is above; the others continue" in result.stdout
         assert "failed: 'pretrain', see above; left out, as they need it: 'b', 'b-8'" in result.stderr
         assert _status(tmp_path) == {"a": "done", "b": "failed", "b-8": "failed"}
     assert "psnr" in json.loads((tmp_path / "tiny" / "results.json").read_text())["variants"]["a"]["measure"]

@@ -195,4 +195,4 @@ def test_a_stop_during_an_evaluation_reaches_all_ranks(tmp_path):
     process.terminate()
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 75, output
-    assert output.count("this stage starts anew") == 1
+    assert output.count("this stage starts again") == 1

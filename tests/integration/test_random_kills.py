@@ -179,7 +179,7 @@ def test_a_loading_process_that_dies_is_named(tmp_path):
 
 @pytest.mark.parametrize("lost", [ConnectionResetError, BrokenPipeError, EOFError])
 def test_a_lost_connection_waits_for_the_news_of_a_death(monkeypatch, lost):
-    """The connection breaks a moment before torch hears of the death: the death is what is named."""
+    """The connection breaks a moment before torch learns of the death: the error names the death."""
     heard = time.monotonic() + 0.3
 
     def news():

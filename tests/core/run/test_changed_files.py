@@ -78,7 +78,7 @@ def begin(plan, folder):
 
 
 def changed(run):
-    """The names of the stages that would be done anew."""
+    """The names of the stages that would be done again."""
     plan, folder = run
     reasons = changes(plan.order, folder)
     return [stage.name for stage in plan.order if stage.directory_name in reasons]
@@ -170,7 +170,7 @@ def test_a_stage_that_was_made_anew_alone_makes_its_users_anew(run, tmp_path):
 
 
 def test_runs_of_earlier_versions_count_as_unchanged_and_get_records(run, tmp_path):
-    """No record: nothing is done anew; from then on changes count."""
+    """No record: nothing is done again; from then on changes count."""
     plan, folder = run
     for stage in plan.order:
         (folder.stage(stage) / "contents.json").unlink()
@@ -225,9 +225,9 @@ def test_latents_of_other_images_are_refused(tmp_path):
     after = data_origin(spec, "train")
     stated = before.as_json()
     with pytest.raises(DataError, match=f"files {before.contents[:12]}.* not with .*files {after.contents[:12]}"):
-        refuse_other("latent shard 'x'", stated, after, "encode anew")
-    refuse_other("latent shard 'x'", stated, before, "encode anew")
-    refuse_other("latent shard 'x'", {"digest": before.digest, "words": before.description}, after, "encode anew")
+        refuse_other("latent shard 'x'", stated, after, "encode again")
+    refuse_other("latent shard 'x'", stated, before, "encode again")
+    refuse_other("latent shard 'x'", {"digest": before.digest, "words": before.description}, after, "encode again")
 
 
 def test_lists_of_files_do_not_displace_each_other(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The boundary between what libraries raise about a file that was handed in, and what its owner is told. No torch."""
+"""Turns what libraries raise about a file into errors for its owner. No torch."""
 
 import json
 import os
@@ -19,7 +19,7 @@ _LONGEST_REASON = 300
 
 @contextmanager
 def reading(what: str, path: Path | str, error: type[Exception] = DataError) -> Iterator[None]:
-    """Turns whatever a ``with`` block raises about a file into an ``error`` that names the file and the reason.
+    """Turns an exception of a ``with`` block about a file into an ``error`` that names the file and the reason.
 
     Our own errors pass as they are; so does what no file is to blame for (interrupts, memory, an unraised warning).
     Where the file is a pointer of Git LFS, that is the reason.

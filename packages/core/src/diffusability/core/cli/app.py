@@ -72,7 +72,7 @@ def run(
         int, typer.Option("--jobs", min=1, help="variants to work on at a time, each in a process of its own")
     ] = 1,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="when a variant fails, go on with those that need nothing of it")
+        bool, typer.Option("--keep-going", help="when a variant fails, continue with those that do not depend on it")
     ] = False,
 ) -> None:
     """Run a spec. Finished stages are kept, an interrupted one resumes, a changed one is redone."""
@@ -370,7 +370,7 @@ def _exit_code_of_command(debug: bool) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # noqa: BLE001 - the last place where an error can be told from a bug
+    except Exception as error:  # noqa: BLE001 - the last place that distinguishes errors from bugs
         known = _environment_fault(error)
         if known is None:
             show_bug(error, debug)

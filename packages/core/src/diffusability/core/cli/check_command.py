@@ -37,7 +37,7 @@ def check_spec(
     console = Console()
     changed = changes(stages, folder) if files else {}
     for name, reason in changed.items():
-        console.print(f"{name} is to be done anew: {reason}", style="yellow", markup=False, soft_wrap=True)
+        console.print(f"{name} is to be done again: {reason}", style="yellow", markup=False, soft_wrap=True)
 
     def is_done(stage: PlannedStage) -> bool:
         return folder.is_done(stage) and stage.directory_name not in changed

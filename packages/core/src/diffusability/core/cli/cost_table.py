@@ -78,7 +78,7 @@ def print_costs(
     for note in _notes(stages, costs):
         console.print(note, style="dim", highlight=False)
     console.print(
-        "Estimates: operations are counted on tensors without content, all stages together for a group. Memory: the"
+        "Estimates: operations are counted on fake tensors, all stages together for a group. Memory: the"
         " most on a rank at a time, with activations, without what CUDA and NCCL keep and what fragmentation loses.",
         style="dim",
         highlight=False,

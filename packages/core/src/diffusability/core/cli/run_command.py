@@ -114,14 +114,14 @@ def run_spec(
         from diffusability.core.run.changed_files import set_aside_changed
         from diffusability.core.stages.overview import Overview
 
-        crew = JobProcesses(
+        processes = JobProcesses(
             Overview(plan=plan, folder=folder, command=command), num_jobs, num_ranks, console, keep_going
         )
         with folder.locked() as lock:
             say_what_changes(console, plan, folder)
             keep_spec(spec, plan, folder)
             set_aside_changed(stages, folder, console)
-            crew.run(stages, lock)
+            processes.run(stages, lock)
         return
     keep_freed_memory()
     writes = job is None and (launched is None or launched.rank == 0)

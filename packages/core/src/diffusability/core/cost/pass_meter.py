@@ -43,7 +43,7 @@ class PassMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     what activations kept for the backward pass and temporaries take together, whatever frees or recomputes them. What
     was there before, such as weights and their gradients, does not count.
 
-    Where code asks a tensor without content for its value, it gets 1.
+    Where code asks a fake tensor for its value, it gets 1.
     """
 
     def __init__(self) -> None:

@@ -47,7 +47,7 @@ class CostEstimator:
     _measured: dict[str, Any] = attrs.field(factory=dict, init=False)
 
     def cost(self, stage: PlannedStage) -> StageCost:
-        """What a stage costs. Never raises: what cannot be told is None, and the notes say why."""
+        """What a stage costs. Never raises: what cannot be predicted is None, and the notes say why."""
         precision = resolve_precision(stage.engine.precision, self._device_type)
         stage = attrs.evolve(stage, engine=stage.engine.model_copy(update={"precision": precision}))
         try:
@@ -188,7 +188,7 @@ class CostEstimator:
 
 
 def _model_of(stage: PlannedStage) -> DiffusionModel:
-    """The denoiser that a stage trains or evaluates, without content."""
+    """The denoiser that a stage trains or evaluates, of fake tensors."""
     named: Spec | None = getattr(stage.spec, "denoiser", None)
     if isinstance(named, StageDenoiserSpec):
         return _model_of(stage.inputs[named.stage])

@@ -1,4 +1,4 @@
-"""What training steps cost, by running the stage's own task, forward and backward, on tensors without content."""
+"""What training steps cost, by running the stage's own task, forward and backward, on fake tensors."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -58,7 +58,7 @@ class StepCost:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Trained:
-    """What a stage trains, built without content.
+    """What a stage trains, built of fake tensors.
 
     Attributes:
         task: the task, as the engine would run it.
@@ -160,10 +160,10 @@ def step_cost(stage: PlannedStage, num_ranks: int, cuda: bool = True) -> StepCos
             break
         except UnknownCost:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever the models of third parties raise for want of content
+        except Exception as error:  # noqa: BLE001 - models of third parties may raise anything on fake tensors
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
     else:
-        raise UnknownCost(f"the task does not run on tensors without content ({reason})")
+        raise UnknownCost(f"the task does not run on fake tensors ({reason})")
     notes = trained.notes if with_regularizers else (f"without regularizers: {reason}",)
     total = Flops()
     for step_pass in passes:

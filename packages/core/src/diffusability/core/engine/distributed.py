@@ -199,7 +199,7 @@ def naming_lost_ranks(ranks: Ranks) -> Iterator[None]:
         if ranks.size > 1 and any(sign in str(error).lower() for sign in _LOST):
             cause = " ".join(str(error).partition(". ")[0].split())[:200]
             raise RankLostError(
-                f"rank {ranks.rank} cannot go on, because another rank has ended ({cause}); the same command resumes"
+                f"rank {ranks.rank} cannot continue, because another rank has ended ({cause}); the same command resumes"
                 " from the last checkpoint"
             ) from error
         raise

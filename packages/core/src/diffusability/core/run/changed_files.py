@@ -1,4 +1,4 @@
-"""What a stage's files held when it began, and stages that are to be done anew because they hold something else.
+"""What a stage's files held when it began, and stages that are to be done again because they hold something else.
 
 Free of torch.
 """
@@ -65,9 +65,9 @@ def _contents_of_spec(spec: PluginSpec) -> dict[str, Contents]:
 
 
 def record_contents(stage: PlannedStage, folder: RunFolder) -> None:
-    """Writes ``contents.json`` into the folder of a stage that begins; one that goes on keeps what is there.
+    """Writes ``contents.json`` into the folder of a stage that begins; one that resumes keeps the file.
 
-    Encoding writes it anew: each of its shards says itself what it was made of.
+    Encoding writes it again: each of its shards says itself what it was made of.
     """
     if isinstance(stage.spec, EncodeStage) or not (folder.stage(stage) / RECORD).is_file():
         files = {name: attrs.asdict(held) for name, held in contents_of(stage).items()}
@@ -76,7 +76,7 @@ def record_contents(stage: PlannedStage, folder: RunFolder) -> None:
 
 
 def changes(stages: Sequence[PlannedStage], folder: RunFolder) -> dict[str, str]:
-    """Why stages that were begun are to be done anew, by the names of their folders; nothing of all others.
+    """Why stages that were begun are to be done again, by the names of their folders; nothing of all others.
 
     A stage of an earlier version, without a record, counts as unchanged. So do files that are not on this machine, and
     an encoding that was interrupted: its shards are compared one by one, and others are refused.
@@ -97,7 +97,7 @@ def changes(stages: Sequence[PlannedStage], folder: RunFolder) -> dict[str, str]
 
 
 def set_aside_changed(stages: Sequence[PlannedStage], folder: RunFolder, console: Console) -> None:
-    """Moves the folders of stages whose files have changed to ``outdated``, so that they are done anew, and says why.
+    """Moves the folders of stages whose files have changed to ``outdated``, so that they are done again, and says why.
 
     The run's cache of what is computed of real images is removed with them. Stages that were begun by an earlier
     version get a record of what their files hold now.
@@ -116,7 +116,7 @@ def set_aside_changed(stages: Sequence[PlannedStage], folder: RunFolder, console
         kept.parent.mkdir(exist_ok=True)
         os.rename(directory, kept)
         console.print(
-            f"{stage.name} ({', '.join(stage.variants)}) is done anew: {reasons[stage.directory_name]}; what was there"
+            f"{stage.name} ({', '.join(stage.variants)}) is done again: {reasons[stage.directory_name]}; what was there"
             f" is kept as {str(kept)!r}",
             style="yellow",
             markup=False,

@@ -172,7 +172,7 @@ class RunFolder:
     def kept_variants(self, plan: Plan) -> dict[str, dict[str, Any]]:
         """The stages of variants that this command does not name and that were run from another spec, as recorded.
 
-        They keep their results and their place in the report until a command that means them runs them anew.
+        They keep their results and their place in the report until a command that means them runs them again.
         """
         recorded = readable_record(self.root).get("variants")
         if not isinstance(recorded, dict):

@@ -260,7 +260,7 @@ class PluginSpec(KindedSpec):
     def files_read(self) -> dict[str, FileSet]:
         """Files that decide what is built, by the field that names them. Must not import torch.
 
-        By default whatever is found at a path in a field: a file, or all files of a folder. What is not there, and
+        By default everything at a path in a field: a file, or all files of a folder. What is not there, and
         fields marked ``Written`` or ``Incidental``, do not count.
 
         Raises:

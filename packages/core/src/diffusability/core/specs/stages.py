@@ -122,7 +122,7 @@ class EvaluateStage(StageSpec):
     )
     num_preview_images: Annotated[int, Incidental()] = Field(64, ge=0, description="generated images shown in a grid")
     fingerprint: str | None = Field(
-        None, description="of files outside of the run that are read: with another value the stage is run anew"
+        None, description="of files outside of the run that are read: with another value the stage is run again"
     )
 
     def identity(self) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def holds(directory: Path, shard: int, origin: ShardOrigin) -> bool:
         recorded = dict(_facts(reader).get("origin", {}))
     except DataError:
         return False
-    advice = f"remove {str(directory)!r} to encode anew"
+    advice = f"remove {str(directory)!r} to encode again"
     refuse_other(f"latent shard {str(path)!r}", recorded.get("autoencoder"), origin.autoencoder, advice)
     refuse_other(f"latent shard {str(path)!r}", recorded.get("data"), origin.data, advice)
     return bool(recorded.get("indices") == origin.indices)
@@ -183,12 +183,12 @@ def _index_of(content: dict[str, Any], path: Path) -> CacheIndex:
             for say, names in (("lacks", missing), ("has unknown", unknown), ("has unusable values of", wrong))
             if names
         ]
-        raise DataError(f"latent cache {str(path)!r} is damaged: it {'; it '.join(what)}; encode anew")
+        raise DataError(f"latent cache {str(path)!r} is damaged: it {'; it '.join(what)}; encode again")
     channels = content["shape"][0]
     if not len(content["mean"]) == len(content["std"]) == channels:
         raise DataError(
             f"latent cache {str(path)!r} is damaged: {channels} channels, but {len(content['mean'])} means and"
-            f" {len(content['std'])} standard deviations; encode anew"
+            f" {len(content['std'])} standard deviations; encode again"
         )
     tuples = {name: tuple(content[name]) for name in ("shard_sizes", "shape", "mean", "std")}
     return CacheIndex(**{**content, **tuples})

@@ -16,9 +16,9 @@ def autoencoder_card(model: TrainedModel, evidence: Evidence, *, library: str, c
     Args:
         model: what was exported.
         evidence: what the run knows about it.
-        library: whose layout it has, ``diffusers`` or ``diffusability``.
+        library: the library that defines its layout, ``diffusers`` or ``diffusability``.
         class_name: the class that loads it.
-        facts: its factors and channels, in words.
+        facts: its factors and channels, as text.
     """
     return "\n".join(
         [
@@ -47,8 +47,8 @@ def card_header(model: TrainedModel, evidence: Evidence, library: str, tags: Seq
         model: what was exported.
         evidence: what the run knows about it.
         library: what loads it.
-        tags: what it is found by.
-        task: what its metrics are of.
+        tags: keywords by which the hub finds it.
+        task: what its metrics measure.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
