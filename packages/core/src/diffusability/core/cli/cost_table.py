@@ -1,4 +1,4 @@
-"""The table of what a plan costs. Imports torch when it is made, not before."""
+"""The table of what a plan costs. Imports torch only when it is made."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,13 +12,13 @@ from diffusability.core.cost.amounts import Flops, StageCost
 from diffusability.core.cost.devices import Device
 from diffusability.core.planning.plan import PlannedStage
 
-#: Images that a cost is given for where their number is not known.
+#: The cost is given for so many images where their number is not known.
 _MANY = 1_000_000
 
 
 @attrs.frozen(kw_only=True)
 class Assumptions:
-    """What hours are computed from: the device, the share of its peak that is reached, and how many ranks there are."""
+    """What hours are computed from: the device, the share of its peak rate, and the number of ranks."""
 
     device: Device
     utilisation: float

@@ -75,7 +75,7 @@ def run_spec(
 ) -> None:
     """Validates, then runs here, or on ``num_ranks`` local processes, or as ``num_jobs`` jobs at a time.
 
-    What keeps going after an error runs as jobs, too: a process that has failed is not fit for the next variant.
+    With ``keep_going``, variants also run as jobs: a process that has failed cannot run the next variant.
 
     Raises:
         SpecError: the spec or the command line is wrong.

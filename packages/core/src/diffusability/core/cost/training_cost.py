@@ -33,7 +33,7 @@ from diffusability.core.specs.engine import ROUNDED_WEIGHTS
 from diffusability.core.specs.stages import TrainStage
 from diffusability.core.stages.task_of_stage import build_task
 
-#: Steps, spread over the training, that are looked at where steps differ.
+#: So many steps, spread over the training, are measured where steps differ.
 _NUM_STEPS = 8
 
 
@@ -78,7 +78,7 @@ class Trained:
 def context_without_content(stage: PlannedStage) -> BuildContext:
     """The build context of a stage whose networks are built without weights.
 
-    Where the shape of latents is not known without an autoencoder, one is built to ask it.
+    Where only an autoencoder knows the shape of latents, one is built for it.
     """
     context = attrs.evolve(context_of(stage), untrained=True, num_classes=NUM_CLASSES)
     if context.latent_shape is not None or context.image_shape is None:
@@ -102,7 +102,7 @@ def trained_without_content(stage: PlannedStage, with_regularizers: bool = True,
         cuda: whether autocast casts as on CUDA, or as on CPUs, where activations are computed again.
 
     Raises:
-        UnknownCost: it cannot be built so.
+        UnknownCost: it cannot be built.
     """
     spec = standalone(stage.spec, stage)
     assert isinstance(spec, TrainStage)
@@ -146,7 +146,7 @@ def step_cost(stage: PlannedStage, num_ranks: int, cuda: bool = True) -> StepCos
         cuda: whether autocast casts as on CUDA, or as on CPUs.
 
     Raises:
-        UnknownCost: the task cannot be built, or not be run.
+        UnknownCost: the task cannot be built or run.
     """
     spec = stage.spec
     assert isinstance(spec, TrainStage)

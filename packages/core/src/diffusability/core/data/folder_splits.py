@@ -89,7 +89,7 @@ class FolderSplits:
         return names
 
     def notes(self, class_names: Sequence[str] | None) -> list[str]:
-        """What was left out or is unusual, in sentences."""
+        """Sentences about what was left out or is unusual."""
         notes = self.tree.notes(self.path, self.noun)
         if class_names is not None:
             notes += empty_classes(self.tree.paths, class_names, self.path, self.noun)

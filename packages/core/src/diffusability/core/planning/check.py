@@ -1,4 +1,4 @@
-"""What can be found wrong with a plan before anything starts, without torch: files, capabilities, shapes, batches."""
+"""Checks a plan before anything starts, without torch: files, capabilities, shapes, batches."""
 
 import math
 from collections.abc import Callable, Collection, Iterator
@@ -223,7 +223,7 @@ class TrainingEstimate:
 def estimate(stage: PlannedStage, num_ranks: int = 1, num_parameters: int | None = None) -> TrainingEstimate:
     """What a training stage costs, at 4 bytes a parameter for each of weights, gradients, two moments and average.
 
-    Rounded weights take 2 bytes. What is offloaded does not count. ``num_parameters`` is for those who have counted.
+    Rounded weights take 2 bytes. Offloaded state does not count. ``num_parameters``: where the caller has counted them.
     """
     spec = stage.spec
     assert isinstance(spec, TrainStage)

@@ -26,7 +26,7 @@ FORMAT = "diffusability-latents"
 
 @attrs.frozen(kw_only=True)
 class CacheIndex:
-    """What ``cache.json`` says.
+    """The content of ``cache.json``.
 
     Attributes:
         shard_sizes: examples in each shard.
@@ -72,7 +72,7 @@ class ShardOrigin:
     indices: str
 
     def as_json(self) -> dict[str, Any]:
-        """What the shard's metadata say of it."""
+        """Its entry in the shard's metadata."""
         return {"autoencoder": self.autoencoder.as_json(), "data": self.data.as_json(), "indices": self.indices}
 
 
@@ -81,7 +81,7 @@ def write_shard(
 ) -> None:
     """Writes a shard so that it appears whole or not at all, with the channel statistics of its latents.
 
-    Beside each column goes one of the CRC-32 of its rows, which the reader compares whenever it reads a row.
+    Each column has another beside it with the CRC-32 of its rows, which is compared with each row that is read.
     """
     path = shard_path(directory, shard)
     # One entry: safetensors writes several in any order, and equal shards are to be equal files.
@@ -94,12 +94,12 @@ def write_shard(
 
 
 def _sum_of(facts: Mapping[str, Any]) -> int:
-    """CRC-32 of what a shard says of itself."""
+    """CRC-32 of a shard's metadata."""
     return zlib.crc32(json.dumps(facts, sort_keys=True, allow_nan=False).encode())
 
 
 def _facts(shard: ShardReader) -> dict[str, Any]:
-    """What a shard says of itself. Raises DataError where that does not match its checksum, if it has one."""
+    """A shard's metadata. Raises DataError where they do not match their checksum, if they have one."""
     with reading("latent shard", shard.path):
         facts = dict(json.loads(shard.metadata["facts"]))
         if "crc32" in facts and facts.pop("crc32") != _sum_of(facts):
@@ -118,7 +118,7 @@ def open_shard(directory: Path, shard: int) -> ShardReader:
 
 
 def holds(directory: Path, shard: int, origin: ShardOrigin) -> bool:
-    """True when a shard exists, is whole, and holds these very examples: all of it is read.
+    """True when a shard exists, is whole, and holds exactly these examples. Reads all of it.
 
     Raises:
         DataError: it was made with another autoencoder or of other images; names both.
