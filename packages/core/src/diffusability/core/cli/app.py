@@ -33,7 +33,7 @@ Until = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="sto
 NumRanks = Annotated[int, typer.Option("--nproc", min=1, help="local ranks to start")]
 RunsFolder = Annotated[Path, typer.Option("--runs", help="folder in which runs are kept")]
 TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="let the code run that a saved model carries, of a kind 'python'")
+    bool, typer.Option("--trust-code", help="run the code that a saved model of kind 'python' carries")
 ]
 
 
@@ -50,7 +50,7 @@ def _show_version(asked: bool) -> bool:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print versions and end")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print versions and exit")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
 ) -> None:
@@ -94,9 +94,7 @@ def check(
     ] = False,
     no_files: Annotated[
         bool,
-        typer.Option(
-            "--no-files", help="leave out whether its files and extras are here: for a run on another machine"
-        ),
+        typer.Option("--no-files", help="skip the checks of files and extras, for a run on another machine"),
     ] = False,
     cost: Annotated[bool, typer.Option("--cost", help="estimate GPU-hours and memory per rank of each stage")] = False,
     gpu: Annotated[
@@ -308,7 +306,7 @@ def ema(
 @app.command(name="plugins")
 def list_plugins(
     group: Annotated[str | None, typer.Argument(metavar="[KIND]", help=f"one of: {', '.join(registry.GROUPS)}")] = None,
-    check_imports: Annotated[bool, typer.Option("--check", help="import each one and report the broken")] = False,
+    check_imports: Annotated[bool, typer.Option("--check", help="import each one and report those that fail")] = False,
 ) -> None:
     """List what is installed."""
     from diffusability.core.cli.plugins_command import show_plugins
