@@ -11,11 +11,13 @@ import gc
 import multiprocessing
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from functools import cache, partial
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -167,9 +169,10 @@ class ForkedProcess:
         """
         words = program_of(command)
         assert words is not None, f"not a program of this Python: {command}"
-        self._folder = tempfile.TemporaryDirectory(prefix="forked-")
-        self._out = Path(self._folder.name) / "stdout"
-        self._err = Path(self._folder.name) / "stderr" if separate_errors else self._out
+        folder = Path(tempfile.mkdtemp(prefix="forked-"))
+        weakref.finalize(self, shutil.rmtree, folder)
+        self._out = folder / "stdout"
+        self._err = folder / "stderr" if separate_errors else self._out
         self._out.touch()
         self._err.touch()
         environment = {**(os.environ if env is None else env), "OMP_NUM_THREADS": "1"}
