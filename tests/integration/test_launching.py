@@ -37,7 +37,7 @@ def start(*command, **more):
 
 def ranks_of(launcher):
     """Process numbers of a launcher's ranks, by rank."""
-    found = {}
+    by_rank = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int(re.search(r"^PPid:\s*(\d+)", (folder / "status").read_text(), re.M)[1])
@@ -45,8 +45,8 @@ def ranks_of(launcher):
         except (OSError, TypeError):
             continue
         if parent == launcher.pid:
-            found |= {int(word[5:]): int(folder.name) for word in variables if word.startswith(b"RANK=")}
-    return found
+            by_rank |= {int(word[5:]): int(folder.name) for word in variables if word.startswith(b"RANK=")}
+    return by_rank
 
 
 def reach_step(runs, step, process):

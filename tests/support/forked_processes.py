@@ -30,12 +30,12 @@ def program_of(command):
     """The words after ``python`` where a command is a module or file for this Python; None for all else."""
     if not isinstance(command, (list, tuple)) or str(command[0]) != sys.executable:
         return None
-    words = [str(word) for word in command[1:]]
-    runs_module = len(words) > 1 and words[0] == "-m"
-    return words if runs_module or words[0].endswith(".py") else None
+    arguments = [str(word) for word in command[1:]]
+    runs_module = len(arguments) > 1 and arguments[0] == "-m"
+    return arguments if runs_module or arguments[0].endswith(".py") else None
 
 
-def become(words, environment):
+def become(arguments, environment):
     """Runs a program in this process, which has just been forked, to its end. Does not return."""
     gc.enable()
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
@@ -51,7 +51,7 @@ def become(words, environment):
         sys.modules[name].seed()
     code = 1
     try:
-        code = _code_of(words)
+        code = _code_of(arguments)
     finally:
         for end in (threading._shutdown, atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush):
             try:
@@ -61,16 +61,16 @@ def become(words, environment):
         os._exit(code)
 
 
-def _code_of(words):
+def _code_of(arguments):
     """Runs a module or a file as the main program; its exit status."""
     try:
-        if words[0] == "-m":
-            sys.argv = words[1:]
-            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        if arguments[0] == "-m":
+            sys.argv = arguments[1:]
+            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         else:
-            sys.argv = words
-            sys.path.insert(0, str(Path(words[0]).parent))
-            runpy.run_path(words[0], run_name="__main__")
+            sys.argv = arguments
+            sys.path.insert(0, str(Path(arguments[0]).parent))
+            runpy.run_path(arguments[0], run_name="__main__")
     except SystemExit as ended:
         if ended.code is None or isinstance(ended.code, int):
             return ended.code or 0
@@ -89,14 +89,14 @@ class ForkingPopen(subprocess.Popen):
     """
 
     def __init__(self, args, *more, env=None, pass_fds=(), **options):
-        words = program_of(args)
-        if words is not None:
+        arguments = program_of(args)
+        if arguments is not None:
             environment = dict(os.environ if env is None else env)
-            options["preexec_fn"] = partial(self._become, words, environment, pass_fds)
+            options["preexec_fn"] = partial(self._become, arguments, environment, pass_fds)
         super().__init__(args, *more, env=env, pass_fds=pass_fds, **options)
 
     @staticmethod
-    def _become(words, environment, kept):
+    def _become(arguments, environment, kept):
         """Instead of ``exec``, which would close all files but these, and let the other side know by that."""
         first = 3
         for kept_file in sorted(kept):
@@ -104,7 +104,7 @@ class ForkingPopen(subprocess.Popen):
             first = kept_file + 1
         os.closerange(first, os.sysconf("SC_OPEN_MAX"))
         resource_tracker._resource_tracker._fd = resource_tracker._resource_tracker._pid = None
-        become(words, environment)
+        become(arguments, environment)
 
 
 @cache
@@ -126,7 +126,7 @@ def _server():
     return context
 
 
-def _serve(words, environment, cwd, out, err, new_session, anew):
+def _serve(arguments, environment, cwd, out, err, new_session, anew):
     """In the fork: its output and folder, then the program."""
     if PRELOADED not in sys.modules:
         raise ImportError(f"the server could not import {PRELOADED}")
@@ -138,8 +138,8 @@ def _serve(words, environment, cwd, out, err, new_session, anew):
     if new_session:
         os.setsid()
     if anew:
-        os.execve(sys.executable, [sys.executable, *words], environment)
-    become(words, environment)
+        os.execve(sys.executable, [sys.executable, *arguments], environment)
+    become(arguments, environment)
 
 
 @cache
@@ -167,8 +167,8 @@ class ForkedProcess:
             new_session: whether it leads a process group of its own.
             anew: whether Python starts once more and imports by itself, for what is about that.
         """
-        words = program_of(command)
-        assert words is not None, f"not a program of this Python: {command}"
+        arguments = program_of(command)
+        assert arguments is not None, f"not a program of this Python: {command}"
         folder = Path(tempfile.mkdtemp(prefix="forked-"))
         weakref.finalize(self, shutil.rmtree, folder)
         self._out = folder / "stdout"
@@ -179,7 +179,7 @@ class ForkedProcess:
         self._process = _server().Process(
             target=_serve,
             args=(
-                words,
+                arguments,
                 environment,
                 str(cwd or Path.cwd()),
                 str(self._out),

@@ -7,7 +7,7 @@ import sys
 from forked_processes import ForkedProcess
 
 
-def on_two_ranks(program, *words, timeout=600):
+def on_two_ranks(program, *arguments, timeout=600):
     """Runs a Python file as two ranks; returns their outputs by rank. Fails the test when one fails."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -15,7 +15,7 @@ def on_two_ranks(program, *words, timeout=600):
     shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = [
         ForkedProcess(
-            [sys.executable, str(program), *map(str, words)],
+            [sys.executable, str(program), *map(str, arguments)],
             {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in (0, 1)

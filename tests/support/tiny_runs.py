@@ -84,19 +84,19 @@ def run_here(path, runs, *overrides, until=None):
     return plan, folder
 
 
-def start_dfz(*words, cwd=None, separate_errors=False, new_session=False, anew=False, **environment):
+def start_dfz(*arguments, cwd=None, separate_errors=False, new_session=False, anew=False, **environment):
     """Starts the command as a process of its own, whose output is kept; see ``ForkedProcess``."""
-    command = [sys.executable, "-m", "diffusability.core.cli", *map(str, words)]
+    command = [sys.executable, "-m", "diffusability.core.cli", *map(str, arguments)]
     return ForkedProcess(command, {**os.environ, **environment}, cwd, separate_errors, new_session, anew)
 
 
-def dfz(*words, cwd=None, check_code=0, anew=False, **environment):
+def dfz(*arguments, cwd=None, check_code=0, anew=False, **environment):
     """Runs the command as a process of its own."""
-    process = start_dfz(*words, cwd=cwd, separate_errors=True, anew=anew, **environment)
+    process = start_dfz(*arguments, cwd=cwd, separate_errors=True, anew=anew, **environment)
     output, errors = process.communicate(timeout=600)
     if check_code is not None:
         assert process.returncode == check_code, output + errors
-    return CompletedProcess(words, process.returncode, output, errors)
+    return CompletedProcess(arguments, process.returncode, output, errors)
 
 
 def metrics(folder, stage):
