@@ -1,7 +1,6 @@
 """Ranks started by ``dfz``, torchrun and SLURM; signals, and ranks that die."""
 
 import os
-import re
 import signal
 import sys
 import time
@@ -36,17 +35,8 @@ def start(*command, **more):
 
 
 def ranks_of(launcher):
-    """Process numbers of a launcher's ranks, by rank."""
-    by_rank = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int(re.search(r"^PPid:\s*(\d+)", (folder / "status").read_text(), re.M)[1])
-            variables = (folder / "environ").read_bytes().split(b"\0")
-        except (OSError, TypeError):
-            continue
-        if parent == launcher.pid:
-            by_rank |= {int(word[5:]): int(folder.name) for word in variables if word.startswith(b"RANK=")}
-    return by_rank
+    """Process numbers of a launcher's ranks, which are all its children, started one after another."""
+    return [int(pid) for pid in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()]
 
 
 def reach_step(runs, step, process):
