@@ -37,9 +37,8 @@ def require_package(module: str, purpose: str, extra: str, distribution: str = "
         MissingPackageError: it is not; names the extra of our distribution that brings it. It is a ValueError too.
     """
     if importlib.util.find_spec(module) is None:
-        raise MissingPackageError(
-            f"{purpose} needs the package {_name(module)!r}, which is not installed; {install_command(extra, distribution)}"
-        )
+        what = f"{purpose} needs the package {_name(module)!r}, which is not installed"
+        raise MissingPackageError(f"{what}; {install_command(extra, distribution)}")
 
 
 def require_extra(extra: str, purpose: str) -> None:
