@@ -28,9 +28,10 @@ def pins(projects: Iterable[Path]) -> list[str]:
         table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
         extras = [line for lines in table.get("optional-dependencies", {}).values() for line in lines]
         for requirement in (*table.get("dependencies", ()), *extras):
+            if requirement.startswith("diffusability"):
+                continue
             name, version = lowest(requirement)
-            if not name.startswith("diffusability"):
-                versions[name] = max(versions.get(name, version), version, key=_numbers)
+            versions[name] = max(versions.get(name, version), version, key=_numbers)
     return [f"{name}=={version}" for name, version in sorted(versions.items())]
 
 

@@ -12,8 +12,8 @@ from quickstart_run import dfz_here
 from diffusability.core.cli.app import app
 from diffusability.core.planning.check import check
 from diffusability.core.planning.plan import load_plan
-from diffusability.core.score.named_autoencoders import named_autoencoders
-from diffusability.core.score.scorecard_spec import ScoreOptions, scorecard_spec
+from diffusability.core.scoring.named_autoencoders import named_autoencoders
+from diffusability.core.scoring.scorecard_spec import ScoreOptions, scorecard_spec
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]

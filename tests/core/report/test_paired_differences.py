@@ -19,7 +19,7 @@ from diffusability.core.report.tables.seed_values import seed_values
 from diffusability.core.run.folder_reader import Run, Stage
 from diffusability.core.run.results import Metric
 from diffusability.core.run.values_file import KeptValues, read_values, write_values
-from diffusability.core.score.scorecard_table import scorecard_table
+from diffusability.core.scoring.scorecard_table import scorecard_table
 
 MINUS = "\u2212"
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from diffusability.core.contracts.autoencoder import Autoencoder, build_autoencoder
 from diffusability.core.errors import DiffusabilityError
 from diffusability.core.models.saved_models import load_autoencoder, save_autoencoder
-from diffusability.core.score.named_autoencoders import named_autoencoders
+from diffusability.core.scoring.named_autoencoders import named_autoencoders
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
 

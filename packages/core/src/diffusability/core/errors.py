@@ -54,6 +54,12 @@ class RunLockedError(DiffusabilityError):
     exit_code = 2
 
 
+class MissingPackageError(DiffusabilityError, ValueError):
+    """A library is not installed; says which extra brings it. As a ValueError, it is a finding of ``dfz check``."""
+
+    exit_code = 2
+
+
 class DataError(DiffusabilityError):
     """Data that cannot be read, or not enough of it."""
 

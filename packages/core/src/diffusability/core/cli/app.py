@@ -11,6 +11,7 @@ import typer
 from diffusability.core.cli.error_messages import show_bug, show_error
 from diffusability.core.cost.devices import DEVICES
 from diffusability.core.errors import DiffusabilityError
+from diffusability.core.extras import missing_package
 from diffusability.core.plugins import registry
 
 app = typer.Typer(
@@ -151,7 +152,7 @@ def score(
 ) -> None:
     """Measure how diffusable the latents of one or more autoencoders are; no spec needed."""
     from diffusability.core.cli.score_command import score_autoencoders
-    from diffusability.core.score.scorecard_spec import ScoreOptions
+    from diffusability.core.scoring.scorecard_spec import ScoreOptions
 
     options = ScoreOptions(
         data=data,
@@ -386,7 +387,9 @@ _FAULTS_OF_PATHS = (
 
 
 def _environment_fault(error: Exception) -> DiffusabilityError | None:
-    """What the disk, a file's rights or its place are to blame for, as an error for users; None for a bug."""
+    """An error for users where the disk, a path or a missing package is to blame; None for a bug."""
+    if isinstance(error, ModuleNotFoundError):
+        return missing_package(error)
     if not isinstance(error, OSError):
         return None
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

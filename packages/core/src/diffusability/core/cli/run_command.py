@@ -14,6 +14,7 @@ from rich.console import Console
 
 from diffusability.core.engine.launched import launched_rank
 from diffusability.core.errors import SpecError
+from diffusability.core.extras import require_extra
 from diffusability.core.planning.check import check
 from diffusability.core.planning.extends import KEY
 from diffusability.core.planning.job_division import VARIABLE, assigned_stages
@@ -80,6 +81,7 @@ def run_spec(
     Raises:
         SpecError: the spec or the command line is wrong.
     """
+    require_extra("report", "a run's report")
     launched = launched_rank()
     if launched is not None:  # before anything that can fail, so that a mistake is reported by one rank
         from diffusability.core.engine import distributed

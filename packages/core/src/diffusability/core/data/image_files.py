@@ -33,11 +33,20 @@ def read_rgb(source: Path | bytes, name: str | None = None) -> Image.Image:
             image = ImageOps.exif_transpose(opened)
             image.load()
         refuse_signed(image, tags)
-        return _rgb(to_8_bits(image, file_format, tags) if is_deep(image) else image)
+        return as_rgb(image, file_format, tags)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         pointer = source.startswith(LFS_POINTER) if isinstance(source, bytes) else lfs_problem(source) is not None
         reason = LFS_REASON if pointer else f"{type(error).__name__}: {error}"
         raise UnreadableExample(f"{path}: {reason}") from error
+
+
+def as_rgb(image: Image.Image, file_format: str | None = None, tags: "dict[int, object] | None" = None) -> Image.Image:
+    """A picture as 8-bit RGB: greys are repeated, transparency is laid on white, more than 8 bits are scaled down.
+
+    Raises:
+        ValueError: values of more than 8 bits are outside of the range that the file declares, or it declares none.
+    """
+    return _rgb(to_8_bits(image, file_format, tags) if is_deep(image) else image)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -1,11 +1,9 @@
 """The processes that run together, started by us, by torchrun, by deepspeed or by SLURM, or a single one."""
 
 import datetime
-import logging
 import os
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -14,7 +12,6 @@ import attrs
 import torch
 import torch.distributed as dist
 
-from diffusability.core.engine.deepspeed_internals import leave_out_shared_memory_reduction
 from diffusability.core.engine.launched import LaunchedRank, launched_rank
 from diffusability.core.errors import DiffusabilityError, RankLostError
 
@@ -96,7 +93,7 @@ class Ranks:
 
 
 def start() -> Ranks:
-    """Joins the other ranks and prepares DeepSpeed. Safe to call more than once.
+    """Joins the other ranks. Safe to call more than once.
 
     Raises:
         DiffusabilityError: this rank has no GPU of its own on a host with GPUs, or the others cannot be reached.
@@ -106,13 +103,11 @@ def start() -> Ranks:
     )
     os.environ["LOCAL_RANK"] = str(launched.local_rank)
     has_gpu = torch.cuda.is_available()
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if has_gpu else "cpu")
     device = _own_gpu(launched) if has_gpu else torch.device("cpu")
     if has_gpu:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         _join(launched, "nccl" if has_gpu else "gloo")
-    _start_deepspeed()
     return Ranks(rank=launched.rank, size=launched.size, device=device)
 
 
@@ -174,20 +169,6 @@ def _say_later(launched: LaunchedRank, where: str) -> threading.Timer:
     timer.daemon = True
     timer.start()
     return timer
-
-
-def _start_deepspeed() -> None:
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    # It calls collectives by names that torch is about to drop; nothing that a user could do about.
-    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import deepspeed
-        from deepspeed.utils import logger
-
-        logger.setLevel(logging.ERROR)
-        leave_out_shared_memory_reduction()
-        deepspeed.init_distributed(verbose=False)
 
 
 @contextmanager

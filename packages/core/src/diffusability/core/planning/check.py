@@ -10,6 +10,7 @@ import attrs
 
 from diffusability.core.data.specs.latents import LatentsSpec
 from diffusability.core.errors import CheckpointError, DataError, PluginError, Problem, SpecError
+from diffusability.core.extras import require_extra
 from diffusability.core.planning.guidance_check import guidance_findings
 from diffusability.core.planning.plan import Plan, PlannedStage
 from diffusability.core.planning.stage_context import context_of
@@ -74,6 +75,7 @@ def _findings(stage: PlannedStage, num_ranks: int, files: bool) -> Iterator[Find
         case TrainStage():
             yield from _train_findings(stage, stage.spec, here, context, num_ranks)
             if files:
+                yield from _caught(here, partial(require_extra, "train", "a training stage"))
                 yield from _offload_findings(stage, here)
         case EncodeStage():
             if stage.data.holds != "images":

@@ -1,27 +1,14 @@
 """Specs of the trackers of the core. Free of torch, and of the libraries that they name."""
 
-import importlib.util
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from diffusability.core.extras import require_package
 from diffusability.core.specs.components import TrackerSpec
 
 if TYPE_CHECKING:
     pass
-
-
-def require(library: str) -> None:
-    """Looks whether an optional library is installed, without importing it.
-
-    Raises:
-        ValueError: it is not; names the extra that brings it.
-    """
-    if importlib.util.find_spec(library) is None:
-        raise ValueError(
-            f"tracker {library!r} needs the library {library!r}, which is not installed;"
-            f" pip install 'diffusability-core[{library}]'"
-        )
 
 
 class TensorBoardSpec(TrackerSpec):
@@ -31,7 +18,7 @@ class TensorBoardSpec(TrackerSpec):
     builds: ClassVar[str] = "diffusability.core.trackers.tensorboard:TensorBoardTracker"
 
     def check_inputs(self) -> None:
-        require("tensorboard")
+        require_package("tensorboard", "tracker 'tensorboard'", "tensorboard")
 
 
 class WandbSpec(TrackerSpec):
@@ -46,4 +33,4 @@ class WandbSpec(TrackerSpec):
     tags: tuple[str, ...] = ()
 
     def check_inputs(self) -> None:
-        require("wandb")
+        require_package("wandb", "tracker 'wandb'", "wandb")

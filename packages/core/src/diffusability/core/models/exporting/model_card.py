@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from diffusability.core.extras import require_package
 from diffusability.core.models.exporting.evidence import Evaluation, Evidence, Scaling
 from diffusability.core.report.tables.metric_names import info_of
 from diffusability.core.run.selection import TrainedModel
@@ -50,6 +51,7 @@ def card_header(model: TrainedModel, evidence: Evidence, library: str, tags: Seq
         tags: keywords by which the hub finds it.
         task: what its metrics measure.
     """
+    require_package("huggingface_hub", "a model card", "hub")
     from huggingface_hub import EvalResult, ModelCardData
 
     results = [
