@@ -29,12 +29,14 @@ class Evidence:
         done: digest, time and versions of the training stage.
         results: of stages that evaluated the model: metrics by stage.
         scaling: of latents that were encoded with it, or None.
+        finer_scaling: file with its statistics of each place or frame, where there are such.
     """
 
     recipe: Mapping[str, Any]
     done: Mapping[str, Any]
     results: Mapping[str, Mapping[str, Any]]
     scaling: Scaling | None
+    finer_scaling: Path | None = None
 
 
 def evidence_of(model: TrainedModel) -> Evidence:
@@ -42,7 +44,7 @@ def evidence_of(model: TrainedModel) -> Evidence:
     with reading("the run folder", model.run):
         recipe = yaml.safe_load((model.directory / "resolved.yaml").read_text())
         results: dict[str, Any] = {}
-        scaling = None
+        scaling, finer = None, None
         for directory, resolved in _stages_on(model, recipe["digest"]):
             path = directory / "results.json"
             if resolved["stage"]["kind"] == "evaluate" and path.is_file():
@@ -52,9 +54,12 @@ def evidence_of(model: TrainedModel) -> Evidence:
                 content = parsed_json(index.read_text())
                 how = resolved["stage"].get("normalization", "measured")
                 source = f"{how} (stage {resolved['name']})"
+                finer = index.with_name("normalizer.safetensors") if content.get("finer") else None
+                if finer is not None:
+                    source += "; that of each place or frame is in latent_normalizer.safetensors"
                 scaling = Scaling(mean=content["mean"], std=content["std"], source=source)
         done = parsed_json((model.directory / "done.json").read_text())
-        return Evidence(recipe=recipe, done=done, results=results, scaling=scaling)
+        return Evidence(recipe=recipe, done=done, results=results, scaling=scaling, finer_scaling=finer)
 
 
 def _stages_on(model: TrainedModel, digest: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
