@@ -17,7 +17,7 @@ ALL = tuple(f"./packages/{package}" for package in PACKAGES)
 #: The packages with the extras that tests use.
 TESTED = (
     "./packages/core[huggingface,lpips,st-lpips,video,webdataset]",
-    "./packages/models",
+    "./packages/models[rae]",
     "./packages/regularizers",
     "./packages/eval[clip,dinov2,efficientnet,inception,videomae]",
 )

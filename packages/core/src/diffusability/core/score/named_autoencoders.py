@@ -113,7 +113,7 @@ def _resolve(reference: str) -> list[Named]:  # noqa: PLR0911 - a form of refere
 
 
 def _of_kind(kind: str, rest: str, reference: str) -> Named:
-    path, *options = rest.split(",")
+    path, *options = _parts(rest)
     if "=" in path:
         path, options = "", [path, *options]
     fields: dict[str, Any] = {"kind": kind}
@@ -132,6 +132,18 @@ def _of_kind(kind: str, rest: str, reference: str) -> Named:
         fields[name.strip()] = parse_source(value, option).data
     label = _clean("-".join([kind, Path(path).name] if path else [kind, *options]))
     return Named(label=label, spec=fields)
+
+
+def _parts(text: str) -> list[str]:
+    """A text cut at its commas, but for those within brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "{[(") - (letter in "}])")
+        if letter == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
 
 
 def _from_folder(folder: Path, label: str | None, reference: str) -> list[Named]:

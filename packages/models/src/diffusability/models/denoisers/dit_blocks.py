@@ -16,6 +16,8 @@ from diffusability.models.specs.denoisers.dit_architecture import (
 
 Tokens = Float[Tensor, "b n d"]
 Condition = Float[Tensor, "b d"]
+#: One modulation for all tokens of a sample (m = 1), or one for each.
+Modulation = Float[Tensor, "b m d"]
 RotaryTable = tuple[Float[Tensor, "n e"], Float[Tensor, "n e"]]
 
 EPSILON = 1e-6
@@ -28,9 +30,14 @@ def normalization(kind: Norm, size: int) -> nn.Module:
     return nn.LayerNorm(size, eps=EPSILON, elementwise_affine=False)
 
 
-def modulate(tokens: Tokens, shift: Condition, scale: Condition) -> Tokens:
-    """``tokens * (1 + scale) + shift``, the same for all tokens of a sample, in one pass over memory."""
-    return torch.addcmul(shift[:, None], tokens, 1 + scale[:, None])
+def modulate(tokens: Tokens, shift: Modulation, scale: Modulation) -> Tokens:
+    """``tokens * (1 + scale) + shift``, in one pass over memory."""
+    return torch.addcmul(shift, tokens, 1 + scale)
+
+
+def of_tokens(condition: Float[Tensor, "b *n d"]) -> Modulation:
+    """A condition of samples, or of each token, as one that broadcasts over tokens."""
+    return condition[:, None] if condition.ndim == 2 else condition
 
 
 class TimeEmbedding(nn.Module):
@@ -110,7 +117,7 @@ class DiTBlock(nn.Module):
     """Attention and an MLP, each shifted, scaled and gated by the condition: adaLN-Zero.
 
     A linear map makes the modulation of the condition: shift, scale and gate of the attention, then those of the MLP.
-    With a modulation of zero a block is the identity.
+    With a modulation of zero a block is the identity. A condition may be one of each token, as in a head.
     """
 
     def __init__(self, architecture: DiTArchitecture) -> None:
@@ -122,13 +129,14 @@ class DiTBlock(nn.Module):
         mlp = SwiGLUMLP if architecture.activation == "swiglu" else GELUMLP
         self.mlp = mlp(size, architecture.mlp_size)
 
-    def forward(self, tokens: Tokens, condition: Condition, rotary: RotaryTable | None = None) -> Tokens:
+    def forward(self, tokens: Tokens, condition: Float[Tensor, "b *n d"], rotary: RotaryTable | None = None) -> Tokens:
         """Tokens of the same shape."""
-        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = self.modulation(condition).chunk(6, dim=1)
+        modulation = of_tokens(self.modulation(condition))
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation.chunk(6, dim=-1)
         attended: Tensor = self.attention(modulate(self.norm(tokens), shift, scale), rotary)
-        tokens = torch.addcmul(tokens, gate[:, None], attended)
+        tokens = torch.addcmul(tokens, gate, attended)
         transformed: Tensor = self.mlp(modulate(self.norm(tokens), mlp_shift, mlp_scale))
-        return torch.addcmul(tokens, mlp_gate[:, None], transformed)
+        return torch.addcmul(tokens, mlp_gate, transformed)
 
 
 class FinalLayer(nn.Module):
@@ -140,8 +148,8 @@ class FinalLayer(nn.Module):
         self.modulation = nn.Linear(architecture.hidden_size, 2 * architecture.hidden_size)
         self.linear = nn.Linear(architecture.hidden_size, architecture.out_channels * architecture.patch_volume)
 
-    def forward(self, tokens: Tokens, condition: Condition) -> Float[Tensor, "b n outputs"]:
+    def forward(self, tokens: Tokens, condition: Float[Tensor, "b *n d"]) -> Float[Tensor, "b n outputs"]:
         """The patch of each token, flat."""
-        shift, scale = self.modulation(condition).chunk(2, dim=1)
+        shift, scale = of_tokens(self.modulation(condition)).chunk(2, dim=-1)
         patches: Tensor = self.linear(modulate(self.norm(tokens), shift, scale))
         return patches
