@@ -14,7 +14,7 @@ from diffusability.core.planning.source import Source, parse_source
 from diffusability.core.plugins import registry
 from diffusability.core.reading import read_json_object
 from diffusability.core.run.folder_reader import read_run
-from diffusability.core.score.python_reference import python_reference
+from diffusability.core.score.python_reference import option_parts, python_reference
 from diffusability.core.specs.base import at_home
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.specs.files.saved_format import AUTOENCODER_FORMAT, DENOISER_FORMAT
@@ -113,7 +113,7 @@ def _resolve(reference: str) -> list[Named]:  # noqa: PLR0911 - a form of refere
 
 
 def _of_kind(kind: str, rest: str, reference: str) -> Named:
-    path, *options = _parts(rest)
+    path, *options = option_parts(rest)
     if "=" in path:
         path, options = "", [path, *options]
     fields: dict[str, Any] = {"kind": kind}
@@ -132,18 +132,6 @@ def _of_kind(kind: str, rest: str, reference: str) -> Named:
         fields[name.strip()] = parse_source(value, option).data
     label = _clean("-".join([kind, Path(path).name] if path else [kind, *options]))
     return Named(label=label, spec=fields)
-
-
-def _parts(text: str) -> list[str]:
-    """A text cut at its commas, but for those within brackets."""
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter in "{[(") - (letter in "}])")
-        if letter == "," and depth <= 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return parts
 
 
 def _from_folder(folder: Path, label: str | None, reference: str) -> list[Named]:
