@@ -120,7 +120,7 @@ def test_a_target_is_a_file_and_a_name(folder, target):
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("nothing", PluginError, "nothing.*NoneType"),
+        ("nothing", PluginError, "nothing returned None; expected a Regularizer"),
         ("NoForward", (PluginError, TypeError), "forward"),
         ("broken", RuntimeError, "no luck with seed 7"),
     ],
@@ -161,4 +161,9 @@ def test_a_plan_with_a_bad_file_is_refused_before_anything_starts(folder):
     content = {"name": "bad", "data": {"kind": "sample-photos", "resolution": 32}, "stages": {"train": stage}}
     words = complaints(load_plan(write_spec(folder, content)))
     assert "cannot be called with options exponent" in words
+    assert "stages.train.regularizers.0" in words
+    assert words.count("with options exponent") == 1
+    stage["regularizers"] = [{"kind": "python", "target": str(folder / "my_term.py:nothing")}]
+    words = complaints(load_plan(write_spec(folder, content)))
+    assert "nothing returned None; expected a Regularizer" in words
     assert "stages.train.regularizers.0" in words

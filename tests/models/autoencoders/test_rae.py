@@ -60,14 +60,14 @@ def test_latents_are_the_patch_tokens_of_timm(model: str, noise: Callable[..., T
 
 
 def in_timms_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A DINOv2 with registers of transformers, under timm's names."""
+    """A DINOv2 with registers of transformers, of version 4 or 5, under timm's names."""
     table = {
         "embeddings.register_tokens": "reg_token",
         "embeddings.patch_embeddings.projection": "patch_embed.proj",
         "embeddings.cls_token": "cls_token",
         "encoder.layer.": "blocks.",
-        "layer.": "blocks.",
         "attention.output.dense": "attn.proj",
+        "attention.o_proj": "attn.proj",
         "layer_scale1.lambda1": "ls1.gamma",
         "layer_scale2.lambda1": "ls2.gamma",
     }
@@ -75,11 +75,12 @@ def in_timms_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     for theirs, value in weights.items():
         name = theirs
         for old, new in table.items():
-            name = name.replace(old, new) if name.startswith(old) or not old.startswith("layer.") else name
+            name = name.replace(old, new)
         found[name] = value
-    for name in [name for name in found if ".attention.attention.query." in name]:
-        parts = [found.pop(name.replace("query", part)) for part in ("query", "key", "value")]
-        found[name.replace("attention.attention.query", "attn.qkv")] = torch.cat(parts)
+    for triple in (("attention.query", "attention.key", "attention.value"), ("q_proj", "k_proj", "v_proj")):
+        for name in [name for name in found if f"attention.{triple[0]}." in name]:
+            parts = [found.pop(name.replace(triple[0], part)) for part in triple]
+            found[name.replace(f"attention.{triple[0]}", "attn.qkv")] = torch.cat(parts)
     positions = found.pop("embeddings.position_embeddings")
     found["cls_token"] = found["cls_token"] + positions[:, :1]
     found["pos_embed"] = positions[:, 1:]
@@ -113,7 +114,7 @@ def test_published_decoders_decode_as_diffusers_does(tmp_path: Path, layout: str
     with mean and standard deviation of the encoder's images."""
     torch.manual_seed(0)
     theirs = AutoencoderRAE(
-        encoder_type="siglip2",
+        encoder_type="mae",
         encoder_hidden_size=64,
         encoder_num_hidden_layers=1,
         encoder_patch_size=16,

@@ -42,17 +42,17 @@ def load_decoder(decoder: nn.Module, path: Path, mean: Tensor, std: Tensor) -> N
     weights = read_weight_file(path)
     weights = without_prefix(weights, ("decoder_pred.weight", "decoder_embed.weight"), path)
     depth = len(decoder.blocks)  # type: ignore[arg-type]
+    found = len({match[1] for name in weights if (match := re.match(r"decoder_layers\.(\d+)\.", name))})
+    if found not in (0, depth):
+        raise CheckpointError(f"{str(path)!r} holds a decoder of {found} blocks; this one has {depth}")
     try:
         ours = imported(weights, depth, mean.flatten(), std.flatten())
     except KeyError as error:
         raise CheckpointError(
-            f"{str(path)!r} does not hold a decoder of {depth} blocks: {error.args[0]!r} is missing among its"
-            f" {len(weights)} tensors"
+            f"{str(path)!r} does not hold a published decoder: {error.args[0]!r} is missing among its {len(weights)}"
+            " tensors"
         ) from None
-    found = len({match[1] for name in weights if (match := re.match(r"decoder_layers\.(\d+)\.", name))})
     expected = decoder.state_dict()
-    if found != depth:
-        raise CheckpointError(f"{str(path)!r} holds a decoder of {found} blocks; this one has {depth}")
     for name, value in ours.items():
         if value.shape != expected[name].shape:
             raise CheckpointError(
