@@ -35,7 +35,7 @@ def modulate(tokens: Tokens, shift: Modulation, scale: Modulation) -> Tokens:
     return torch.addcmul(shift, tokens, 1 + scale)
 
 
-def of_tokens(condition: Float[Tensor, "b *n d"]) -> Modulation:
+def of_tokens(condition: Float[Tensor, "b *m d"]) -> Modulation:
     """A condition of samples, or of each token, as one that broadcasts over tokens."""
     return condition[:, None] if condition.ndim == 2 else condition
 
@@ -129,7 +129,7 @@ class DiTBlock(nn.Module):
         mlp = SwiGLUMLP if architecture.activation == "swiglu" else GELUMLP
         self.mlp = mlp(size, architecture.mlp_size)
 
-    def forward(self, tokens: Tokens, condition: Float[Tensor, "b *n d"], rotary: RotaryTable | None = None) -> Tokens:
+    def forward(self, tokens: Tokens, condition: Float[Tensor, "b *m d"], rotary: RotaryTable | None = None) -> Tokens:
         """Tokens of the same shape."""
         modulation = of_tokens(self.modulation(condition))
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation.chunk(6, dim=-1)
@@ -148,7 +148,7 @@ class FinalLayer(nn.Module):
         self.modulation = nn.Linear(architecture.hidden_size, 2 * architecture.hidden_size)
         self.linear = nn.Linear(architecture.hidden_size, architecture.out_channels * architecture.patch_volume)
 
-    def forward(self, tokens: Tokens, condition: Float[Tensor, "b *n d"]) -> Float[Tensor, "b n outputs"]:
+    def forward(self, tokens: Tokens, condition: Float[Tensor, "b *m d"]) -> Float[Tensor, "b n outputs"]:
         """The patch of each token, flat."""
         shift, scale = of_tokens(self.modulation(condition)).chunk(2, dim=-1)
         patches: Tensor = self.linear(modulate(self.norm(tokens), shift, scale))

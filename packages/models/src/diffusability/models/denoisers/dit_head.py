@@ -39,7 +39,7 @@ class DiTHead(nn.Module):
 
     def forward(
         self, patches: Float[Tensor, "b n values"], encoded: Tokens, time: Condition
-    ) -> tuple[Tokens, Float[Tensor, "b n d"]]:
+    ) -> tuple[Float[Tensor, "b n width"], Float[Tensor, "b n width"]]:
         """The head's tokens, and the condition of the final layer."""
         condition = F.silu(encoded + time[:, None])
         if self.projection is not None:

@@ -123,7 +123,7 @@ class FrozenEncoder(nn.Module):
         """Stays in eval mode."""
         return super().train(False)
 
-    def forward(self, images: Images, grid: tuple[int, int]) -> Float[Tensor, "b c latent_h latent_w"]:
+    def forward(self, images: Images, grid: tuple[int, int]) -> Float[Tensor, "b latent_channels latent_h latent_w"]:
         """Tokens of images in [-1, 1], which are resized (bicubic) to ``grid`` patches of the encoder's size."""
         size = [side * self.patch_size for side in grid]
         pixels = images / 2 + 0.5
