@@ -50,7 +50,7 @@ class GuidedSampler(Sampler):
         randomness: BatchRandomness | None = None,
     ) -> Latents:
         """Normalised latents of standard normal noise. Raises SpecError when guidance is asked and impossible."""
-        model = VelocityModel.of(denoiser)
+        model = VelocityModel.from_denoiser(denoiser)
         velocity = self.guidance.bind(model, labels)
         times = self.times(model, self.shift(tuple(noise.shape[1:])))
         return self.integrate(velocity, model.start(noise), pairwise(times), randomness)

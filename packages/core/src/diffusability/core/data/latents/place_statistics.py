@@ -11,6 +11,7 @@ from diffusability.core.contracts.normalizer import LatentNormalizer, refuse_nor
 from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.errors import DataError
 from diffusability.core.reading import reading
+from diffusability.core.writing import replacing
 
 
 class PlaceStatistics:
@@ -44,7 +45,8 @@ class PlaceStatistics:
     def write(self, path: Path) -> None:
         """Writes a safetensors file that ``read`` reads."""
         tensors = {"count": torch.tensor(self.count), "sum": self.sum, "sum_of_squares": self.sum_of_squares}
-        save_with_checksums(tensors, path)
+        with replacing(path) as partial:
+            save_with_checksums(tensors, partial)
 
     @classmethod
     def read(cls, path: Path) -> "PlaceStatistics":

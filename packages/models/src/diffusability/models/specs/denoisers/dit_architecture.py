@@ -165,7 +165,7 @@ class DiTArchitecture:
         """In what it differs from the DiT of Peebles & Xie (2023), in words; empty for the original's options."""
         square = len(self.latent_shape) == 3 and self.latent_shape[1] == self.latent_shape[2]
         plain = self.mlp_size == 4 * self.hidden_size
-        found = {
+        options = {
             f"latents of shape {self.latent_shape!r} are not square images": not square,
             "no classes": self.num_classes is None,
             f"positions {self.positions!r}": self.positions != "sin-cos",
@@ -176,7 +176,7 @@ class DiTArchitecture:
             "self_conditioning": self.self_conditioning,
             "a head": self.head is not None,
         }
-        return ", ".join(words for words, differs in found.items() if differs)
+        return ", ".join(option for option, differs in options.items() if differs)
 
     @property
     def is_original(self) -> bool:

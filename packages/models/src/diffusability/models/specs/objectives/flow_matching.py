@@ -57,9 +57,7 @@ class FlowMatchingSpec(ObjectiveSpec):
     @model_validator(mode="after")
     def _base_of_auto_only(self) -> "FlowMatchingSpec":
         if self.time_shift != "auto" and self.time_shift_base != BASE:
-            text = (
-                f"time_shift_base is of use with time_shift auto only; time_shift is {self.time_shift!r}; leave it out"
-            )
+            text = f"time_shift_base is for time_shift auto, and time_shift is {self.time_shift!r}; leave it out"
             raise fail("time_shift_base", text, self.time_shift_base, type(self).__name__)
         return self
 
