@@ -337,7 +337,7 @@ def test_tiles_are_those_of_diffusers() -> None:
     name = "AutoencoderKLMiniMaxH3"
     autoencoder = built(name)
     images = torch.rand(1, 3, 22, 96, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    found = {}
+    decodings = {}
     for tiling in (None, False):
         spec = AutoencoderSpec.model_validate({"kind": "diffusers", "config": autoencoder.config, "tiling": tiling})
         ours = build_autoencoder(spec).eval()
@@ -353,9 +353,9 @@ def test_tiles_are_those_of_diffusers() -> None:
             setattr(ours.model, setting, value)
         latents, decoded = theirs(name, model, images)
         assert torch.equal(ours.encode(images).mode(), latents)
-        found[tiling] = ours.decode(latents)
-        assert torch.equal(found[tiling], decoded)
-    assert (found[None] - found[False]).abs().max() > 1e-3
+        decodings[tiling] = ours.decode(latents)
+        assert torch.equal(decodings[tiling], decoded)
+    assert (decodings[None] - decodings[False]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -71,20 +71,20 @@ def in_timms_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         "layer_scale1.lambda1": "ls1.gamma",
         "layer_scale2.lambda1": "ls2.gamma",
     }
-    found = {}
+    renamed = {}
     for theirs, value in weights.items():
         name = theirs
         for old, new in table.items():
             name = name.replace(old, new)
-        found[name] = value
+        renamed[name] = value
     for triple in (("attention.query", "attention.key", "attention.value"), ("q_proj", "k_proj", "v_proj")):
-        for name in [name for name in found if f"attention.{triple[0]}." in name]:
-            parts = [found.pop(name.replace(triple[0], part)) for part in triple]
-            found[name.replace(f"attention.{triple[0]}", "attn.qkv")] = torch.cat(parts)
-    positions = found.pop("embeddings.position_embeddings")
-    found["cls_token"] = found["cls_token"] + positions[:, :1]
-    found["pos_embed"] = positions[:, 1:]
-    return {name: value for name, value in found.items() if "mask_token" not in name}
+        for name in [name for name in renamed if f"attention.{triple[0]}." in name]:
+            parts = [renamed.pop(name.replace(triple[0], part)) for part in triple]
+            renamed[name.replace(f"attention.{triple[0]}", "attn.qkv")] = torch.cat(parts)
+    positions = renamed.pop("embeddings.position_embeddings")
+    renamed["cls_token"] = renamed["cls_token"] + positions[:, :1]
+    renamed["pos_embed"] = positions[:, 1:]
+    return {name: value for name, value in renamed.items() if "mask_token" not in name}
 
 
 def test_the_encoder_is_that_of_diffusers(tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ def test_the_automatic_shift_of_steps(noise: Callable[..., Tensor]) -> None:
         EulerMaruyamaSampler(steps=3, last_step="mean"),
     ):
         expected = attrs.evolve(sampler, time_shift=3.0).sample(Linear(), start, labels)
-        found = attrs.evolve(sampler, time_shift="auto").sample(Linear(), start, labels)
-        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        automatic = attrs.evolve(sampler, time_shift="auto").sample(Linear(), start, labels)
+        torch.testing.assert_close(automatic, expected, rtol=0, atol=0)
 
 
 def test_time_shift_moves_the_steps(noise: Callable[..., Tensor]) -> None:

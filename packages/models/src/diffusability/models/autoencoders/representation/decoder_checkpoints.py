@@ -42,9 +42,9 @@ def load_decoder(decoder: nn.Module, path: Path, mean: Tensor, std: Tensor) -> N
     weights = read_weight_file(path)
     weights = without_prefix(weights, ("decoder_pred.weight", "decoder_embed.weight"), path)
     depth = len(decoder.blocks)  # type: ignore[arg-type]
-    found = len({match[1] for name in weights if (match := re.match(r"decoder_layers\.(\d+)\.", name))})
-    if found not in (0, depth):
-        raise CheckpointError(f"{str(path)!r} holds a decoder of {found} blocks; this one has {depth}")
+    num_blocks = len({match[1] for name in weights if (match := re.match(r"decoder_layers\.(\d+)\.", name))})
+    if num_blocks not in (0, depth):
+        raise CheckpointError(f"{str(path)!r} holds a decoder of {num_blocks} blocks; this one has {depth}")
     try:
         ours = imported(weights, depth, mean.flatten(), std.flatten())
     except KeyError as error:
