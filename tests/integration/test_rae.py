@@ -1,4 +1,4 @@
-"""The micro recipe of a representation autoencoder, end to end and shortened, at ZeRO 2."""
+"""The micro recipe of a representation autoencoder, shortened: its decoder at ZeRO 2, the denoiser at 3."""
 
 import json
 import shutil
@@ -41,6 +41,7 @@ SHORT = [
     "stages.score.evaluators.0.num_samples=8",
     "stages.score.evaluators.1.num_samples=8",
     "engine.zero_stage=2",
+    "stages.dit.engine={zero_stage: 3, activation_checkpointing: true}",
 ]
 
 

@@ -257,13 +257,17 @@ def test_temporal_patches_must_divide_the_frames() -> None:
 CLIP = (3, 4, 4, 6)
 
 
-@pytest.mark.parametrize("positions", ["sin-cos", "rope"])
+HEAD = HeadSize(depth=2, width=48, num_heads=2, mlp_size=40)
+
+
+@pytest.mark.parametrize("head", [None, HEAD], ids=["plain", "head"])
+@pytest.mark.parametrize("positions", ["sin-cos", "rope", "both"])
 @pytest.mark.parametrize("temporal_patch_size", [1, 2])
 def test_clips_keep_their_shape_and_their_places(
-    noise: Callable[..., Tensor], positions: str, temporal_patch_size: int
+    noise: Callable[..., Tensor], positions: str, temporal_patch_size: int, head: HeadSize | None
 ) -> None:
     """Prediction of a clip; rolling it by a patch along any axis is not the same as rolling the prediction."""
-    model = awake(latent_shape=CLIP, positions=positions, temporal_patch_size=temporal_patch_size)
+    model = awake(latent_shape=CLIP, positions=positions, temporal_patch_size=temporal_patch_size, head=head)
     clip, time, labels = noise(2, *CLIP), torch.tensor([0.3, 0.8]), torch.tensor([0, 2])
     first = model(clip, time, labels)
     assert first.shape == clip.shape
@@ -312,12 +316,15 @@ def test_a_model_may_ignore_the_classes_of_its_data() -> None:
     assert not [name for name, _ in model.named_parameters() if "label" in name]
 
 
-def test_activation_checkpointing_changes_memory_but_no_gradient(noise: Callable[..., Tensor]) -> None:
+@pytest.mark.parametrize("head", [None, HEAD], ids=["plain", "head"])
+def test_activation_checkpointing_changes_memory_but_no_gradient(
+    noise: Callable[..., Tensor], head: HeadSize | None
+) -> None:
     """Gradients with and without; the tensors that autograd keeps for the backward pass, in bytes."""
     kept = []
     gradients = []
     for enabled in (False, True):
-        model = awake(depth=4)
+        model = awake(depth=4, head=head)
         prepare_blocks(model, EngineSpec(activation_checkpointing=enabled))
         sizes: list[int] = []
 
