@@ -44,17 +44,22 @@ class TimeEmbedding(nn.Module):
     """An MLP on sinusoids of the time in [0, 1], at 1000 t.
 
     The original spaces the exponents of the wavelength by 1/128, from 0 to 127/128; diffusers' DiT by 1/127, up to 1.
+    SiT embeds 1 - t without the factor 1000: it counts time from noise to data.
     """
 
     def __init__(self, hidden_size: int, frequencies: TimeFrequencies = "dit") -> None:
         super().__init__()
+        self.from_noise = frequencies == "sit"
         self.last_exponent = 1.0 if frequencies == "diffusers" else None
         self.first = nn.Linear(FREQUENCY_SIZE, hidden_size)
         self.second = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, time: Float[Tensor, " b"]) -> Condition:
         """The embedding of each sample's time."""
-        frequencies = time_frequencies(time, FREQUENCY_SIZE, last_exponent=self.last_exponent)
+        if self.from_noise:
+            frequencies = time_frequencies(1 - time.double(), FREQUENCY_SIZE, scale=1.0)
+        else:
+            frequencies = time_frequencies(time, FREQUENCY_SIZE, last_exponent=self.last_exponent)
         embedding: Tensor = self.second(F.silu(self.first(frequencies.to(self.first.weight.dtype))))
         return embedding
 

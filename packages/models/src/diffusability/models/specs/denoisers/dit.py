@@ -28,6 +28,15 @@ from diffusability.models.weight_files import check_weight_file
 __all__ = ["DIT_SIZES", "DiTSize", "DiTSpec"]
 
 
+def check_size(size: str) -> str:
+    """The name of a size and a patch size. Raises ValueError for another text."""
+    name, _, patch = size.partition("/")
+    if name not in DIT_SIZES or not re.fullmatch("[1-9][0-9]*", patch):
+        known = ", ".join(DIT_SIZES)
+        raise ValueError(f"unknown DiT size {size!r}; expected one of {known}, then '/' and a patch size, as in 'S/2'")
+    return size
+
+
 class HeadSpec(Spec):
     """A wide, shallow head behind a DiT's blocks, for latents of many channels (Wang et al., Zheng et al. 2025)."""
 
@@ -72,7 +81,7 @@ class DiTSpec(DenoiserSpec):
         False, description="further input channels for an earlier estimate (Chen et al. 2022)"
     )
     time_frequencies: TimeFrequencies = Field(
-        "dit", description="spacing of the time's sinusoids: as in the original DiT, or as in diffusers' DiT"
+        "dit", description="the time's sinusoids: as in the original DiT, as in diffusers' DiT, or as in SiT, of 1 - t"
     )
     pretrained: Path | None = Field(
         None, description="weights to start from: a published DiT (.pt, .safetensors), or one of diffusers or of ours"
@@ -81,13 +90,7 @@ class DiTSpec(DenoiserSpec):
     @field_validator("size")
     @classmethod
     def _known_size(cls, size: str) -> str:
-        name, _, patch = size.partition("/")
-        if name not in DIT_SIZES or not re.fullmatch("[1-9][0-9]*", patch):
-            known = ", ".join(DIT_SIZES)
-            raise ValueError(
-                f"unknown DiT size {size!r}; expected one of {known}, then '/' and a patch size, as in 'S/2'"
-            )
-        return size
+        return check_size(size)
 
     @property
     def _size(self) -> DiTSize:

@@ -26,7 +26,7 @@ DIT_SIZES = {
 Positions = Literal["sin-cos", "rope", "both"]
 Norm = Literal["layer", "rms"]
 Activation = Literal["gelu", "swiglu"]
-TimeFrequencies = Literal["dit", "diffusers"]
+TimeFrequencies = Literal["dit", "diffusers", "sit"]
 
 #: Sinusoids that a time is embedded in.
 FREQUENCY_SIZE = 256
@@ -73,7 +73,7 @@ class DiTArchitecture:
         qk_norm: whether each head's queries and keys are RMS-normalised.
         learn_sigma: whether the prediction has twice the latents' channels.
         self_conditioning: whether the input also has the channels of an earlier estimate.
-        time_frequencies: spacing of the time's sinusoids, as in the original or as in diffusers' DiT.
+        time_frequencies: the time's sinusoids, as in the original, as in diffusers' DiT, or as in SiT.
         head: what stands behind the blocks; None for nothing.
     """
 
@@ -174,6 +174,7 @@ class DiTArchitecture:
             f"{self.mlp_size} hidden units": self.activation == "gelu" and not plain,
             "qk_norm": self.qk_norm,
             "self_conditioning": self.self_conditioning,
+            f"time_frequencies {self.time_frequencies!r}": self.time_frequencies == "sit",
             "a head": self.head is not None,
         }
         return ", ".join(option for option, differs in options.items() if differs)
