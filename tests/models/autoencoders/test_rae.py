@@ -179,6 +179,7 @@ def test_parameters_in_closed_form(size: str) -> None:
         parameter.numel() for parameter in theirs.decoder.parameters()
     )
     info = spec.info(BuildContext())
+    assert info is not None
     assert (info.latent_channels, info.latent_shape((3, 256, 256))) == (768, (768, 16, 16))
 
 
@@ -260,6 +261,8 @@ def test_errors_name_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for spec, message in cases:
         with pytest.raises(ValueError, match=message):
             spec.check_inputs()
+    unknown = spec_of("vit_base_patch14_reg4_dinov")
+    assert (unknown.info(BuildContext()), unknown.num_parameters(BuildContext())) == (None, None)
     save_file(timm.create_model(MAE, **{**TINY, "depth": 3}).state_dict(), tmp_path / "mae.safetensors")
     with pytest.raises(CheckpointError, match=r"does not hold the weights of 'vit_base_patch16_224\.mae': .*blocks\.2"):
         spec_of(MAE, str(tmp_path / "mae.safetensors")).build(BuildContext())

@@ -11,7 +11,7 @@ from diffusability.core.shapes import Images, Latents
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.models.autoencoders.representation.decoder import ViTDecoder
 from diffusability.models.autoencoders.representation.decoder_checkpoints import load_decoder
-from diffusability.models.autoencoders.representation.encoder import FrozenEncoder
+from diffusability.models.autoencoders.representation.encoder import FrozenEncoder, facts_of
 from diffusability.models.specs.autoencoders.rae import RAESpec
 
 
@@ -33,7 +33,7 @@ class RAE(Autoencoder):
 
     @classmethod
     def from_spec(cls, spec: RAESpec, context: BuildContext) -> "RAE":  # type: ignore[override]
-        info = spec.info(context)
+        info = AutoencoderInfo(latent_channels=facts_of(spec.encoder).width, spatial_factor=spec.decoder.patch_size)
         encoder = FrozenEncoder(spec.encoder, context.untrained)
         decoder = ViTDecoder(
             latent_channels=info.latent_channels, size=spec.decoder.dimensions, patch_size=spec.decoder.patch_size

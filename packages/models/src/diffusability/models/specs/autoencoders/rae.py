@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import attrs
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from diffusability.core.errors import CheckpointError
+from diffusability.core.errors import CheckpointError, PluginError
 from diffusability.core.plugins import registry
 from diffusability.core.published_weights import hub_snapshots, require_package
 from diffusability.core.specs.base import Spec
@@ -135,18 +135,31 @@ class RAESpec(AutoencoderSpec):
                 check_weight_file(self.decoder.pretrained)
             except CheckpointError as error:
                 raise ValueError(str(error)) from None
-        self._facts()
+        self.facts()
 
-    def _facts(self) -> Any:
-        """What timm knows of the encoder; builds it on tensors without content, once: there is no other way to know."""
+    def facts(self) -> Any:
+        """What timm knows of the encoder; builds it on tensors without content, once: there is no other way to know.
+
+        Raises:
+            ValueError: timm has no such model, it cannot be built with the options, or is not a vision transformer.
+            PluginError: timm is not installed.
+        """
         return registry.imported(_FACTS, f"encoder {self.encoder.model!r}")(self.encoder)
 
-    def info(self, context: BuildContext) -> AutoencoderInfo:
-        return AutoencoderInfo(latent_channels=self._facts().width, spatial_factor=self.decoder.patch_size)
+    def info(self, context: BuildContext) -> AutoencoderInfo | None:
+        try:
+            facts = self.facts()
+        except (ValueError, PluginError):  # check_inputs says so
+            return None
+        return AutoencoderInfo(latent_channels=facts.width, spatial_factor=self.decoder.patch_size)
 
-    def num_parameters(self, context: BuildContext) -> int:
+    def num_parameters(self, context: BuildContext) -> int | None:
         """Of the encoder as timm makes it, and of the decoder in closed form."""
-        facts, size = self._facts(), self.decoder.dimensions
+        try:
+            facts = self.facts()
+        except (ValueError, PluginError):  # check_inputs says so
+            return None
+        size = self.decoder.dimensions
         width, norm = size.width, 2 * size.width
         block = 4 * _linear(width, width) + _linear(width, size.mlp_size) + _linear(size.mlp_size, width) + 2 * norm
         pixels = _linear(width, 3 * self.decoder.patch_size**2)
