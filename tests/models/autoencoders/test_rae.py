@@ -1,3 +1,4 @@
+import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -271,3 +272,12 @@ def test_errors_name_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ValueError, match="multiple of 64"):
         spec_of(width=100)
     assert spec_of(pretrained=str(tmp_path / "mae.safetensors")).files_read()["encoder"].root.name == "mae.safetensors"
+
+
+def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One finding, and shape facts that are unknown rather than an ImportError."""
+    whole = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "timm" else whole(name, *rest))
+    with pytest.raises(ValueError, match=r"needs the package 'timm', .*'diffusability-models\[rae\]'"):
+        spec_of().check_inputs()
+    assert spec_of().info(BuildContext()) is None

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import attrs
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from diffusability.core.errors import CheckpointError, PluginError
+from diffusability.core.errors import CheckpointError
 from diffusability.core.plugins import registry
 from diffusability.core.published_weights import hub_snapshots, require_package
 from diffusability.core.specs.base import Spec
@@ -128,28 +128,28 @@ class RAESpec(AutoencoderSpec):
         return self
 
     def check_inputs(self) -> None:
-        require_package("timm", "a representation autoencoder", "rae", "diffusability-models")
+        self.facts()
         self.encoder.weights_file()
         if self.decoder.pretrained is not None:
             try:
                 check_weight_file(self.decoder.pretrained)
             except CheckpointError as error:
                 raise ValueError(str(error)) from None
-        self.facts()
 
     def facts(self) -> Any:
         """What timm knows of the encoder; builds it on tensors without content, once: there is no other way to know.
 
         Raises:
-            ValueError: timm has no such model, it cannot be built with the options, or is not a vision transformer.
-            PluginError: timm is not installed.
+            ValueError: timm is not installed, has no such model, it cannot be built with the options, or is not a
+                vision transformer.
         """
+        require_package("timm", "a representation autoencoder", "rae", "diffusability-models")
         return registry.imported(_FACTS, f"encoder {self.encoder.model!r}")(self.encoder)
 
     def info(self, context: BuildContext) -> AutoencoderInfo | None:
         try:
             facts = self.facts()
-        except (ValueError, PluginError):  # check_inputs says so
+        except ValueError:  # check_inputs says so
             return None
         return AutoencoderInfo(latent_channels=facts.width, spatial_factor=self.decoder.patch_size)
 
@@ -157,7 +157,7 @@ class RAESpec(AutoencoderSpec):
         """Of the encoder as timm makes it, and of the decoder in closed form."""
         try:
             facts = self.facts()
-        except (ValueError, PluginError):  # check_inputs says so
+        except ValueError:  # check_inputs says so
             return None
         size = self.decoder.dimensions
         width, norm = size.width, 2 * size.width
