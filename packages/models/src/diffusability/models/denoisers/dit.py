@@ -82,7 +82,8 @@ class DiT(Denoiser):
             nn.init.normal_(linear.weight, std=0.02)
         if self.label_embedding is not None:
             nn.init.normal_(self.label_embedding.weight, std=0.02)
-        for modulated in (*self.repeated_blocks(), self.final):
+        heads = [] if self.head is None else [self.head]
+        for modulated in (*self.blocks, *(block for head in heads for block in head.blocks), self.final):
             nn.init.zeros_(modulated.modulation.weight)
         nn.init.zeros_(self.final.linear.weight)
 

@@ -141,7 +141,7 @@ def _turn(weights: Weights, architecture: DiTArchitecture) -> None:
     """Makes ``eps - z`` of ``z - eps``, and cuts off the channels of a variance. Theirs are (row, column, channel)."""
     for kind in ("weight", "bias"):
         name = f"final_layer.linear.{kind}"
-        by_place = weights[name].unflatten(0, (architecture.patch_volume, -1))
+        by_place = weights[name].view(architecture.patch_volume, -1, *weights[name].shape[1:])
         weights[name] = -by_place[:, : architecture.latent_shape[0]].flatten(0, 1)
 
 

@@ -32,7 +32,7 @@ class RAE(Autoencoder):
         self.decoder = decoder
 
     @classmethod
-    def from_spec(cls, spec: RAESpec, context: BuildContext) -> "RAE":  # type: ignore[override]
+    def from_spec(cls, spec: RAESpec, context: BuildContext) -> "RAE":
         info = AutoencoderInfo(latent_channels=facts_of(spec.encoder).width, spatial_factor=spec.decoder.patch_size)
         encoder = FrozenEncoder(spec.encoder, context.untrained)
         decoder = ViTDecoder(

@@ -32,7 +32,8 @@ class DecoderBlock(nn.Module):
         heads = self.qkv(self.norm1(tokens)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         mixed = attend(*heads.unbind(0)).transpose(1, 2).flatten(2)
         tokens = tokens + self.projection(mixed)
-        return tokens + self.second(F.gelu(self.first(self.norm2(tokens))))
+        transformed: Tensor = self.second(F.gelu(self.first(self.norm2(tokens))))
+        return tokens + transformed
 
 
 class ViTDecoder(nn.Module):

@@ -84,5 +84,9 @@ def _pixels(weight: Tensor, bias: Tensor, mean: Tensor, std: Tensor) -> dict[str
     """
     scale = 2 * std[:, None].expand(-1, len(bias) // len(std)).reshape(-1)
     shift = 2 * mean[:, None].expand(-1, len(bias) // len(mean)).reshape(-1) - 1
-    weight, bias = (value.unflatten(0, (-1, len(std))).transpose(0, 1).flatten(0, 1) for value in (weight, bias))
+    weight, bias = (_channels_first(value, len(std)) for value in (weight, bias))
     return {"pixels.weight": (weight * scale[:, None])[..., None, None], "pixels.bias": bias * scale + shift}
+
+
+def _channels_first(values: Tensor, channels: int) -> Tensor:
+    return values.view(-1, channels, *values.shape[1:]).transpose(0, 1).flatten(0, 1)

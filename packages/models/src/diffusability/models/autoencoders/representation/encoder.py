@@ -79,7 +79,7 @@ def vision_transformer(spec: TimmEncoderSpec) -> Any:
     if tag and spec.model not in timm.list_pretrained(f"{name}.*"):
         known = ", ".join(timm.list_pretrained(f"{name}.*"))
         raise ValueError(f"timm has no weights {spec.model!r}; it knows {known or 'none of this model'}")
-    settings = {"num_classes": 0, "global_pool": "", "dynamic_img_size": True} | spec.options
+    settings: dict[str, Any] = {"num_classes": 0, "global_pool": "", "dynamic_img_size": True} | spec.options
     try:
         network: Any = timm.create_model(spec.model, pretrained=False, **settings)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
@@ -131,7 +131,8 @@ class FrozenEncoder(nn.Module):
             pixels = F.interpolate(pixels, size=size, mode="bicubic", align_corners=False)
         tokens: Tensor = self.network.forward_features((pixels - self.mean) / self.std)
         patches = tokens[:, self.network.num_prefix_tokens :]
-        return patches.transpose(1, 2).unflatten(2, grid).contiguous()
+        latents: Tensor = patches.transpose(1, 2).reshape(len(patches), -1, *grid)
+        return latents
 
 
 def _fill(network: Any, path: Path, spec: TimmEncoderSpec) -> None:
