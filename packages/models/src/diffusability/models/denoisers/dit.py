@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -82,9 +83,9 @@ class DiT(Denoiser):
             nn.init.normal_(linear.weight, std=0.02)
         if self.label_embedding is not None:
             nn.init.normal_(self.label_embedding.weight, std=0.02)
-        heads = [] if self.head is None else [self.head]
-        for modulated in (*self.blocks, *(block for head in heads for block in head.blocks), self.final):
-            nn.init.zeros_(modulated.modulation.weight)
+        modulated: list[Any] = [*self.repeated_blocks(), self.final]
+        for module in modulated:
+            nn.init.zeros_(module.modulation.weight)
         nn.init.zeros_(self.final.linear.weight)
 
     def repeated_blocks(self) -> Iterable[nn.Module]:
