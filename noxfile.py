@@ -19,7 +19,7 @@ WHOLE = ("./packages/core[all]", *ALL[1:])
 #: The packages with the extras that tests use.
 TESTED = (
     "./packages/core[all,huggingface,lpips,st-lpips,video,webdataset]",
-    "./packages/models",
+    "./packages/models[rae]",
     "./packages/regularizers",
     "./packages/eval[clip,dinov2,efficientnet,figures,inception,uniformity,videomae]",
 )

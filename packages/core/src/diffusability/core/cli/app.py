@@ -226,7 +226,10 @@ def export_run(
 
 @app.command()
 def sample(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run, a training stage, or an exported model")],
+    run_folder: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="a run, a training stage, an exported model, or a denoiser's YAML file"),
+    ],
     num: Annotated[int, typer.Option("--num", min=1, help="how many")] = 64,
     label: Annotated[int | None, typer.Option("--class", help="their class; default: drawn at random")] = None,
     seed: Annotated[int, typer.Option("--seed", help="of noise and classes; sample k depends on it and k alone")] = 0,

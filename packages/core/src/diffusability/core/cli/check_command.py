@@ -12,8 +12,10 @@ from diffusability.core.cli.plan_table import plan_table
 from diffusability.core.planning.check import check
 from diffusability.core.planning.plan import Plan, PlannedStage, load_plan, select
 from diffusability.core.planning.sample_counts import shortfalls
+from diffusability.core.planning.stage_context import context_of
 from diffusability.core.run.changed_files import changes
 from diffusability.core.run.folder_writer import RunFolder
+from diffusability.core.specs.base import PluginSpec
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.specs.python import code_files
 from diffusability.core.specs.stages import TrainStage
@@ -79,7 +81,9 @@ def remarks_on(stage: PlannedStage) -> list[str]:
     spec: AutoencoderSpec | None = getattr(stage.spec, "autoencoder", None)
     random = spec.random_weights() if spec is not None else ""
     untrained = [] if spec is None or not random else [f"autoencoder {spec.kind!r} is untrained: {random} are random"]
-    return untrained + shortfalls(stage)
+    context = context_of(stage)
+    parts = [part for _, part in stage.spec.walk() if isinstance(part, PluginSpec)]
+    return untrained + [sentence for part in parts for sentence in part.remarks(context)] + shortfalls(stage)
 
 
 def print_resolved(spec: Path, variants: Sequence[str], overrides: Sequence[str], files: bool = True) -> None:

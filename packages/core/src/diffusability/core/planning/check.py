@@ -113,7 +113,9 @@ def _train_findings(
         yield from _caught((*here, "objective"), partial(objective.check_images, context.image_shape))
     for index, regularizer in enumerate(spec.regularizers):
         path = (*here, "regularizers", index)
-        missing = needs_of(regularizer, context) - objective.provides
+        needs, faults = _needs(regularizer, context)
+        yield from ((path, fault) for fault in faults)
+        missing = needs - objective.provides
         if missing:
             yield (
                 (*path, "kind"),
@@ -154,7 +156,9 @@ def _evaluate_findings(
 def _evaluator_findings(
     spec: EvaluatorSpec, provided: frozenset[str], path: SpecPath, context: BuildContext
 ) -> Iterator[Finding]:
-    missing = needs_of(spec, BuildContext()) - provided
+    needs, faults = _needs(spec, BuildContext())
+    yield from ((path, fault) for fault in faults)
+    missing = needs - provided
     if missing:
         yield (
             (*path, "kind"),
@@ -207,6 +211,15 @@ def needs_of(spec: RegularizerSpec | EvaluatorSpec, context: BuildContext) -> fr
     """What a regularizer or evaluator reads: declared on its spec class, or else on the object that it builds."""
     declared = spec.needed() if isinstance(spec, EvaluatorSpec) else spec.needs
     return declared if declared is not None else spec.build(context).needs
+
+
+def _needs(spec: RegularizerSpec | EvaluatorSpec, context: BuildContext) -> tuple[frozenset[str], list[str]]:
+    """What a regularizer or evaluator reads, and why it cannot be known, where its files alone do not say so."""
+    try:
+        return needs_of(spec, context), []
+    except (ValueError, OSError, DataError, CheckpointError, PluginError) as error:
+        said = [message for _, message in _caught((), spec.check_inputs)]
+        return frozenset(), [] if said else [str(error)]
 
 
 @attrs.frozen(kw_only=True)

@@ -24,7 +24,7 @@ def python_reference(reference: str) -> tuple[str, dict[str, Any]] | None:
         return None
     fields: dict[str, Any] = {"kind": "python", "target": f"{match['file']}:{match['name']}"}
     options: dict[str, Any] = {}
-    for option in filter(None, (match["options"] or "").split(",")):
+    for option in filter(None, option_parts(match["options"] or "")):
         name, equals, value = option.partition("=")
         if not equals:
             raise SpecError(f"{option!r} in {reference!r} is not an option; expected name=value")
@@ -33,3 +33,15 @@ def python_reference(reference: str) -> tuple[str, dict[str, Any]] | None:
         fields["options"] = options
     label = match["label"] or re.sub(r".*/", "", match["file"]).removesuffix(".py")
     return label, fields
+
+
+def option_parts(text: str) -> list[str]:
+    """A text cut at its commas, but for those within brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "{[(") - (letter in "}])")
+        if letter == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts

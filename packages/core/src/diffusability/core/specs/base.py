@@ -253,6 +253,10 @@ class PluginSpec(KindedSpec):
             ValueError: with a sentence that says what is missing and what was expected.
         """
 
+    def remarks(self, context: BuildContext) -> list[str]:
+        """Sentences for ``dfz check``, such as values that follow from the data. Must not import torch."""
+        return []
+
     def code(self) -> tuple[FileSet, ...]:
         """Source files whose code runs when this is built; none for installed kinds. Must not import torch."""
         return ()

@@ -60,6 +60,14 @@ class DenoiserSpec(PluginSpec):
         """The folder of the trained model that it refers to; None when it describes a fresh one."""
         return None
 
+    def trained_elsewhere(self, context: BuildContext) -> Any:
+        """A ``DiffusionModel`` made of the files of others that it refers to; None when it refers to none."""
+        return None
+
+    def decoder(self) -> AutoencoderSpec | None:
+        """The autoencoder whose latents it makes, where the spec itself names one."""
+        return None
+
 
 class ObjectiveSpec(PluginSpec):
     """Names what is trained and the loss it is trained with."""

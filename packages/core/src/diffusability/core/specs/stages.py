@@ -93,10 +93,10 @@ class EncodeStage(StageSpec):
     autoencoder: AnyAutoencoder
     split: Split = "train"
     num_samples: PositiveInt | None = Field(None, description="default: one epoch of the data")
-    normalization: Literal["measured", "published"] = Field(
+    normalization: Literal["measured", "measured-by-place", "published"] = Field(
         "measured",
-        description="how denoisers will see these latents: by the statistics of this data, or by the autoencoder's own"
-        " shift and scale",
+        description="how denoisers will see these latents: by the statistics of this data for each channel, or for each"
+        " channel at each place, or by the autoencoder's own shift and scale",
     )
     flips: bool = Field(True, description="also encode each image mirrored; training draws one of the two")
     batch_size: Annotated[PositiveInt, Incidental()] = 32

@@ -10,6 +10,7 @@ from diffusability.core.data.latents.latent_cache import (
     ShardOrigin,
     holds,
     open_shard,
+    places_path,
     remove_shards_from,
     shard_statistics,
     write_index,
@@ -21,6 +22,7 @@ from diffusability.core.data.latents.latent_origin import (
     indices_digest,
     normalizer_origin,
 )
+from diffusability.core.data.latents.place_statistics import PlaceStatistics
 from diffusability.core.errors import SpecError
 from diffusability.core.models.saved_models import save_autoencoder
 from diffusability.core.planning.plan import PlannedStage
@@ -58,7 +60,8 @@ def run_encode(stage: PlannedStage, runtime: StageRuntime, directory: Path) -> N
     shards = [order[first : first + spec.shard_size] for first in range(0, len(order), spec.shard_size)]
     origins = _origins(stage, spec, autoencoder, shards)
     own = range(runtime.ranks.rank, len(shards), runtime.ranks.size)
-    missing = [shard for shard in own if not holds(cache, shard, origins[shard])]
+    by_place = spec.normalization == "measured-by-place"
+    missing = [shard for shard in own if not holds(cache, shard, origins[shard], by_place)]
     kept = sum(len(shards[shard]) for shard in own if shard not in missing)
     total = sum(len(shards[shard]) for shard in own)
     unreadable = UnreadableFiles(directory, dataset, runtime.console)
@@ -76,8 +79,11 @@ def run_encode(stage: PlannedStage, runtime: StageRuntime, directory: Path) -> N
             on_estimate=lambda estimate: runtime.console.print(f"  {stage.name}: {estimate}", highlight=False),
             num_samples=len(order),
             num_ranks=runtime.ranks.size,
+            by_place=by_place,
         )
         for shard, encoded in encoder.shards({shard: shards[shard] for shard in missing}):
+            if encoded.places is not None:  # before the shard: what is there is then complete
+                encoded.places.write(places_path(cache, shard))
             write_shard(cache, shard, encoded.tensors(), encoded.statistics, origins[shard])
     runtime.stop.raise_together(runtime.ranks, "the shards that are finished are kept")
     if runtime.ranks.is_main:
@@ -98,7 +104,7 @@ def _origins(
 
 def _published(spec: EncodeStage, autoencoder: Autoencoder) -> LatentNormalizer | None:
     """The normaliser that comes with the autoencoder, where the spec asks for it. Raises SpecError if there is none."""
-    if spec.normalization == "measured":
+    if spec.normalization != "published":
         return None
     normalizer = autoencoder.published_normalizer()
     if normalizer is None:
@@ -122,15 +128,23 @@ def _write_index(
     readers = [open_shard(cache, shard) for shard in range(len(origins))]
     for reader in readers:
         statistics.merge(shard_statistics(reader))
-    normalizer = published or statistics.normalizer()
+    if spec.normalization == "measured-by-place":
+        places = PlaceStatistics(readers[0].shape("mean"))
+        for shard in range(len(readers)):
+            places.merge(PlaceStatistics.read(places_path(cache, shard)))
+        normalizer = places.normalizer()
+    else:
+        normalizer = published or statistics.normalizer()
+    coarse = normalizer.per_channel()
     index = CacheIndex(
         shard_sizes=tuple(reader.num_rows for reader in readers),
         shape=readers[0].shape("mean"),
         deterministic="logvar" not in readers[0].tensors,
         flips=spec.flips,
         num_classes=dataset.num_classes,
-        mean=tuple(normalizer.mean.tolist()),
-        std=tuple(normalizer.std.tolist()),
+        mean=tuple(coarse.mean.tolist()),
+        std=tuple(coarse.std.tolist()),
+        finer=normalizer.mean.ndim > 1,
         provenance={
             "autoencoder": origins[0].autoencoder.as_json(),
             "data": origins[0].data.as_json(),
@@ -139,4 +153,4 @@ def _write_index(
             "stage": stage.resolved(),
         },
     )
-    write_index(cache, index)
+    write_index(cache, index, normalizer)

@@ -136,6 +136,9 @@ def _settings(stage: PlannedStage, spec: EvaluateStage, device_type: str) -> Set
 def _decoding_autoencoder(stage: PlannedStage, spec: EvaluateStage, runtime: StageRuntime) -> Autoencoder:
     if isinstance(spec.denoiser, SavedDenoiserSpec):
         return runtime.frozen(load_decoder(spec.denoiser.path, spec.denoiser.trust_code))
+    decoder = spec.denoiser.decoder() if spec.denoiser is not None else None
+    if decoder is not None:
+        return runtime.autoencoder(decoder, stage)
     return runtime.stage_autoencoder(stage)
 
 

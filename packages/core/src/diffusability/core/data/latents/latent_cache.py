@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diffusability.core.checksums import crc32_of_tensor
+from diffusability.core.checksums import crc32_of_tensor, load_verified, save_with_checksums
 from diffusability.core.contracts.normalizer import ChannelStatistics, LatentNormalizer
 from diffusability.core.data.latents.latent_origin import Origin, refuse_other
 from diffusability.core.data.latents.shard_reader import SUMS, ShardReader
@@ -21,6 +21,8 @@ from diffusability.core.reading import read_json_object, reading
 from diffusability.core.writing import replacing
 
 INDEX = "cache.json"
+#: Mean and standard deviation of each place or frame, where the normaliser has such.
+NORMALIZER = "normalizer.safetensors"
 FORMAT = "diffusability-latents"
 
 
@@ -37,6 +39,7 @@ class CacheIndex:
         mean: per-channel mean of the latents (samples of the posterior).
         std: per-channel standard deviation.
         provenance: digests and specs of the autoencoder and the data, as JSON.
+        finer: True when the normaliser has statistics of each place or frame; they are in a file of their own.
     """
 
     shard_sizes: tuple[int, ...]
@@ -47,15 +50,26 @@ class CacheIndex:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     provenance: dict[str, Any]
+    finer: bool = False
 
     @property
     def num_samples(self) -> int:
         """Cached examples."""
         return sum(self.shard_sizes)
 
-    def normalizer(self) -> LatentNormalizer:
-        """The normaliser that goes with these latents."""
-        return LatentNormalizer(torch.tensor(self.mean), torch.tensor(self.std))
+    def normalizer(self, directory: Path) -> LatentNormalizer:
+        """The normaliser that goes with these latents. Raises DataError when its file is missing or damaged."""
+        if not self.finer:
+            return LatentNormalizer(torch.tensor(self.mean), torch.tensor(self.std))
+        path = directory / NORMALIZER
+        with reading("normaliser of latents", path):
+            tensors = load_verified(path)
+            return LatentNormalizer(tensors["mean"], tensors["std"])
+
+
+def places_path(directory: Path, shard: int) -> Path:
+    """File of the statistics of each place of a shard's latents."""
+    return directory / f"places-{shard:05d}.safetensors"
 
 
 def shard_path(directory: Path, shard: int) -> Path:
@@ -117,14 +131,16 @@ def open_shard(directory: Path, shard: int) -> ShardReader:
     return ShardReader(shard_path(directory, shard))
 
 
-def holds(directory: Path, shard: int, origin: ShardOrigin) -> bool:
+def holds(directory: Path, shard: int, origin: ShardOrigin, by_place: bool = False) -> bool:
     """True when a shard exists, is whole, and holds exactly these examples. Reads all of it.
+
+    With ``by_place``, the statistics of its places must be there, too.
 
     Raises:
         DataError: it was made with another autoencoder or of other images; names both.
     """
     path = shard_path(directory, shard)
-    if not path.is_file():
+    if not path.is_file() or (by_place and not places_path(directory, shard).is_file()):
         return False
     try:
         reader = ShardReader(path)
@@ -142,11 +158,17 @@ def remove_shards_from(directory: Path, first: int) -> None:
     """Removes shards that an interrupted run with smaller shards left behind."""
     while shard_path(directory, first).is_file():
         shard_path(directory, first).unlink()
+        places_path(directory, first).unlink(missing_ok=True)
         first += 1
 
 
-def write_index(directory: Path, index: CacheIndex) -> None:
-    """Writes ``cache.json``."""
+def write_index(directory: Path, index: CacheIndex, normalizer: LatentNormalizer | None = None) -> None:
+    """Writes ``cache.json`` and, of a normaliser of each place or frame (an index that is ``finer``), its file."""
+    if index.finer:
+        assert normalizer is not None
+        statistics = {"mean": normalizer.mean.contiguous(), "std": normalizer.std.contiguous()}
+        with replacing(directory / NORMALIZER) as partial:
+            save_with_checksums(statistics, partial)
     with replacing(directory / INDEX) as partial:
         partial.write_text(json.dumps({"format": FORMAT, **attrs.asdict(index)}, indent=2, allow_nan=False) + "\n")
 
@@ -173,7 +195,9 @@ def _index_of(content: dict[str, Any], path: Path) -> CacheIndex:
         "mean": lambda value: _list_of(value, int, float),
         "std": lambda value: _list_of(value, int, float) and all(entry > 0 for entry in value),
         "provenance": lambda value: isinstance(value, dict),
+        "finer": lambda value: isinstance(value, bool),
     }
+    content.setdefault("finer", False)  # caches of earlier versions do not say it
     missing = [name for name in types if name not in content]
     unknown = [name for name in content if name not in types]
     wrong = [name for name, fits in types.items() if name in content and not fits(content[name])]

@@ -37,7 +37,7 @@ class Latents(Dataset):
                 " expected an encode stage with 'split: validation'"
             )
         self.num_classes = self.index.num_classes
-        self.normalizer = self.index.normalizer()
+        self.normalizer = self.index.normalizer(directory)
         self._ends = list(accumulate(self.index.shard_sizes))
         self._shards: dict[int, ShardReader] = {}
 
