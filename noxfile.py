@@ -16,7 +16,7 @@ CONSTRAINTS = ("-c", "constraints.txt")
 ALL = tuple(f"./packages/{package}" for package in PACKAGES)
 #: The packages with the extras that tests use.
 TESTED = (
-    "./packages/core[huggingface,lpips,st-lpips,video,webdataset]",
+    "./packages/core[heic,huggingface,lpips,st-lpips,video,webdataset]",
     "./packages/models",
     "./packages/regularizers",
     "./packages/eval[clip,dinov2,efficientnet,inception,videomae]",
