@@ -1,5 +1,7 @@
 """The tracker mlflow, on a database file of its own; read back by MLflow."""
 
+import shutil
+
 import pytest
 import yaml
 from PIL import Image
@@ -18,9 +20,18 @@ pytestmark = [
 CONFIG = {"seed": 0, "objective": {"kind": "reconstruction", "terms": [{"kind": "kl", "weight": 0.1}]}, "shape": [3, 4]}
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """A database whose tables are made once."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    mlflow.MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
-def uri(tmp_path, monkeypatch):
+def uri(tmp_path, monkeypatch, database):
     monkeypatch.chdir(tmp_path)
+    shutil.copyfile(database, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
