@@ -24,11 +24,16 @@ def lowest(requirement: str) -> tuple[str, str]:
 
 
 def pins(projects: Iterable[Path]) -> list[str]:
+<<<<<<< HEAD
     """``name==version`` for every dependency of these pyproject files; of several minimums the highest.
 
     Extras count too, but for those of ``APART``.
     """
     found: dict[str, str] = {}
+=======
+    """``name==version`` for every dependency of these pyproject files, extras too; of several minimums the highest."""
+    versions: dict[str, str] = {}
+>>>>>>> main
     for project in projects:
         table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
         optional = table.get("optional-dependencies", {})
@@ -36,8 +41,8 @@ def pins(projects: Iterable[Path]) -> list[str]:
         for requirement in (*table.get("dependencies", ()), *extras):
             name, version = lowest(requirement)
             if not name.startswith("diffusability"):
-                found[name] = max(found.get(name, version), version, key=_numbers)
-    return [f"{name}=={version}" for name, version in sorted(found.items())]
+                versions[name] = max(versions.get(name, version), version, key=_numbers)
+    return [f"{name}=={version}" for name, version in sorted(versions.items())]
 
 
 def _numbers(version: str) -> tuple[int, ...]:
