@@ -24,16 +24,11 @@ def lowest(requirement: str) -> tuple[str, str]:
 
 
 def pins(projects: Iterable[Path]) -> list[str]:
-<<<<<<< HEAD
     """``name==version`` for every dependency of these pyproject files; of several minimums the highest.
 
     Extras count too, but for those of ``APART``.
     """
-    found: dict[str, str] = {}
-=======
-    """``name==version`` for every dependency of these pyproject files, extras too; of several minimums the highest."""
     versions: dict[str, str] = {}
->>>>>>> main
     for project in projects:
         table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
         optional = table.get("optional-dependencies", {})

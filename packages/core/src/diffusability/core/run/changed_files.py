@@ -45,8 +45,8 @@ def contents_of(stage: PlannedStage, known: dict[str, dict[str, Contents]] | Non
         key = f"{type(spec).__name__} {spec.identity()}"
         if key not in known:
             known[key] = _contents_of_spec(spec)
-        found.update({".".join(map(str, (*place, name))): held for name, held in known[key].items()})
-    return found
+        by_name.update({".".join(map(str, (*place, name))): held for name, held in known[key].items()})
+    return by_name
 
 
 def _specs_of(stage: PlannedStage) -> Iterator[tuple[SpecPath, PluginSpec]]:
@@ -56,7 +56,6 @@ def _specs_of(stage: PlannedStage) -> Iterator[tuple[SpecPath, PluginSpec]]:
         parts.append((("data",), stage.data))
     for base, part in parts:
         for path, spec in part.walk():
-<<<<<<< HEAD
             if isinstance(spec, PluginSpec) and not isinstance(spec, TrackerSpec):
                 yield (*base, *path), spec
 
@@ -68,15 +67,6 @@ def _file_sets(stage: PlannedStage) -> dict[str, FileSet]:
         for place, spec in _specs_of(stage)
         for name, files in spec.files_read().items()
     }
-=======
-            if not isinstance(spec, PluginSpec) or isinstance(spec, TrackerSpec):
-                continue
-            key = f"{type(spec).__name__} {spec.identity()}"
-            if key not in known:
-                known[key] = _contents_of_spec(spec)
-            by_name.update({".".join(map(str, (*base, *path, name))): held for name, held in known[key].items()})
-    return by_name
->>>>>>> main
 
 
 def _contents_of_spec(spec: PluginSpec) -> dict[str, Contents]:
@@ -119,12 +109,8 @@ def changes(stages: Sequence[PlannedStage], folder: RunFolder) -> dict[str, str]
         record = _read(folder.stage(stage))
         if record is None or (isinstance(stage.spec, EncodeStage) and not folder.is_done(stage)):
             continue
-<<<<<<< HEAD
-        reason = _changed_input(stage, record, folder, found)
+        reason = _changed_input(stage, record, folder, reasons)
         reason = reason or _changed_files(record, contents_of(stage, known), stage, folder)
-=======
-        reason = _changed_input(stage, record, folder, reasons) or _changed_files(record, contents_of(stage, known))
->>>>>>> main
         if reason:
             reasons[stage.directory_name] = reason
     return reasons
