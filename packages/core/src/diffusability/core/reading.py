@@ -57,7 +57,8 @@ def shown(path: Path | str) -> str:
     return repr(os.fspath(path))
 
 
-def _first_bytes(path: Path | str, count: int) -> bytes:
+def first_bytes(path: Path | str, count: int) -> bytes:
+    """The beginning of a file; nothing of one that is missing or cannot be read."""
     try:
         with Path(path).open("rb") as file:
             return file.read(count)
@@ -67,12 +68,12 @@ def _first_bytes(path: Path | str, count: int) -> bytes:
 
 def lfs_problem(path: Path | str) -> str | None:
     """A sentence when a file is not what its name says but a pointer of Git LFS, fetched without ``git lfs``."""
-    return LFS_REASON if _first_bytes(path, len(LFS_POINTER)) == LFS_POINTER else None
+    return LFS_REASON if first_bytes(path, len(LFS_POINTER)) == LFS_POINTER else None
 
 
 def compression_of(path: Path | str) -> str | None:
     """The name of the compression that a file's first bytes tell, or None."""
-    start = _first_bytes(path, 8)
+    start = first_bytes(path, 8)
     return next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), None)
 
 

@@ -323,7 +323,10 @@ def new_plugin(
     name: Annotated[str, typer.Argument(metavar="NAME", help="the kind that specs will name, such as total-variation")],
     kind: Annotated[
         str,
-        typer.Option("--kind", help="regularizer, evaluator, autoencoder, denoiser, dataset, tracker or features"),
+        typer.Option(
+            "--kind",
+            help="regularizer, evaluator, autoencoder, denoiser, objective, sampler, dataset, tracker or features",
+        ),
     ] = "regularizer",
     to: Annotated[
         Path, typer.Option("--to", metavar="DIR", help="folder in which the package's folder is made")

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from rich.console import Console
 from diffusability.core.errors import DataError
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.reading import parsed_json
+from diffusability.core.run.file_samples import changed_file, write_samples
 from diffusability.core.run.folder_writer import RunFolder, write_json
-from diffusability.core.specs.base import PluginSpec
+from diffusability.core.specs.base import PluginSpec, SpecPath
 from diffusability.core.specs.components import TrackerSpec
-from diffusability.core.specs.files.contents import Contents, contents
+from diffusability.core.specs.files.contents import Contents, FileSet, contents
 from diffusability.core.specs.stages import EncodeStage
 
 RECORD = "contents.json"
@@ -40,18 +41,32 @@ def contents_of(stage: PlannedStage, known: dict[str, dict[str, Contents]] | Non
     """
     by_name = {}
     known = {} if known is None else known
+    for place, spec in _specs_of(stage):
+        key = f"{type(spec).__name__} {spec.identity()}"
+        if key not in known:
+            known[key] = _contents_of_spec(spec)
+        by_name.update({".".join(map(str, (*place, name))): held for name, held in known[key].items()})
+    return by_name
+
+
+def _specs_of(stage: PlannedStage) -> Iterator[tuple[SpecPath, PluginSpec]]:
+    """Every spec of a stage that may name files, with its place."""
     parts: list[tuple[tuple[str | int, ...], Any]] = [((), stage.spec)]
     if stage.spec.data is None:
         parts.append((("data",), stage.data))
     for base, part in parts:
         for path, spec in part.walk():
-            if not isinstance(spec, PluginSpec) or isinstance(spec, TrackerSpec):
-                continue
-            key = f"{type(spec).__name__} {spec.identity()}"
-            if key not in known:
-                known[key] = _contents_of_spec(spec)
-            by_name.update({".".join(map(str, (*base, *path, name))): held for name, held in known[key].items()})
-    return by_name
+            if isinstance(spec, PluginSpec) and not isinstance(spec, TrackerSpec):
+                yield (*base, *path), spec
+
+
+def _file_sets(stage: PlannedStage) -> dict[str, FileSet]:
+    """The files of a stage, by the place in the spec that names them."""
+    return {
+        ".".join(map(str, (*place, name))): files
+        for place, spec in _specs_of(stage)
+        for name, files in spec.files_read().items()
+    }
 
 
 def _contents_of_spec(spec: PluginSpec) -> dict[str, Contents]:
@@ -73,6 +88,10 @@ def record_contents(stage: PlannedStage, folder: RunFolder) -> None:
         files = {name: attrs.asdict(held) for name, held in contents_of(stage).items()}
         inputs = {name: _record_digest(folder.stage(used)) for name, used in stage.inputs.items()}
         write_json(folder.stage(stage) / RECORD, {"files": files, "inputs": inputs})
+        try:
+            write_samples(folder.stage(stage), _file_sets(stage))
+        except OSError as error:
+            raise DataError(f"{error.filename!r} cannot be read: {error.strerror}") from None
 
 
 def changes(stages: Sequence[PlannedStage], folder: RunFolder) -> dict[str, str]:
@@ -90,7 +109,8 @@ def changes(stages: Sequence[PlannedStage], folder: RunFolder) -> dict[str, str]
         record = _read(folder.stage(stage))
         if record is None or (isinstance(stage.spec, EncodeStage) and not folder.is_done(stage)):
             continue
-        reason = _changed_input(stage, record, folder, reasons) or _changed_files(record, contents_of(stage, known))
+        reason = _changed_input(stage, record, folder, reasons)
+        reason = reason or _changed_files(record, contents_of(stage, known), stage, folder)
         if reason:
             reasons[stage.directory_name] = reason
     return reasons
@@ -137,11 +157,16 @@ def _changed_input(
     return None
 
 
-def _changed_files(record: Mapping[str, Any], held: Mapping[str, Contents]) -> str | None:
+def _changed_files(
+    record: Mapping[str, Any], held: Mapping[str, Contents], stage: PlannedStage, folder: RunFolder
+) -> str | None:
     for name, now in held.items():
         recorded = record["files"].get(name)
         if recorded is not None and recorded["digest"] != now.digest:
-            return f"{name} held {Contents(**recorded)} when it began, and holds {now}"
+            example = changed_file(folder.stage(stage), name, _file_sets(stage)[name])
+            return f"{name} held {Contents(**recorded)} when it began, and holds {now}" + (
+                f": {example}" if example else ""
+            )
     return None
 
 

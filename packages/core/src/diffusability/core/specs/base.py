@@ -1,13 +1,13 @@
 """The base of everything that is read from YAML."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 import attrs
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from diffusability.core.errors import PluginError, nearest
@@ -179,7 +179,7 @@ class KindedSpec(Spec):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _delegate(cls, value: Any, handler: ModelWrapValidatorHandler["KindedSpec"]) -> "KindedSpec":
+    def _delegate(cls, value: Any, handler: Callable[[Any], "KindedSpec"]) -> "KindedSpec":
         if not cls._is_open() or isinstance(value, cls):
             return handler(value)
         if not isinstance(value, Mapping):
