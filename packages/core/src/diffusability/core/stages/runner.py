@@ -16,6 +16,7 @@ from diffusability.core.planning.plan import Plan, PlannedStage
 from diffusability.core.report.tables.results_table import print_results
 from diffusability.core.run.changed_files import record_contents, set_aside_changed
 from diffusability.core.run.folder_writer import RunFolder
+from diffusability.core.specs.stages import EncodeStage, EvaluateStage
 from diffusability.core.stages.encode import run_encode
 from diffusability.core.stages.evaluate import run_evaluate
 from diffusability.core.stages.overview import Overview
@@ -138,9 +139,18 @@ def _run_stage(stage: PlannedStage, runtime: StageRuntime, overview: Overview, n
         overview.end(stage, "stopped" if isinstance(error, StoppedOnRequest) else "failed")
         raise
     if runtime.ranks.is_main:
-        precision = resolve_precision(stage.engine.precision, runtime.ranks.device.type)
+        precision = resolve_precision(_precision(stage), runtime.ranks.device.type)
         runtime.folder.finish(stage, time.monotonic() - started, runtime.ranks.size, precision, facts)
     overview.finish(stage)
+
+
+def _precision(stage: PlannedStage) -> str:
+    """What a stage computes in: an autoencoder that is not trained has a precision of its own."""
+    match stage.spec:
+        case EncodeStage(precision=own) | EvaluateStage(denoiser=None, precision=own):
+            return own
+        case _:
+            return stage.engine.precision
 
 
 def _run_or_stop_together(stage: PlannedStage, runtime: StageRuntime, directory: Path) -> Mapping[str, int] | None:

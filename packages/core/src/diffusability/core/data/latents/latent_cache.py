@@ -65,11 +65,14 @@ def shard_path(directory: Path, shard: int) -> Path:
 
 @attrs.frozen(kw_only=True)
 class ShardOrigin:
-    """What a shard is made of: the autoencoder, the images with their transform, and which of them (a digest)."""
+    """What a shard is made of: the autoencoder, the images with their transform, which of them (a digest), and in which
+    precision.
+    """
 
     autoencoder: Origin
     data: Origin
     indices: str
+    precision: str = "fp32"
 
 
 def write_shard(
@@ -118,7 +121,7 @@ def holds(directory: Path, shard: int, origin: ShardOrigin) -> bool:
     """True when a shard exists, is whole, and holds these very examples: all of it is read.
 
     Raises:
-        DataError: it was made with another autoencoder or of other images; names both.
+        DataError: it was made with another autoencoder, of other images or in another precision; names both.
     """
     path = shard_path(directory, shard)
     if not path.is_file():
@@ -132,6 +135,12 @@ def holds(directory: Path, shard: int, origin: ShardOrigin) -> bool:
     advice = f"remove {str(directory)!r} to encode anew"
     refuse_other(f"latent shard {str(path)!r}", found.get("autoencoder"), origin.autoencoder, advice)
     refuse_other(f"latent shard {str(path)!r}", found.get("data"), origin.data, advice)
+    before = found.get("precision", "fp32")  # shards of earlier versions do not say it
+    if before != origin.precision:
+        raise DataError(
+            f"latent shard {str(path)!r} was encoded in {before}, and this device would go on in {origin.precision}: a"
+            f" cache of both would not be the same again; set the stage's precision to {before}, or {advice}"
+        )
     return bool(found.get("indices") == origin.indices)
 
 
