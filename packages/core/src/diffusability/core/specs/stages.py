@@ -103,8 +103,8 @@ class EncodeStage(StageSpec):
     shard_size: Annotated[PositiveInt, Incidental()] = Field(4096, description="samples per file")
     precision: InferencePrecision = Field(
         "auto",
-        description="of the autoencoder; auto: bf16 by autocast where the device has instructions for it, about twice as"
-        " fast, with latents a percent off; fp32: float32 throughout",
+        description="of the autoencoder; auto: bf16 by autocast where the device has instructions for it, two to three"
+        " times as fast, latents a percent or two off; fp32: float32 throughout",
     )
 
 
