@@ -156,11 +156,13 @@ class NumericalGuard:
             for micro_batch in micro_batches
             if (blame := micro_batch.broken()) is not None
         ]
-        found = sorted((report for reports in self.ranks.gathered(broken) for report in reports), key=lambda r: r[:2])
-        if not found:
+        by_order = sorted(
+            (report for reports in self.ranks.gathered(broken) for report in reports), key=lambda r: r[:2]
+        )
+        if not by_order:
             what = "its gradient was not finite, and no loss term is to blame"
         else:
-            _, rank, term, value, (positions, are_bad) = found[0]
+            _, rank, term, value, (positions, are_bad) = by_order[0]
             known = self.example_at
             numbers = [str(position if known is None else known(step, position)) for position in positions]
             noun = "places in the batch" if known is None else "examples"
