@@ -1,5 +1,6 @@
 """The loop: batches in, optimizer steps, metrics, checkpoints."""
 
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -105,12 +106,18 @@ class TrainingLoop:
         """
         iterator = self._batches(first_step)
         self.engine.module.train()
-        for step in range(first_step, self.spec.steps):
-            started = time.perf_counter()
-            self._step(step, iterator)
-            self._busy_s += time.perf_counter() - started
-            self._timed_steps += 1
-            self._after(step + 1, progress)
+        try:
+            for step in range(first_step, self.spec.steps):
+                started = time.perf_counter()
+                self._step(step, iterator)
+                self._busy_s += time.perf_counter() - started
+                self._timed_steps += 1
+                self._after(step + 1, progress)
+                if step == first_step:
+                    gc.collect()
+                    gc.freeze()  # what lives now is not scanned for cycles again and again
+        finally:
+            gc.unfreeze()
 
     def _batches(self, first_step: int) -> Iterator[LoadedBatch]:
         plan = BatchPlan(
