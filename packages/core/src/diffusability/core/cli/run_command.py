@@ -98,11 +98,17 @@ def run_spec(
             option = "--keep-going" if num_jobs == 1 else f"--jobs {num_jobs}"
             raise SpecError(f"{option} starts processes of its own, so {launched.launcher} cannot start it")
         check(plan, num_ranks if launched is None else launched.size, stages)
+    num_workers = max((stage.data.num_workers for stage in stages), default=0)
     if launched is None and num_ranks > 1 and not starts_jobs:
         from diffusability.core.cli.launch import launch
 
-        launch(num_ranks)
+        launch(num_ranks, num_workers)
         return
+    if launched is None and job is None:
+        from diffusability.core.cli.launch import say_waiting
+        from diffusability.core.run.waiting_threads import let_threads_sleep
+
+        say_waiting(let_threads_sleep(num_jobs if starts_jobs else 1, num_ranks, num_workers=num_workers))
     from diffusability.core.run.folder_writer import RunFolder
     from diffusability.core.run.freed_memory import keep_freed_memory
 
