@@ -118,6 +118,7 @@ def run_spec(
     if starts_jobs:
         from diffusability.core.cli.job_processes import JobProcesses
         from diffusability.core.run.changed_files import set_aside_changed
+        from diffusability.core.run.earlier_stages import adopt
         from diffusability.core.stages.overview import Overview
 
         crew = JobProcesses(
@@ -126,6 +127,7 @@ def run_spec(
         with folder.locked() as lock:
             say_what_changes(console, plan, folder)
             keep_spec(spec, plan, folder)
+            adopt(stages, folder, {stage.directory_name for stage in plan.order})
             set_aside_changed(stages, folder, console)
             crew.run(stages, lock)
         return

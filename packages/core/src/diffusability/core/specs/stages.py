@@ -1,5 +1,6 @@
 """The three kinds of stages."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
@@ -90,6 +91,7 @@ class EncodeStage(StageSpec):
     """Encodes a dataset once, so that denoisers train on cached latents."""
 
     kind: Literal["encode"] = "encode"
+    meant_before: ClassVar[Mapping[str, Any]] = {"precision": "fp32"}
     autoencoder: AnyAutoencoder
     split: Split = "train"
     num_samples: PositiveInt | None = Field(None, description="default: one epoch of the data")
