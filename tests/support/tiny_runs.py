@@ -41,7 +41,7 @@ stages:
     kind: evaluate
     autoencoder: {kind: stage, stage: pretrain}
     evaluators: [{kind: psnr, num_samples: 16}, {kind: dct-spectrum, num_samples: 16}, {kind: chop-off, num_samples: 8}]
-  encode: {kind: encode, autoencoder: {kind: stage, stage: pretrain}, num_samples: 24, shard_size: 10}
+  encode: {kind: encode, autoencoder: {kind: stage, stage: pretrain}, num_samples: 24, shard_size: 10, precision: fp32}
   dit:
     kind: train
     data: {kind: latents, stage: encode}

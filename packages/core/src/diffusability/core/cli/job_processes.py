@@ -13,13 +13,13 @@ from typing import IO
 import attrs
 from rich.console import Console
 
-from diffusability.core.cli.launch import num_cores
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import DiffusabilityError, SpecError, StoppedOnRequest
 from diffusability.core.planning.job_division import VARIABLE, Job, jobs_of
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.report.tables.results_table import print_results
 from diffusability.core.run.folder_writer import RunFolder
+from diffusability.core.run.waiting_threads import available_cores
 from diffusability.core.stages.overview import Overview
 
 _PERIOD_S = 0.2
@@ -172,7 +172,7 @@ class JobProcesses:
         at_once = len(self._running) + len(starting)
         for job in starting:
             waiting.remove(job)
-            threads = max(1, num_cores() // (at_once * self._num_ranks))
+            threads = max(1, available_cores() // (at_once * self._num_ranks))
             self._running.append(self._started(job, slots.pop(0), threads))
 
     def _started(self, job: Job, slot: int, threads: int) -> _Running:

@@ -100,11 +100,17 @@ def run_spec(
             option = "--keep-going" if num_jobs == 1 else f"--jobs {num_jobs}"
             raise SpecError(f"{option} starts processes of its own, so {launched.launcher} cannot start it")
         check(plan, num_ranks if launched is None else launched.size, stages)
+    num_workers = max((stage.data.num_workers for stage in stages), default=0)
     if launched is None and num_ranks > 1 and not starts_jobs:
         from diffusability.core.cli.launch import launch
 
-        launch(num_ranks)
+        launch(num_ranks, num_workers)
         return
+    if launched is None and job is None:
+        from diffusability.core.cli.launch import say_waiting
+        from diffusability.core.run.waiting_threads import let_threads_sleep
+
+        say_waiting(let_threads_sleep(num_jobs if starts_jobs else 1, num_ranks, num_workers=num_workers))
     from diffusability.core.run.folder_writer import RunFolder
     from diffusability.core.run.freed_memory import keep_freed_memory
 
@@ -114,6 +120,7 @@ def run_spec(
     if starts_jobs:
         from diffusability.core.cli.job_processes import JobProcesses
         from diffusability.core.run.changed_files import set_aside_changed
+        from diffusability.core.run.earlier_stages import adopt
         from diffusability.core.stages.overview import Overview
 
         processes = JobProcesses(
@@ -122,6 +129,7 @@ def run_spec(
         with folder.locked() as lock:
             say_what_changes(console, plan, folder)
             keep_spec(spec, plan, folder)
+            adopt(stages, folder, {stage.directory_name for stage in plan.order})
             set_aside_changed(stages, folder, console)
             processes.run(stages, lock)
         return

@@ -90,7 +90,7 @@ class CostEstimator:
         return attrs.evolve(cost, flops=cost.flops + each.flops * times, notes=(*cost.notes, *each.notes))
 
     def _encoding(self, stage: PlannedStage, spec: EncodeStage) -> StageCost:
-        each = self._autoencoder(stage, spec.autoencoder, spec.batch_size, "fp32")
+        each = self._autoencoder(stage, spec.autoencoder, spec.batch_size, spec.precision)
         per_image = each.encode * (2 if spec.flips else 1)
         count = spec.num_samples or stage.data.num_examples(spec.split)
         if count is None:

@@ -116,6 +116,10 @@ class Spec(BaseModel):
                     if isinstance(marker, StageReference) and isinstance(value, str):
                         yield (*path, name), value, marker
 
+    #: What a recorded spec without one of these fields meant, where that is not the field's default: for fields that
+    #: came later and changed what is done.
+    meant_before: ClassVar[Mapping[str, Any]] = {}
+
     def identity(self) -> dict[str, Any]:
         """The fields that can change a result, as plain data."""
         fields = type(self).model_fields

@@ -17,6 +17,7 @@ from diffusability.core.engine.metrics_log import MetricsLog, RunningMeans
 from diffusability.core.engine.numerical_guard import NumericalGuard
 from diffusability.core.engine.step_trace import StepTrace
 from diffusability.core.engine.training_loop import TrainingLoop
+from diffusability.core.engine.update_gate import UpdateGate
 from diffusability.core.errors import TrainingError
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.run.progress import StageProgress
@@ -72,7 +73,7 @@ def run_train(stage: PlannedStage, runtime: StageRuntime, directory: Path) -> Ma
     guard = NumericalGuard(
         folder=directory / "nonfinite",
         ranks=runtime.ranks,
-        max_skipped=spec.max_skipped,
+        gate=UpdateGate(device=runtime.ranks.device, max_skipped=spec.max_skipped),
         on_first=warn,
         example_at=partial(example_index, dataset, stage.seed, spec.batch_size),
     )

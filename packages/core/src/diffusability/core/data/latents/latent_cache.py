@@ -79,15 +79,23 @@ def shard_path(directory: Path, shard: int) -> Path:
 
 @attrs.frozen(kw_only=True)
 class ShardOrigin:
-    """What a shard is made of: the autoencoder, the images with their transform, and which of them (a digest)."""
+    """What a shard is made of: the autoencoder, the images with their transform, which of them (a digest), and in which
+    precision.
+    """
 
     autoencoder: Origin
     data: Origin
     indices: str
+    precision: str = "fp32"
 
     def as_json(self) -> dict[str, Any]:
         """Its entry in the shard's metadata."""
-        return {"autoencoder": self.autoencoder.as_json(), "data": self.data.as_json(), "indices": self.indices}
+        return {
+            "autoencoder": self.autoencoder.as_json(),
+            "data": self.data.as_json(),
+            "indices": self.indices,
+            "precision": self.precision,
+        }
 
 
 def write_shard(
@@ -137,7 +145,7 @@ def holds(directory: Path, shard: int, origin: ShardOrigin, by_place: bool = Fal
     With ``by_place``, the statistics of its places must be there, too.
 
     Raises:
-        DataError: it was made with another autoencoder or of other images; names both.
+        DataError: it was made with another autoencoder, of other images or in another precision; names both.
     """
     path = shard_path(directory, shard)
     if not path.is_file() or (by_place and not places_path(directory, shard).is_file()):
@@ -151,6 +159,12 @@ def holds(directory: Path, shard: int, origin: ShardOrigin, by_place: bool = Fal
     advice = f"remove {str(directory)!r} to encode again"
     refuse_other(f"latent shard {str(path)!r}", recorded.get("autoencoder"), origin.autoencoder, advice)
     refuse_other(f"latent shard {str(path)!r}", recorded.get("data"), origin.data, advice)
+    before = recorded.get("precision", "fp32")  # shards of earlier versions do not say it
+    if before != origin.precision:
+        raise DataError(
+            f"latent shard {str(path)!r} was encoded in {before}, and this device would go on in {origin.precision}: a"
+            f" cache of both would not be the same again; set the stage's precision to {before}, or {advice}"
+        )
     return bool(recorded.get("indices") == origin.indices)
 
 
