@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import yaml
 from rich.console import Console
 
+from diffusability.core.cli.launch import launch, say_waiting
 from diffusability.core.engine.launched import launched_rank
 from diffusability.core.errors import SpecError
 from diffusability.core.extras import require_extra
@@ -24,6 +25,7 @@ from diffusability.core.planning.source import read_source
 
 if TYPE_CHECKING:
     from diffusability.core.run.folder_writer import RunFolder
+from diffusability.core.run.waiting_threads import let_threads_sleep
 
 
 def keep_spec(spec: Path, plan: Plan, folder: "RunFolder") -> None:
@@ -102,14 +104,9 @@ def run_spec(
         check(plan, num_ranks if launched is None else launched.size, stages)
     num_workers = max((stage.data.num_workers for stage in stages), default=0)
     if launched is None and num_ranks > 1 and not starts_jobs:
-        from diffusability.core.cli.launch import launch
-
         launch(num_ranks, num_workers)
         return
     if launched is None and job is None:
-        from diffusability.core.cli.launch import say_waiting
-        from diffusability.core.run.waiting_threads import let_threads_sleep
-
         say_waiting(let_threads_sleep(num_jobs if starts_jobs else 1, num_ranks, num_workers=num_workers))
     from diffusability.core.run.folder_writer import RunFolder
     from diffusability.core.run.freed_memory import keep_freed_memory
