@@ -13,8 +13,8 @@ from quickstart_run import dfz_here
 from diffusability.core.cli.app import app
 from diffusability.core.planning.check import check
 from diffusability.core.planning.plan import load_plan
-from diffusability.core.score.named_autoencoders import named_autoencoders
-from diffusability.core.score.scorecard_spec import ScoreOptions, scorecard_spec
+from diffusability.core.scoring.named_autoencoders import named_autoencoders
+from diffusability.core.scoring.scorecard_spec import ScoreOptions, scorecard_spec
 from diffusability.core.specs.files.saved_format import AUTOENCODER_FORMAT
 
 pytestmark = pytest.mark.integration

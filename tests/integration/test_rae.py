@@ -14,7 +14,7 @@ from diffusability.core.data.latents.latents import Latents
 from diffusability.core.models.saved_models import load_autoencoder, load_diffusion_model
 from diffusability.core.numerics.seeds import derived_seed
 from diffusability.core.planning.plan import load_plan
-from diffusability.core.score.named_autoencoders import check_named, named_autoencoders
+from diffusability.core.scoring.named_autoencoders import check_named, named_autoencoders
 
 pytestmark = pytest.mark.integration
 

@@ -389,7 +389,7 @@ def test_sizes_that_a_class_would_cut_are_refused(name: str, shape: tuple[int, .
     ],
 )
 def test_recent_presets_build_what_was_published(kind: str, facts: tuple[int, int, int, bool]) -> None:
-    """Shape facts, and a model of diffusers' class from the configuration, on tensors without content."""
+    """Shape facts, and a model of diffusers' class from the configuration, on the meta device."""
     spec = AutoencoderSpec.model_validate({"kind": kind})
     info = spec.info(BuildContext())
     assert (info.latent_channels, info.spatial_factor, info.temporal_factor, info.takes_clips) == facts

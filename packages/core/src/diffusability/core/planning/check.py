@@ -1,4 +1,4 @@
-"""What can be found wrong with a plan before anything starts, without torch: files, capabilities, shapes, batches."""
+"""Checks a plan before anything starts, without torch: files, capabilities, shapes, batches."""
 
 import math
 from collections.abc import Callable, Collection, Iterator
@@ -10,6 +10,7 @@ import attrs
 
 from diffusability.core.data.specs.latents import LatentsSpec
 from diffusability.core.errors import CheckpointError, DataError, PluginError, Problem, SpecError
+from diffusability.core.extras import require_extra
 from diffusability.core.planning.guidance_check import guidance_findings
 from diffusability.core.planning.plan import Plan, PlannedStage
 from diffusability.core.planning.stage_context import context_of
@@ -74,6 +75,7 @@ def _findings(stage: PlannedStage, num_ranks: int, files: bool) -> Iterator[Find
         case TrainStage():
             yield from _train_findings(stage, stage.spec, here, context, num_ranks)
             if files:
+                yield from _caught(here, partial(require_extra, "train", "a training stage"))
                 yield from _offload_findings(stage, here)
         case EncodeStage():
             if stage.data.holds != "images":
@@ -236,7 +238,7 @@ class TrainingEstimate:
 def estimate(stage: PlannedStage, num_ranks: int = 1, num_parameters: int | None = None) -> TrainingEstimate:
     """What a training stage costs, at 4 bytes a parameter for each of weights, gradients, two moments and average.
 
-    Rounded weights take 2 bytes. What is offloaded does not count. ``num_parameters`` is for those who have counted.
+    Rounded weights take 2 bytes. Offloaded state does not count. ``num_parameters``: where the caller has counted them.
     """
     spec = stage.spec
     assert isinstance(spec, TrainStage)

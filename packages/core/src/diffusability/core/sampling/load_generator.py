@@ -118,7 +118,7 @@ def load_generator(
         device: by default the first accelerator, or the CPU.
         precision: of the denoiser, ``auto`` for bf16 where the device has instructions for it; the decoder computes in
             float32.
-        trust_code: let the code run that the models carry, of a kind ``python``.
+        trust_code: run the code that models of kind ``python`` carry.
 
     Raises:
         SpecError: it is not clear which model is meant, or the sampler does not suit it.

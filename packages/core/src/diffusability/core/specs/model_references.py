@@ -54,7 +54,7 @@ class SavedAutoencoderSpec(AutoencoderSpec):
     kind: Literal["saved"] = "saved"
     builds: ClassVar[str] = "diffusability.core.models.saved_models:autoencoder_of"
     path: Path
-    trust_code: bool = Field(False, description="let the code run that the folder carries, of a kind 'python'")
+    trust_code: bool = Field(False, description="run the code that a model of kind 'python' carries in its folder")
 
     def _inner(self) -> AutoencoderSpec:
         check_saved(self.path, AUTOENCODER_FORMAT)
@@ -118,7 +118,7 @@ class SavedDenoiserSpec(DenoiserSpec):
     kind: Literal["saved"] = "saved"
     builds: ClassVar[str] = "diffusability.core.models.saved_models:denoiser_of"
     path: Path
-    trust_code: bool = Field(False, description="let the code run that the folder carries, of a kind 'python'")
+    trust_code: bool = Field(False, description="run the code that a model of kind 'python' carries in its folder")
 
     def _inner(self) -> DenoiserSpec:
         check_saved(self.path, DENOISER_FORMAT)

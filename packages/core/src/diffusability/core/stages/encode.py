@@ -25,6 +25,7 @@ from diffusability.core.data.latents.latent_origin import (
 from diffusability.core.data.latents.place_statistics import PlaceStatistics
 from diffusability.core.errors import SpecError
 from diffusability.core.models.saved_models import save_autoencoder
+from diffusability.core.numerics.precision import autocast_dtype, resolve_precision
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.planning.sample_counts import fewer
 from diffusability.core.run.progress import StageProgress
@@ -32,6 +33,7 @@ from diffusability.core.specs.stages import EncodeStage
 from diffusability.core.stages.decoder_reference import KEPT, keeps_autoencoder
 from diffusability.core.stages.encoding import Encoder
 from diffusability.core.stages.evaluation_data import fixed_order
+from diffusability.core.stages.low_precision import LowPrecision
 from diffusability.core.stages.runtime import StageRuntime
 from diffusability.core.stages.unreadable import UnreadableFiles
 
@@ -41,7 +43,7 @@ def run_encode(stage: PlannedStage, runtime: StageRuntime, directory: Path) -> N
 
     Raises:
         DataError: no image could be read, or too many could not; or a shard of an interrupted run was made with another
-            autoencoder.
+            autoencoder or in another precision.
         StoppedOnRequest: on all ranks, when a signal asked one of them for it.
     """
     spec = stage.spec
@@ -58,7 +60,9 @@ def run_encode(stage: PlannedStage, runtime: StageRuntime, directory: Path) -> N
     if spec.num_samples is not None and len(order) < spec.num_samples:
         runtime.remark(stage, fewer(spec.num_samples, len(order), spec.split))
     shards = [order[first : first + spec.shard_size] for first in range(0, len(order), spec.shard_size)]
-    origins = _origins(stage, spec, autoencoder, shards)
+    device_type = runtime.ranks.device.type
+    origins = _origins(stage, spec, autoencoder, shards, resolve_precision(spec.precision, device_type))
+    dtype = autocast_dtype(spec.precision, device_type)
     own = range(runtime.ranks.rank, len(shards), runtime.ranks.size)
     by_place = spec.normalization == "measured-by-place"
     missing = [shard for shard in own if not holds(cache, shard, origins[shard], by_place)]
@@ -67,7 +71,7 @@ def run_encode(stage: PlannedStage, runtime: StageRuntime, directory: Path) -> N
     unreadable = UnreadableFiles(directory, dataset, runtime.console)
     with StageProgress(runtime.console, stage.name, total, kept) as progress:
         encoder = Encoder(
-            autoencoder=autoencoder,
+            autoencoder=autoencoder if dtype is None else LowPrecision(autoencoder, dtype).eval(),
             device=runtime.ranks.device,
             dataset=dataset,
             batch_size=spec.batch_size,
@@ -94,12 +98,15 @@ def run_encode(stage: PlannedStage, runtime: StageRuntime, directory: Path) -> N
 
 
 def _origins(
-    stage: PlannedStage, spec: EncodeStage, autoencoder: Autoencoder, shards: list[list[int]]
+    stage: PlannedStage, spec: EncodeStage, autoencoder: Autoencoder, shards: list[list[int]], precision: str
 ) -> list[ShardOrigin]:
     """What each shard is made of."""
     made_by = autoencoder_origin(autoencoder, spec.autoencoder.kind)
     made_of = data_origin(stage.data, spec.split)
-    return [ShardOrigin(autoencoder=made_by, data=made_of, indices=indices_digest(indices)) for indices in shards]
+    return [
+        ShardOrigin(autoencoder=made_by, data=made_of, indices=indices_digest(indices), precision=precision)
+        for indices in shards
+    ]
 
 
 def _published(spec: EncodeStage, autoencoder: Autoencoder) -> LatentNormalizer | None:
@@ -149,6 +156,7 @@ def _write_index(
             "autoencoder": origins[0].autoencoder.as_json(),
             "data": origins[0].data.as_json(),
             "normalizer": normalizer_origin(normalizer, spec.normalization).as_json(),
+            "precision": origins[0].precision,
             "split": spec.split,
             "stage": stage.resolved(),
         },

@@ -65,7 +65,7 @@ def run_evaluate(stage: PlannedStage, runtime: StageRuntime, directory: Path) ->
 
         def on_round(done: Round) -> None:
             runtime.stop.raise_together(
-                runtime.ranks, "samples that were made are kept, the rest of this stage starts anew"
+                runtime.ranks, "samples that were made are kept, the rest of this stage starts again"
             )
             unreadable.report(done.unreadable)
             progress.update(done.done, total=done.total)

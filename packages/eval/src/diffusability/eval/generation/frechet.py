@@ -52,7 +52,7 @@ def frechet_distance(
 def _factor(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
     """``A`` of ``A A^T = covariance``, without the axes along which it is 0 up to rounding.
 
-    Eigenvalues are known to ``d eps`` times the largest one. Those below are no different from 0, and their roots would
+    Eigenvalues are known to ``d eps`` times the largest one. Smaller ones cannot be told from 0, and their roots would
     be 1e8 times as large as the error they come from.
     """
     values, vectors = torch.linalg.eigh(covariance)

@@ -28,7 +28,7 @@ FORMAT = "diffusability-latents"
 
 @attrs.frozen(kw_only=True)
 class CacheIndex:
-    """What ``cache.json`` says.
+    """The content of ``cache.json``.
 
     Attributes:
         shard_sizes: examples in each shard.
@@ -79,15 +79,23 @@ def shard_path(directory: Path, shard: int) -> Path:
 
 @attrs.frozen(kw_only=True)
 class ShardOrigin:
-    """What a shard is made of: the autoencoder, the images with their transform, and which of them (a digest)."""
+    """What a shard is made of: the autoencoder, the images with their transform, which of them (a digest), and in which
+    precision.
+    """
 
     autoencoder: Origin
     data: Origin
     indices: str
+    precision: str = "fp32"
 
     def as_json(self) -> dict[str, Any]:
-        """What the shard's metadata say of it."""
-        return {"autoencoder": self.autoencoder.as_json(), "data": self.data.as_json(), "indices": self.indices}
+        """Its entry in the shard's metadata."""
+        return {
+            "autoencoder": self.autoencoder.as_json(),
+            "data": self.data.as_json(),
+            "indices": self.indices,
+            "precision": self.precision,
+        }
 
 
 def write_shard(
@@ -95,7 +103,7 @@ def write_shard(
 ) -> None:
     """Writes a shard so that it appears whole or not at all, with the channel statistics of its latents.
 
-    Beside each column goes one of the CRC-32 of its rows, which the reader compares whenever it reads a row.
+    Each column has another beside it with the CRC-32 of its rows, which is compared with each row that is read.
     """
     path = shard_path(directory, shard)
     # One entry: safetensors writes several in any order, and equal shards are to be equal files.
@@ -108,12 +116,12 @@ def write_shard(
 
 
 def _sum_of(facts: Mapping[str, Any]) -> int:
-    """CRC-32 of what a shard says of itself."""
+    """CRC-32 of a shard's metadata."""
     return zlib.crc32(json.dumps(facts, sort_keys=True, allow_nan=False).encode())
 
 
 def _facts(shard: ShardReader) -> dict[str, Any]:
-    """What a shard says of itself. Raises DataError where that does not match its checksum, if it has one."""
+    """A shard's metadata. Raises DataError where they do not match their checksum, if they have one."""
     with reading("latent shard", shard.path):
         facts = dict(json.loads(shard.metadata["facts"]))
         if "crc32" in facts and facts.pop("crc32") != _sum_of(facts):
@@ -132,12 +140,12 @@ def open_shard(directory: Path, shard: int) -> ShardReader:
 
 
 def holds(directory: Path, shard: int, origin: ShardOrigin, by_place: bool = False) -> bool:
-    """True when a shard exists, is whole, and holds these very examples: all of it is read.
+    """True when a shard exists, is whole, and holds exactly these examples. Reads all of it.
 
     With ``by_place``, the statistics of its places must be there, too.
 
     Raises:
-        DataError: it was made with another autoencoder or of other images; names both.
+        DataError: it was made with another autoencoder, of other images or in another precision; names both.
     """
     path = shard_path(directory, shard)
     if not path.is_file() or (by_place and not places_path(directory, shard).is_file()):
@@ -148,9 +156,15 @@ def holds(directory: Path, shard: int, origin: ShardOrigin, by_place: bool = Fal
         recorded = dict(_facts(reader).get("origin", {}))
     except DataError:
         return False
-    advice = f"remove {str(directory)!r} to encode anew"
+    advice = f"remove {str(directory)!r} to encode again"
     refuse_other(f"latent shard {str(path)!r}", recorded.get("autoencoder"), origin.autoencoder, advice)
     refuse_other(f"latent shard {str(path)!r}", recorded.get("data"), origin.data, advice)
+    before = recorded.get("precision", "fp32")  # shards of earlier versions do not say it
+    if before != origin.precision:
+        raise DataError(
+            f"latent shard {str(path)!r} was encoded in {before}, and this device would go on in {origin.precision}: a"
+            f" cache of both would not be the same again; set the stage's precision to {before}, or {advice}"
+        )
     return bool(recorded.get("indices") == origin.indices)
 
 
@@ -207,12 +221,12 @@ def _index_of(content: dict[str, Any], path: Path) -> CacheIndex:
             for say, names in (("lacks", missing), ("has unknown", unknown), ("has unusable values of", wrong))
             if names
         ]
-        raise DataError(f"latent cache {str(path)!r} is damaged: it {'; it '.join(what)}; encode anew")
+        raise DataError(f"latent cache {str(path)!r} is damaged: it {'; it '.join(what)}; encode again")
     channels = content["shape"][0]
     if not len(content["mean"]) == len(content["std"]) == channels:
         raise DataError(
             f"latent cache {str(path)!r} is damaged: {channels} channels, but {len(content['mean'])} means and"
-            f" {len(content['std'])} standard deviations; encode anew"
+            f" {len(content['std'])} standard deviations; encode again"
         )
     tuples = {name: tuple(content[name]) for name in ("shard_sizes", "shape", "mean", "std")}
     return CacheIndex(**{**content, **tuples})

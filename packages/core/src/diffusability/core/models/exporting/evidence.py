@@ -40,7 +40,7 @@ class Evaluation:
 
 @attrs.frozen(kw_only=True)
 class Evidence:
-    """What is told about a model.
+    """What a model card says about a model.
 
     Attributes:
         recipe: the resolved training stage.

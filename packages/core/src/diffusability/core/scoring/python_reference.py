@@ -1,4 +1,4 @@
-"""Autoencoders of one's own on a command line: ``my_autoencoder.py:build``."""
+"""The user's own autoencoders on a command line: ``my_autoencoder.py:build``."""
 
 import re
 from typing import Any
@@ -15,7 +15,7 @@ def python_reference(reference: str) -> tuple[str, dict[str, Any]] | None:
     """A label and the spec for ``[LABEL:]FILE.py:NAME[,checkpoint=FILE][,option=value]``; None for anything else.
 
     Raises:
-        SpecError: what stands after a comma is no option, or the name in the file is missing.
+        SpecError: what follows a comma is not an option, or the name in the file is missing.
     """
     match = _REFERENCE.fullmatch(reference)
     if match is None:
@@ -27,7 +27,7 @@ def python_reference(reference: str) -> tuple[str, dict[str, Any]] | None:
     for option in filter(None, option_parts(match["options"] or "")):
         name, equals, value = option.partition("=")
         if not equals:
-            raise SpecError(f"{option!r} in {reference!r} is no option; expected name=value")
+            raise SpecError(f"{option!r} in {reference!r} is not an option; expected name=value")
         (fields if name.strip() in _FIELDS else options)[name.strip()] = parse_source(value, option).data
     if options:
         fields["options"] = options
