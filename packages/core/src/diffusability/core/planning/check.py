@@ -18,7 +18,11 @@ from diffusability.core.specs.base import PluginSpec, SpecPath
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import SPEC_BASES, EvaluatorSpec, RegularizerSpec
 from diffusability.core.specs.engine import ROUNDED_WEIGHTS, OffloadSpec
-from diffusability.core.specs.evaluation_fields import OF_AUTOENCODER_EVALUATION, OF_DENOISER_EVALUATION
+from diffusability.core.specs.evaluation_fields import (
+    OF_AUTOENCODER_EVALUATION,
+    OF_DENOISER_EVALUATION,
+    OF_EVALUATE_STAGES,
+)
 from diffusability.core.specs.model_references import StageAutoencoderSpec, StageDenoiserSpec
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
 
@@ -145,6 +149,7 @@ def _evaluate_findings(
             f"an evaluate stage compares with images; data of kind {stage.data.kind!r} holds {stage.data.holds}",
         )
     provided = OF_AUTOENCODER_EVALUATION if spec.autoencoder is not None else OF_DENOISER_EVALUATION
+    provided |= OF_EVALUATE_STAGES
     for index, evaluator in enumerate(spec.evaluators):
         yield from _evaluator_findings(evaluator, provided, (*here, "evaluators", index), context)
 

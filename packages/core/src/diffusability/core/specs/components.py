@@ -10,7 +10,7 @@ from diffusability.core.specs.base import Incidental, PluginSpec, Spec
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.specs.engine import EngineSpec
 from diffusability.core.specs.metric_info import MetricInfo
-from diffusability.core.specs.scorecard import ScorecardUse
+from diffusability.core.specs.scorecard import ComparisonUse, ScorecardUse
 
 Split = Literal["train", "validation"]
 
@@ -173,6 +173,8 @@ class EvaluatorSpec(PluginSpec):
     metrics: ClassVar[Mapping[str, MetricInfo]] = {}
     #: How it takes part in ``dfz score``; None: not at all.
     scorecard: ClassVar[ScorecardUse | None] = None
+    #: How it takes part in ``dfz compare``; None: not at all.
+    comparison: ClassVar[ComparisonUse | None] = None
 
     num_samples: PositiveInt = Field(1024, description="images that it sees; fewer when the data has fewer")
 

@@ -99,6 +99,7 @@ def _source(
             device=runtime.ranks.device,
             make_autoencoder=lambda: _decoding_autoencoder(stage, spec, runtime),
             make_generator=lambda decoder: _generator(stage, spec, runtime, decoder, kept),
+            open_held_out=lambda: _held_out(stage, spec, runtime),
             num_workers=stage.data.num_workers,
         )
     autoencoder_spec = spec.autoencoder
@@ -116,8 +117,14 @@ def _source(
         dataset=dataset,
         device=runtime.ranks.device,
         make_autoencoder=make_autoencoder,
+        open_held_out=lambda: _held_out(stage, spec, runtime),
         num_workers=stage.data.num_workers,
     )
+
+
+def _held_out(stage: PlannedStage, spec: EvaluateStage, runtime: StageRuntime) -> Dataset:
+    """The other split of the stage's data."""
+    return runtime.opened(stage, "validation" if spec.resolved_split() == "train" else "train")
 
 
 def _settings(stage: PlannedStage, spec: EvaluateStage, device_type: str) -> Settings:

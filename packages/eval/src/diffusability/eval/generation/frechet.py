@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from diffusability.core.shapes import Images
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.features.feature_cache import FeatureCache
 from diffusability.eval.features.feature_sets import feature_cache, shared_features
+from diffusability.eval.generation.frechet_gaussian import FrechetGaussian
 from diffusability.eval.generation.reference_statistics import (
     POOLED,
     SPATIAL,
@@ -33,32 +33,9 @@ def frechet_distance(
     second_mean: Float[Tensor, " d"],
     second_covariance: Float[Tensor, "d d"],
 ) -> float:
-    """Squared Frechet (2-Wasserstein) distance of two Gaussians, in float64.
-
-    ``|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))`` (Dowson & Landau 1982; Heusel et al. 2017, equation 6). With
-    ``S1 = A A^T`` and ``S2 = B B^T`` the trace of the root is the sum of the singular values of ``A^T B``: two
-    symmetric eigenvalue problems and one of singular values take the place of a general matrix root, which is slower
-    and, for singular covariances, inexact. The roots of the eigenvalues of ``S1 S2`` would be no better: one that is 0
-    is known to 1e-16, and its root to 1e-8 only.
-    """
-    covariances = (first_covariance.double(), second_covariance.double())
-    first, second = (_factor(covariance) for covariance in covariances)
-    trace_of_root = torch.linalg.svdvals(first.T @ second).sum()
-    between_means = (first_mean.double() - second_mean.double()).square().sum()
-    total = between_means + covariances[0].trace() + covariances[1].trace() - 2 * trace_of_root
-    return max(float(total), 0.0)
-
-
-def _factor(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
-    """``A`` of ``A A^T = covariance``, without the axes along which it is 0 up to rounding.
-
-    Eigenvalues are known to ``d eps`` times the largest one. Those below are no different from 0, and their roots would
-    be 1e8 times as large as the error they come from.
-    """
-    values, vectors = torch.linalg.eigh(covariance)
-    known = values > len(values) * torch.finfo(values.dtype).eps * values[-1].clamp(min=0)
-    factor: Tensor = vectors[:, known] * values[known].sqrt()
-    return factor
+    """Squared Frechet (2-Wasserstein) distance of two Gaussians, in float64; see ``FrechetGaussian.distance``."""
+    first = FrechetGaussian.of(first_mean, first_covariance)
+    return first.distance(FrechetGaussian.of(second_mean, second_covariance))
 
 
 #: Statistics of the real and of the other images, the same by groups that are left out, and the size of images.
@@ -122,18 +99,19 @@ class Frechet(Evaluator):
             raise DataError(too_few(self.spec.metric(), num_samples, length))
 
     def update(self, batch: EvaluationBatch) -> None:
-        """Adds a batch.
+        """Adds a batch, which may hold images of one set only.
 
         Raises:
             DataError: images differ in size between or within the sets, or their features are not finite.
         """
         other = getattr(batch, self.spec.compares)
-        if self._reference is None:
-            assert batch.images is not None
+        if self._reference is None and batch.images is not None:
             self._expect_size(batch.images, "real")
             features = self._features.of(batch.images, batch.indices, self.spec.seed, self._cache)
             self._real.update(features, batch.indices)
             self._left_out[0].update(features, batch.indices)
+        if other is None:
+            return
         self._expect_size(other, self.spec.compares)
         features = self._features.of(other, batch.indices, self.spec.seed)
         self._other.update(features, batch.indices)

@@ -2,23 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from diffusability.core.specs.base import Written, fail
 from diffusability.core.specs.components import AnyFeatures, EvaluatorSpec
 from diffusability.core.specs.metric_info import Judged, MetricInfo
+from diffusability.core.specs.scorecard import ComparisonUse
 from diffusability.eval.specs import generation_metrics
 from diffusability.eval.specs.features.clip import CLIPSpec
 from diffusability.eval.specs.features.inception import InceptionSpec
-
-if TYPE_CHECKING:
-    pass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 class SampleSetSpec(EvaluatorSpec):
@@ -48,15 +42,25 @@ class SampleSetSpec(EvaluatorSpec):
         return self.metrics.get(name) or generation_metrics.of_features(self.metrics, name, self.features.label())
 
 
+#: Images of a subset over which KID is averaged.
+KID_SUBSET = 1000
+
+
+def _kid_of(count: int) -> Mapping[str, Any]:
+    """As torch-fidelity takes it; of fewer images than a subset holds, the distance of all of them."""
+    return {} if count >= KID_SUBSET else {"subsets": 1, "subset_size": count, "spread": "jackknife"}
+
+
 class KIDSpec(SampleSetSpec):
     """Kernel distance of generated to real images, unbiased also for few images; KID with Inception's features."""
 
     kind: Literal["kid"] = "kid"
     builds: ClassVar[str] = "diffusability.eval.generation.kid:KID"
     metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.KID
+    comparison: ClassVar[ComparisonUse | None] = ComparisonUse(of_features=True, settings=_kid_of)
 
     subsets: PositiveInt = Field(100, description="random subsets over which it is averaged")
-    subset_size: int = Field(1000, ge=2, description="images of a subset")
+    subset_size: int = Field(KID_SUBSET, ge=2, description="images of a subset")
     spread: Literal["subsets", "jackknife"] = Field(
         "subsets",
         description="over subsets, as is usual, or of the distance of all images by leaving out each in turn",
@@ -88,6 +92,7 @@ class PrecisionRecallSpec(SampleSetSpec):
     kind: Literal["precision-recall"] = "precision-recall"
     builds: ClassVar[str] = "diffusability.eval.generation.precision_recall:PrecisionRecall"
     metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.PRECISION_RECALL
+    comparison: ClassVar[ComparisonUse | None] = ComparisonUse(of_features=True)
 
     neighbours: PositiveInt = Field(3, description="nearest neighbours to which the balls around samples reach")
 
@@ -205,6 +210,10 @@ class FrechetSpec(FrechetSettings):
 
     kind: Literal["frechet"] = "frechet"
     metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.FRECHET
+    comparison: ClassVar[ComparisonUse | None] = ComparisonUse(
+        of_features=True,
+        settings=lambda count: {"force": True},  # a note says how far off the number of few images is
+    )
 
 
 class RFIDSpec(FrechetSettings):
@@ -222,6 +231,9 @@ class SlicedWassersteinSpec(EvaluatorSpec):
     builds: ClassVar[str] = "diffusability.eval.generation.sliced_wasserstein:SlicedWasserstein"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "generated"})
     metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.SLICED_WASSERSTEIN
+    comparison: ClassVar[ComparisonUse | None] = ComparisonUse(
+        paired=True, settings=lambda count: {"max_patches": max(32768, count)}
+    )
 
     patches_per_image: PositiveInt = Field(128, description="patches of each image and scale, if max_patches allows")
     max_patches: PositiveInt = Field(32768, description="bound on the patches kept of each set and scale")

@@ -44,6 +44,15 @@ def sliced_wasserstein_of(side: str) -> MetricInfo:
     return _samples(f"Sliced W., {side} px", f"sliced Wasserstein distance at a side of {side} pixels", 16)
 
 
+_FDR = "Frechet distance from training images, over that of held-out real images; 1 is as close as real images are"
+FDR = {"fdr": _samples("FDr", f"{_FDR}; mean over feature networks", 6, headline=3)}
+
+
+def fdr_of(features: str) -> MetricInfo:
+    """The ratio in the features of one network."""
+    return _samples(f"FDr ({in_words(features)})", f"{_FDR}, by {in_words(features)} features", 7)
+
+
 #: Frechet distances with names of their own: label, features, rank, and places in the headline of generated images and
 #: of reconstructions.
 _FRECHET: dict[str, tuple[str, str, float, float | None, float | None]] = {
@@ -52,6 +61,8 @@ _FRECHET: dict[str, tuple[str, str, float, float | None, float | None]] = {
     "sfid": ("sFID", "spatial Inception", 2, None, None),
     "fvd": ("FVD", "I3D", 3, 4, None),
     "frechet_efficientnet_lite0": ("Frechet EN-Lite0", "EfficientNet-Lite0", 4, 5, 4),
+    "frechet_efficientnet_lite1": ("Frechet EN-Lite1", "EfficientNet-Lite1", 4.1, None, None),
+    "frechet_efficientnet_lite2": ("Frechet EN-Lite2", "EfficientNet-Lite2", 4.2, None, None),
 }
 #: Of these, names to which "r" is put in front for reconstructions.
 ACRONYMS = frozenset({"fid", "sfid", "fdd", "fvd"})
