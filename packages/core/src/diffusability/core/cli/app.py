@@ -176,7 +176,13 @@ def compare(
     ],
     generated: Annotated[Path, typer.Argument(metavar="GENERATED", help="a folder of images, or an npz file")],
     features: Annotated[
-        list[str] | None, typer.Option("--features", metavar="KIND", help="inception (default) and others; repeat")
+        list[str] | None,
+        typer.Option(
+            "--features", metavar="KIND[:FIELD=VALUE]", help="inception (default), or others; may be repeated"
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="EVALUATOR", help="such as frechet or kid; default: all")
     ] = None,
     num: Annotated[int | None, typer.Option("--num", min=2, help="images of each set, at most")] = None,
     resolution: Annotated[
@@ -205,6 +211,7 @@ def compare(
         num_workers=chosen_workers(workers, where),
         with_spread=spread,
         device=where,
+        only=tuple(only) if only else None,
     )
     show_comparison(options, json_file)
 

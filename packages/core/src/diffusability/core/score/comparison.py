@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffusability.core.contracts.evaluator import EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.data.image_sets import IMAGES_NAME, ImageSet, names_in, open_image_set
-from diffusability.core.errors import DataError, DiffusabilityError, PluginError, SpecError
+from diffusability.core.errors import DataError, DiffusabilityError, PluginError, SpecError, nearest
 from diffusability.core.plugins import registry
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import EvaluatorSpec, FeaturesSpec
@@ -39,6 +39,7 @@ class ComparisonOptions:
         num_workers: loading processes.
         with_spread: whether distances that are costly to compute again without some images have a spread.
         device: where to compute.
+        only: kinds of evaluators; None for all that compare sets of images.
     """
 
     real: Path
@@ -50,6 +51,7 @@ class ComparisonOptions:
     num_workers: int = 0
     with_spread: bool = True
     device: str = "cpu"
+    only: tuple[str, ...] | None = None
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -89,9 +91,10 @@ def compare_images(
         on_batch: called with the images done so far, of how many.
 
     Raises:
-        SpecError: a kind of features is unknown, or lacks its weights.
+        SpecError: a kind of features is unknown or lacks its weights, or an evaluator does not compare sets of images.
         DataError: an image cannot be read or has another size than the others, or nothing could be compared.
     """
+    _refuse_unknown(options.only or ())
     networks = [_network(reference) for reference in options.features]
     generated = open_image_set(options.generated, options.resolution)
     real = _real_images(options)
@@ -124,6 +127,25 @@ def compare_images(
 
 def _count(images: ImageSet, most: int | None) -> int:
     return len(images) if most is None else min(most, len(images))
+
+
+def _refuse_unknown(kinds: Sequence[str]) -> None:
+    """Raises SpecError for evaluators that take no part in comparisons."""
+    known = [kind for kind, _ in _comparing()]
+    for kind in kinds:
+        if kind not in known:
+            raise SpecError(f"--only {kind}: {nearest(kind, known)}expected one of {', '.join(known)}")
+
+
+def _comparing() -> Iterator[tuple[str, type[EvaluatorSpec]]]:
+    """The kinds of evaluators that compare sets of images, with their spec classes."""
+    for kind in registry.kinds("evaluators"):
+        try:
+            spec_class: type[EvaluatorSpec] = registry.load("evaluators", kind, EvaluatorSpec)
+        except PluginError:
+            continue  # `dfz plugins --check` names it
+        if spec_class.comparison is not None:
+            yield kind, spec_class
 
 
 def _network(reference: str) -> FeaturesSpec:
@@ -201,13 +223,9 @@ def _wanted(
     options: ComparisonOptions, networks: Sequence[FeaturesSpec], fewest: int
 ) -> Iterator[tuple[dict[str, Any], ComparisonUse]]:
     """The specs of all evaluators that take part in comparisons, one for each network where they are of features."""
-    for kind in registry.kinds("evaluators"):
-        try:
-            spec_class: type[EvaluatorSpec] = registry.load("evaluators", kind, EvaluatorSpec)
-        except PluginError:
-            continue  # `dfz plugins --check` names it
+    for kind, spec_class in _comparing():
         use = spec_class.comparison
-        if use is None:
+        if use is None or (options.only is not None and kind not in options.only):
             continue
         settings = {"kind": kind, **use.settings(fewest)}
         if not options.with_spread and "jackknife_groups" in spec_class.model_fields:
