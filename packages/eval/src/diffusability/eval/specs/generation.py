@@ -133,7 +133,7 @@ class FrechetSettings(EvaluatorSpec):
     builds: ClassVar[str] = "diffusability.eval.generation.frechet:Frechet"
 
     #: Which images are compared with the real ones.
-    compares: ClassVar[Literal["generated", "reconstruction"]] = "generated"
+    compares: ClassVar[Literal["generated", "reconstruction", "interpolation"]] = "generated"
 
     features: AnyFeatures = Field(InceptionSpec(), description="the network whose features are compared")
     num_samples: PositiveInt = Field(
@@ -184,11 +184,15 @@ class FrechetSettings(EvaluatorSpec):
     def metric(self) -> str:
         """The name of the number: of its features, so that none but Inception's is called FID."""
         name = self.features.frechet_name()
-        return name if self.compares == "generated" else generation_metrics.reconstruction_name(name)
+        prefix = {"generated": "", "reconstruction": "r", "interpolation": "i"}[self.compares]
+        return generation_metrics.prefixed(prefix, name)
 
     def metric_info(self, name: str) -> MetricInfo | None:
         features = generation_metrics.in_words(self.features.label())
         judges: Judged = "samples" if self.compares == "generated" else "reconstruction"
+        if name in (self.metric() + generation_metrics.FLOOR, self.metric() + generation_metrics.ABOVE_FLOOR):
+            own = self.metric_info(self.metric())
+            return None if own is None else generation_metrics.floor_info(own, name)
         other = generation_metrics.frechet_info(f"Frechet {features}", features, judges, rank=5)
         return self.metrics.get(name) or (other if name == self.metric() else None)
 
@@ -210,6 +214,16 @@ class FrechetSpec(FrechetSettings):
 
     kind: Literal["frechet"] = "frechet"
     metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.FRECHET
+
+    floor: bool = Field(
+        False,
+        description="also the distance of the reconstructions of the same real images, below which a model of these"
+        " latents hardly comes, and the difference of both",
+    )
+
+    def needed(self) -> frozenset[str]:
+        return super().needed() | ({"images", "reconstruction"} if self.floor else set())
+
     comparison: ClassVar[ComparisonUse | None] = ComparisonUse(
         of_features=True,
         settings=lambda count: {"force": True},  # a note says how far off the number of few images is
@@ -220,8 +234,26 @@ class RFIDSpec(FrechetSettings):
     """Frechet distance of reconstructions to their images in the features of a network; rFID with Inception's."""
 
     kind: Literal["rfid"] = "rfid"
-    compares: ClassVar[Literal["generated", "reconstruction"]] = "reconstruction"
+    compares: ClassVar[Literal["generated", "reconstruction", "interpolation"]] = "reconstruction"
     metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.RFID
+
+
+class IFIDSpec(FrechetSettings):
+    """Frechet distance of images decoded half way between neighbouring latents; iFID with Inception's features."""
+
+    kind: Literal["ifid"] = "ifid"
+    builds: ClassVar[str] = "diffusability.eval.generation.interpolated_frechet:InterpolatedFrechet"
+    compares: ClassVar[Literal["generated", "reconstruction", "interpolation"]] = "interpolation"
+    metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.IFID
+
+    share: float = Field(0.5, gt=0, lt=1, description="place between a latent (0) and its nearest neighbour (1)")
+
+    def needed(self) -> frozenset[str]:
+        return frozenset({"latents", "autoencoder"} | (set() if self.reference is not None else {"images"}))
+
+    def metric_info(self, name: str) -> MetricInfo | None:
+        words = generation_metrics.in_words(self.features.label())
+        return self.metrics.get(name) or (generation_metrics.ifid_of(words) if name == self.metric() else None)
 
 
 class SlicedWassersteinSpec(EvaluatorSpec):

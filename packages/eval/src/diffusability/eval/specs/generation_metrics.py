@@ -68,9 +68,45 @@ _FRECHET: dict[str, tuple[str, str, float, float | None, float | None]] = {
 ACRONYMS = frozenset({"fid", "sfid", "fdd", "fvd"})
 
 
-def reconstruction_name(name: str) -> str:
-    """What a Frechet distance is called where reconstructions are compared with their images."""
-    return f"r{name}" if name in ACRONYMS else f"r_{name}"
+def prefixed(prefix: str, name: str) -> str:
+    """What a Frechet distance is called of reconstructions ("r"), of interpolations ("i") or of samples ("")."""
+    return f"{prefix}{name}" if name in ACRONYMS or not prefix else f"{prefix}_{name}"
+
+
+#: What follows the name of a distance of samples where it is that of reconstructions, or the difference of both.
+FLOOR, ABOVE_FLOOR = "_floor", "_above_floor"
+
+
+def floor_info(distance: MetricInfo, name: str) -> MetricInfo:
+    """The floor of a distance of generated images, and how far above it they are."""
+    if name.endswith(ABOVE_FLOOR):
+        label, meaning = "above floor", f"{distance.meaning}, less that of reconstructions of the same real images"
+    else:
+        label, meaning = "floor", f"{distance.meaning}, of reconstructions of the same real images in their place"
+    extra = 0.02 if name.endswith(ABOVE_FLOOR) else 0.01
+    return attrs.evolve(
+        distance, label=f"{distance.label} {label}", meaning=meaning, rank=distance.order + extra, headline=None
+    )
+
+
+IFID_MEANING = "Frechet distance of images decoded half way between neighbouring latents"
+IFID = {
+    "ifid": MetricInfo(
+        label="iFID",
+        meaning=f"{IFID_MEANING}, by Inception features",
+        judges="latents",
+        group="latents",
+        rank=109,
+        headline=4,
+    )
+}
+
+
+def ifid_of(features: str) -> MetricInfo:
+    """The same in other features."""
+    return attrs.evolve(
+        IFID["ifid"], label=f"i-Frechet {features}", meaning=f"{IFID_MEANING}, by {features} features", rank=109.5
+    )
 
 
 def frechet_info(label: str, features: str, judges: Judged, rank: float, headline: float | None = None) -> MetricInfo:
@@ -92,6 +128,6 @@ FRECHET = {
     for name, (label, features, rank, headline, _) in _FRECHET.items()
 }
 RFID = {
-    reconstruction_name(name): frechet_info(label, features, "reconstruction", rank, headline)
+    prefixed("r", name): frechet_info(label, features, "reconstruction", rank, headline)
     for name, (label, features, rank, _, headline) in _FRECHET.items()
 }
