@@ -28,6 +28,7 @@ from diffusability.core.specs.components import AutoencoderSpec, EvaluatorSpec, 
 from diffusability.core.specs.evaluation_fields import CALLED_MODELS, ENCODED, GENERATED
 from diffusability.core.specs.model_references import SavedDenoiserSpec, StageDenoiserSpec
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
+from diffusability.core.stages.runtime import default_sampler
 
 #: Fields of a training stage that change neither its operations nor its memory.
 _FREE = ("optimizer", "learning_rate", "trackers", "checkpoint", "preview", "log_every", "gradient_clip", "evaluate")
@@ -102,7 +103,10 @@ class CostEstimator:
         return StageCost(flops=per_image * count, memory_bytes=each.encode_bytes)
 
     def _evaluation(self, stage: PlannedStage, spec: EvaluateStage) -> StageCost:
-        return self._evaluated(stage, spec.evaluators, spec.sampler, spec.batch_size, spec.precision)
+        points = 1 if spec.sweep is None else len(spec.sweep.values)
+        if spec.sweep is not None and getattr(default_sampler(spec.sampler), spec.sweep.field) not in spec.sweep.values:
+            points += 1
+        return self._evaluated(stage, spec.evaluators, spec.sampler, spec.batch_size, spec.precision, points)
 
     def _evaluated(
         self,
@@ -111,6 +115,7 @@ class CostEstimator:
         sampler: SamplerSpec | None,
         batch_size: int,
         precision: str,
+        sweeps: int = 1,
     ) -> StageCost:
         """Encoding, decoding and sampling for evaluators; not what they compute themselves."""
         needs = [(needs_of(evaluator, BuildContext()), evaluator) for evaluator in evaluators]
@@ -118,7 +123,8 @@ class CostEstimator:
         def most(fields: frozenset[str]) -> int:
             return max((evaluator.num_samples for needed, evaluator in needs if needed & fields), default=0)
 
-        encoded, decoded, generated = most(ENCODED), most(frozenset({"reconstruction"})), most(GENERATED)
+        encoded, decoded = most(ENCODED), most(frozenset({"reconstruction"}))
+        generated = sweeps * most(GENERATED)
         flops, memory = Flops(), 0
         notes: list[str] = []
         if encoded or generated:

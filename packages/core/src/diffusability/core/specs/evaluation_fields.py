@@ -18,6 +18,8 @@ CALLED_MODELS = MODELS - {"sampler"}
 OF_AUTOENCODERS = ENCODED | {"autoencoder"}
 #: Fields that depend on how samples are made.
 OF_SAMPLES = GENERATED | OF_DENOISERS
+#: Fields that depend on the sampler.
+OF_SAMPLERS = GENERATED | {"sampler"}
 #: What there is where an autoencoder is evaluated, and where a denoiser is.
 OF_AUTOENCODER_EVALUATION = OF_IMAGES | {"autoencoder"}
 OF_DENOISER_EVALUATION = OF_AUTOENCODER_EVALUATION | OF_SAMPLES
