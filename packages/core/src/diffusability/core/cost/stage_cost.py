@@ -200,6 +200,8 @@ def _model_of(stage: PlannedStage) -> DiffusionModel:
         return _model_of(stage.inputs[named.stage])
     if isinstance(named, SavedDenoiserSpec):
         return _saved_model(named, stage)
+    if getattr(named, "loads", None) is not None:
+        raise UnknownCost("the size of a published model is only known once its file is read")
     return trained_without_content(stage, with_regularizers=False).task.objective.diffusion_model()
 
 

@@ -11,6 +11,7 @@ from diffusability.core.contracts.model_files import read_config, read_weights, 
 from diffusability.core.contracts.normalizer import LatentNormalizer
 from diffusability.core.contracts.parametrisation import Parametrisation
 from diffusability.core.errors import CheckpointError, SpecError
+from diffusability.core.plugins import registry
 from diffusability.core.reading import reading
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
@@ -28,6 +29,7 @@ from diffusability.core.specs.model_references import (
     SavedDenoiserSpec,
     StageAutoencoderSpec,
     StageDenoiserSpec,
+    untrained_message,
 )
 from diffusability.core.weight_prefixes import without_prefix
 
@@ -116,9 +118,13 @@ def load_diffusion_model(
 
 def trained_model(spec: DenoiserSpec, context: BuildContext) -> DiffusionModel:
     """The trained model that a denoiser spec refers to, whole. Raises SpecError when it refers to none."""
+    if spec.loads is not None:
+        load = registry.imported(spec.loads, f"denoiser {type(spec).__name__}")
+        loaded: DiffusionModel = load(spec, context)
+        return loaded
     directory = spec.trained_in(context)
     if directory is None:
-        raise SpecError(f"denoiser {spec.kind!r} is not a trained one; expected kind 'stage' or 'saved'")
+        raise SpecError(untrained_message(spec.kind))
     return load_diffusion_model(directory, *_code_of(spec, context))
 
 

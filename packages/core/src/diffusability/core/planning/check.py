@@ -24,7 +24,7 @@ from diffusability.core.specs.evaluation_fields import (
     OF_EVALUATE_STAGES,
     OF_SAMPLERS,
 )
-from diffusability.core.specs.model_references import StageAutoencoderSpec, StageDenoiserSpec
+from diffusability.core.specs.model_references import StageAutoencoderSpec, StageDenoiserSpec, untrained_message
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
 
 #: Fields of StepOutput that an adversarial loss compares.
@@ -151,6 +151,8 @@ def _evaluate_findings(
         )
     provided = OF_AUTOENCODER_EVALUATION if spec.autoencoder is not None else OF_DENOISER_EVALUATION
     provided |= OF_EVALUATE_STAGES
+    if spec.denoiser is not None and not spec.denoiser.is_trained():
+        yield (*here, "denoiser", "kind"), untrained_message(spec.denoiser.kind)
     if spec.sweep is not None and not any(needs_of(one, BuildContext()) & OF_SAMPLERS for one in spec.evaluators):
         yield (*here, "sweep"), "no evaluator of this stage looks at samples, so there is nothing to sweep"
     for index, evaluator in enumerate(spec.evaluators):

@@ -51,6 +51,13 @@ class DenoiserSpec(PluginSpec):
 
     group = "denoisers"
     noun = "denoiser"
+    #: Of a trained model from elsewhere: what gives it, a ``DiffusionModel``, as ``"module:function"`` of the spec
+    #: and its context. Such a spec names what decodes its latents in a field ``autoencoder``.
+    loads: ClassVar[str | None] = None
+
+    def is_trained(self) -> bool:
+        """Whether it refers to a trained model, which can be sampled, and does not describe a fresh one."""
+        return self.loads is not None or type(self).trained_in is not DenoiserSpec.trained_in
 
     def num_parameters(self, context: BuildContext) -> int | None:
         """Parameter count without building it, or None. ``context.latent_shape`` is set."""

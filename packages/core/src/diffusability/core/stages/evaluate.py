@@ -201,6 +201,8 @@ def _settings(stage: PlannedStage, spec: EvaluateStage, device_type: str) -> Set
 def _decoding_autoencoder(stage: PlannedStage, spec: EvaluateStage, runtime: StageRuntime) -> Autoencoder:
     if isinstance(spec.denoiser, SavedDenoiserSpec):
         return runtime.frozen(load_decoder(spec.denoiser.path, spec.denoiser.trust_code))
+    if spec.denoiser is not None and spec.denoiser.loads is not None:
+        return runtime.autoencoder(spec.denoiser.autoencoder, stage)  # type: ignore[attr-defined]
     return runtime.stage_autoencoder(stage)
 
 
