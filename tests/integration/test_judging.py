@@ -41,7 +41,11 @@ def results(tmp_path_factory):
     }
     content["variants"] = {
         "swept": {},
-        "alone": {"stages.swept.sweep": None, "stages.swept.sampler.time_shift": 3},
+        "alone": {
+            "stages.swept.sweep": None,
+            "stages.swept.sampler.time_shift": 3,
+            "stages.swept.evaluators": [{"kind": "sliced-wasserstein", "num_samples": 6}],
+        },
     }
     folder = tmp_path_factory.mktemp("judging")
     _, run = run_here(write_spec(folder, content), folder / "runs")

@@ -4,11 +4,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from published_dit import CHANNELS, CLASSES, DEPTH, HEADS, SIDE, WIDTH, original_forward, published_weights
 from pydantic import ValidationError
+from torch import Tensor
+from typer.testing import CliRunner
 
+from diffusability.core.cli.app import app
+from diffusability.core.contracts.autoencoder import build_autoencoder
+from diffusability.core.contracts.diffusion_model import DiffusionModel
+from diffusability.core.errors import CheckpointError, SpecError
+from diffusability.core.models.saved_models import save_autoencoder, trained_model
+from diffusability.core.sampling.load_generator import load_generator
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec, SamplerSpec
+from diffusability.models.specs.denoisers.dit_architecture import DIT_SIZES, DiTSize
+
+#: An autoencoder of the latents' channels.
+DECODER = {"kind": "compact-kl", "latent_channels": CHANNELS, "spatial_factor": 4, "width": 16, "blocks": 1}
 Noise = Callable[..., Tensor]
 
 
@@ -101,3 +117,29 @@ def test_what_is_no_published_model_is_refused(tmp_path: Path) -> None:
     spec = model_of(tmp_path, "sit", num_heads=HEADS)[0].spec
     with pytest.raises(SpecError, match="is for sampling"):
         spec.build(BuildContext(latent_shape=(CHANNELS, SIDE, SIDE), num_classes=CLASSES))
+
+
+def test_published_weights_are_sampled_from_the_command_line(tmp_path: Path) -> None:
+    """``dfz sample FILE --family sit --autoencoder FOLDER`` against the generator; what is missing is said."""
+    model_of(tmp_path, "sit")
+    save_autoencoder(build_autoencoder(AutoencoderSpec.model_validate(DECODER)), tmp_path / "decoder")
+    arguments = ["sample", str(tmp_path / "weights.pt"), "--num", "2", "--steps", "2", "--guidance-scale", "2"]
+    full = [*arguments, "--family", "sit", "--autoencoder", str(tmp_path / "decoder"), "--guidance-channels", "3"]
+    done = CliRunner().invoke(app, full)
+    assert done.exit_code == 0, done.output
+    written = tmp_path / "generated" / "seed-0"
+    assert {path.name for path in written.glob("*.png")} == {"00000.png", "00001.png", "sheet.png"}
+    generator = load_generator(
+        tmp_path / "weights.pt",
+        sampler={"steps": 2, "guidance_scale": 2.0, "guidance_channels": 3},
+        autoencoder=tmp_path / "decoder",
+        published={"family": "sit"},
+    )
+    image = generator.at(range(2)).images[0]
+    pixels = torch.from_numpy(np.array(Image.open(written / "00000.png"))).permute(2, 0, 1)
+    assert ((image + 1) * 127.5 - pixels).abs().max() <= 0.51
+    for missing, named in ((arguments, "give --family"), ([*arguments, "--family", "sit"], "give --autoencoder")):
+        with pytest.raises(SpecError, match=named):
+            CliRunner().invoke(app, missing, catch_exceptions=False)
+    with pytest.raises(SpecError, match="--family is of a file of weights"):
+        CliRunner().invoke(app, ["sample", str(tmp_path), "--family", "sit"], catch_exceptions=False)

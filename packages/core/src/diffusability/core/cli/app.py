@@ -274,7 +274,12 @@ def export_run(
 
 @app.command()
 def sample(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run, a training stage, or an exported model")],
+    run_folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="a run, a training stage, an exported model, or a file of published weights"
+        ),
+    ],
     num: Annotated[int, typer.Option("--num", min=1, help="how many")] = 64,
     label: Annotated[int | None, typer.Option("--class", help="their class; default: drawn at random")] = None,
     seed: Annotated[int, typer.Option("--seed", help="of noise and classes; sample k depends on it and k alone")] = 0,
@@ -286,7 +291,15 @@ def sample(
     variant: Annotated[str | None, typer.Option("--variant", help="which variant of the run")] = None,
     stage: Annotated[str | None, typer.Option("--stage", help="which training stage of the run")] = None,
     autoencoder: Annotated[
-        Path | None, typer.Option("--autoencoder", help="folder of the decoder; default: what the model names")
+        str | None,
+        typer.Option("--autoencoder", help="folder of the decoder, or KIND:PATH of one; default: what the model names"),
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option("--family", help="of published weights: dit or sit, which use the same names")
+    ] = None,
+    guidance_channels: Annotated[
+        int | None,
+        typer.Option("--guidance-channels", min=1, help="guide so many channels; 3 as DiT's and SiT's own code"),
     ] = None,
     to: Annotated[
         Path | None, typer.Option("--to", metavar="DIR", help="where files go; default: RUN/generated/...")
@@ -297,15 +310,22 @@ def sample(
     trust_code: TrustCode = False,
 ) -> None:
     """Write samples of a trained denoiser as PNG (clips as mp4), and a sheet of them."""
-    from diffusability.core.cli.sample_command import SampleRequest, chosen_precision, write_samples
+    from diffusability.core.cli.sample_command import (
+        SampleRequest,
+        chosen_precision,
+        published_fields,
+        write_samples,
+    )
 
-    given = {"steps": steps, "guidance_scale": guidance_scale}
+    given = {"steps": steps, "guidance_scale": guidance_scale, "guidance_channels": guidance_channels}
+    published, decoder = published_fields(run_folder, family, autoencoder)
     write_samples(
         SampleRequest(
             run=run_folder,
             stage=stage,
             variant=variant,
-            autoencoder=autoencoder,
+            autoencoder=decoder,
+            published=published,
             sampler={"kind": sampler} | {name: value for name, value in given.items() if value is not None},
             num_samples=num,
             label=label,

@@ -13,16 +13,22 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from diffusability.core.contracts.autoencoder import build_autoencoder
 from diffusability.core.contracts.diffusion_model import DiffusionModel
 from diffusability.core.errors import SpecError
-from diffusability.core.models.saved_models import load_autoencoder, load_decoder, load_diffusion_model
+from diffusability.core.models.saved_models import (
+    load_autoencoder,
+    load_decoder,
+    load_diffusion_model,
+    trained_model,
+)
 from diffusability.core.numerics.precision import autocast_dtype
 from diffusability.core.planning.problems import problems_of
 from diffusability.core.planning.source import Source
 from diffusability.core.run.selection import select_model
 from diffusability.core.sampling.generation import ImageGenerator
 from diffusability.core.specs.build_context import BuildContext
-from diffusability.core.specs.components import SamplerSpec
+from diffusability.core.specs.components import DenoiserSpec, SamplerSpec
 from diffusability.core.specs.engine import InferencePrecision
 from diffusability.core.specs.files.saved_format import CONFIG, DENOISER_FORMAT, problem_of_format, read_saved_config
 from diffusability.core.specs.guidance import needs_classes, no_classes_message
@@ -64,6 +70,25 @@ def sampler_spec(settings: SamplerSpec | Mapping[str, Any] | None, model: Diffus
     return spec
 
 
+def published_spec(path: Path, fields: Mapping[str, Any], autoencoder: Path | str | None = None) -> DenoiserSpec:
+    """The spec of a trained denoiser from elsewhere.
+
+    Raises:
+        SpecError: a field is missing or wrong, or the file is not there.
+    """
+    given = {"kind": "published", "path": str(path), **fields}
+    if autoencoder is not None:
+        given["autoencoder"] = {"kind": "saved", "path": str(autoencoder)}
+    try:
+        spec = DenoiserSpec.model_validate(given)
+        spec.check_inputs()
+    except ValidationError as error:
+        raise problems_of(error, Source(data=given, marks={}, name="denoiser")) from None
+    except ValueError as error:
+        raise SpecError(str(error)) from None
+    return spec
+
+
 def load_generator(
     path: Path | str,
     *,
@@ -75,11 +100,12 @@ def load_generator(
     device: torch.device | str | None = None,
     precision: InferencePrecision = "fp32",
     trust_code: bool = False,
+    published: Mapping[str, Any] | None = None,
 ) -> ImageGenerator:
     """A trained denoiser with its sampler and decoder, ready to be asked for samples by their number.
 
     Args:
-        path: the folder of a run, of a training stage, or of an exported model.
+        path: the folder of a run, of a training stage, or of an exported model; with ``published``, a file of weights.
         stage: which stage of the run, when several trained denoisers.
         variant: which variant of the run.
         sampler: a spec of one, such as ``{"kind": "euler", "steps": 40}``; by default Euler with 40 steps.
@@ -89,17 +115,26 @@ def load_generator(
         precision: of the denoiser, ``auto`` for bf16 where the device has instructions for it; the decoder computes in
             float32.
         trust_code: let the code run that the models carry, of a kind ``python``.
+        published: further fields of a denoiser of kind ``published``, such as ``family``, for a file of weights from
+            elsewhere. ``autoencoder`` among them decodes, unless the argument of that name does.
 
     Raises:
         SpecError: it is not clear which model is meant, or the sampler does not suit it.
         CheckpointError: a model cannot be read.
     """
-    directory = find_denoiser(Path(path), stage, variant)
-    model = load_diffusion_model(directory, trust_code)
+    if published is None:
+        directory = find_denoiser(Path(path), stage, variant)
+        model = load_diffusion_model(directory, trust_code)
+    else:
+        elsewhere = published_spec(Path(path), published, autoencoder)
+        model = trained_model(elsewhere, BuildContext())
     spec = sampler_spec(sampler, model)
-    decoder = (
-        load_decoder(directory, trust_code) if autoencoder is None else load_autoencoder(Path(autoencoder), trust_code)
-    )
+    if autoencoder is not None:
+        decoder = load_autoencoder(Path(autoencoder), trust_code)
+    elif published is None:
+        decoder = load_decoder(directory, trust_code)
+    else:
+        decoder = build_autoencoder(elsewhere.autoencoder)  # type: ignore[attr-defined]
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     for module in (model.denoiser, model.normalizer, decoder):
         module.to(where).eval().requires_grad_(False)
