@@ -21,7 +21,7 @@ MOST_FILES = 20
 #: The rooms of the core, lowest first: a room imports rooms of lower layers, and of its own layer only itself.
 LAYERS = (
     ("errors", "shapes"),
-    ("reading", "weight_prefixes", "checksums", "published_weights"),
+    ("reading", "writing", "weight_prefixes", "checksums", "published_weights"),
     ("plugins",),
     ("numerics",),
     ("specs",),
@@ -70,12 +70,12 @@ def _circle() -> list[str]:
         if name in done:
             return []
         for other in sorted(IMPORTS[name]):
-            if found := visit(other, [*path, name]):
-                return found
+            if circle := visit(other, [*path, name]):
+                return circle
         done.add(name)
         return []
 
-    return next((found for name in sorted(MODULES) if (found := visit(name, []))), [])
+    return next((circle for name in sorted(MODULES) if (circle := visit(name, []))), [])
 
 
 def test_no_import_circle() -> None:
@@ -143,6 +143,17 @@ def test_a_spec_never_imports_what_it_builds(name: str) -> None:
     """The modules that the ``builds`` of a module name against its imports, also those for types."""
     built = re.findall(r'builds: ClassVar\[str\] = \(?\s*"([\w.]+):', MODULES[name].read_text())
     assert not IMPORTS[name] & set(built)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_names_say_what_they_are_of(name: str) -> None:
+    """No variable, argument, field or function is called by a word that fits any other as well."""
+    tree = ast.parse(MODULES[name].read_text())
+    bound = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    bound += [node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)]
+    bound += [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    bound += [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assert not set(bound) & {"found", "words", "one", "around", "of"}
 
 
 def test_the_picture_of_the_layers_is_true() -> None:

@@ -255,17 +255,32 @@ def test_the_metric_table_has_a_row_for_all_seeds_of_a_variant():
     assert fdd.cells[1].delta == f"{M}95.00"
 
 
+def test_both_tables_say_the_same_of_a_metric():
+    """Best value, direction, difference and interval of each metric in the paper's table and in the report's."""
+    run = seeded()
+    columns = {(column.stage, column.metric): column for column in metric_columns(compare([run]))}
+    named = [{"stage": stage, "metric": metric} for stage, metric in columns]
+    table = paper_table(run, TableSpec.model_validate({"columns": named}))
+    assert len(columns) == len(table.columns) > 1
+    for place, (column, metric) in enumerate(zip(columns.values(), table.columns, strict=True)):
+        assert metric.higher_is_better == column.higher_is_better
+        for row, cell in enumerate(column.cells):
+            other = table.cells[row][place]
+            assert (other.value, other.best, other.improves) == (cell.text, cell.best, cell.improves)
+            assert (other.delta, other.delta_interval) == (cell.delta, cell.interval)
+
+
 def write_run(folder, table=None):
     """The same run on disk, as a run leaves it."""
     run = seeded()
     variants = {
-        name: {key: {"directory": f"stages/{one.directory}", "status": "done"} for key, one in stages.items()}
+        name: {key: {"directory": f"stages/{member.directory}", "status": "done"} for key, member in stages.items()}
         for name, stages in run.variants.items()
     }
     results = {
         name: {
-            key: {m.name: {"value": m.value, "higher_is_better": m.higher_is_better} for m in one.metrics.values()}
-            for key, one in stages.items()
+            key: {m.name: {"value": m.value, "higher_is_better": m.higher_is_better} for m in member.metrics.values()}
+            for key, member in stages.items()
         }
         for name, stages in run.variants.items()
     }
@@ -299,13 +314,13 @@ def test_the_command_prints_a_table_and_takes_another(tmp_path):
     result = CliRunner().invoke(app, ["report", str(run), "--table", str(other), "--table-only", "--format", "latex"])
     check_latex(result.stdout)
     assert sorted(run.iterdir()) == before
-    for words, message in (
+    for arguments, message in (
         (["--table-only", "--to", "x"], "--table-only writes nothing"),
         (["--table", str(other), "--table-only", "--format", "latx"], "did you mean 'latex'"),
         (["--format", "latex"], "is for --table-only"),
         ([str(run), "--table-only"], "one run, got 2"),
     ):
-        error = CliRunner().invoke(app, ["report", str(run), *words]).exception
+        error = CliRunner().invoke(app, ["report", str(run), *arguments]).exception
         assert isinstance(error, SpecError)
         assert message in str(error)
     other.write_text("columns: [{stage: measure, metric: psnr}]\nrows: {sse: Ours}\n")

@@ -12,18 +12,23 @@ from pathlib import Path
 import attrs
 
 
+def _home(variable: str, name: str) -> Path:
+    """The folder that an environment variable names, or the one of that name in the user's cache."""
+    named = os.environ.get(variable) or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / name
+    return Path(os.path.expanduser(named))  # unlike Path's own, it raises nothing where there is no home
+
+
 def hub_checkpoints() -> Path:
     """The folder in which torch.hub keeps downloaded weights: ``$TORCH_HOME/hub/checkpoints``."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
-    return Path(os.environ.get("TORCH_HOME", cache / "torch")).expanduser() / "hub" / "checkpoints"
+    return _home("TORCH_HOME", "torch") / "hub" / "checkpoints"
 
 
 def hub_snapshots(repository: str) -> list[Path]:
     """Folders of a Hugging Face repository in its cache (``$HF_HUB_CACHE``, ``$HF_HOME/hub``), the newest first."""
-    home = Path(os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"))
-    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
-    found = (cache / f"models--{repository.replace('/', '--')}" / "snapshots").glob("*")
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    named = os.environ.get("HF_HUB_CACHE")
+    cache = Path(os.path.expanduser(named)) if named else _home("HF_HOME", "huggingface") / "hub"
+    snapshots = (cache / f"models--{repository.replace('/', '--')}" / "snapshots").glob("*")
+    return sorted(snapshots, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 @lru_cache(maxsize=64)
@@ -82,8 +87,8 @@ def packaged_file(
     Raises:
         ValueError: the package is not installed; names the extra of our distribution that brings it.
     """
-    found = importlib.util.find_spec(package)
-    folders = list(found.submodule_search_locations or []) if found is not None else []
+    module_spec = importlib.util.find_spec(package)
+    folders = list(module_spec.submodule_search_locations or []) if module_spec is not None else []
     for folder in folders:
         path = Path(folder) / relative
         if path.is_file():

@@ -4,8 +4,9 @@ import torch
 
 from diffusability.core.contracts.denoiser import Denoiser
 from diffusability.core.contracts.normalizer import LatentNormalizer
-from diffusability.core.contracts.parametrisation import Parametrisation, broadcast, data_of, velocity_of
+from diffusability.core.contracts.parametrisation import Parametrisation, data_of, velocity_of
 from diffusability.core.errors import SpecError
+from diffusability.core.numerics.axes import per_sample
 from diffusability.core.shapes import Labels, Latents, Predictions, Times
 
 #: Estimates that a denoiser is conditioned on are kept in this range; normalised latents have unit variance.
@@ -49,7 +50,7 @@ class VelocityModel(Denoiser):
         self.training = denoiser.training
 
     @classmethod
-    def of(cls, denoiser: Denoiser) -> "VelocityModel":
+    def from_denoiser(cls, denoiser: Denoiser) -> "VelocityModel":
         """The denoiser itself if it is such a model; one that predicts velocities otherwise."""
         return denoiser if isinstance(denoiser, VelocityModel) else cls(denoiser)
 
@@ -74,7 +75,7 @@ class VelocityModel(Denoiser):
         betas = self.parametrisation.betas
         seen, seen_time = latents, time.to(latents.dtype)
         if betas is not None:
-            t = broadcast(time, latents)
+            t = per_sample(time.to(latents.dtype), latents)
             seen = latents / ((1 - t).square() + t.square()).sqrt()
             seen_time = (betas.step_at(time.double()) / betas.num_steps).to(latents.dtype)
         extra = () if previous_estimate is None else (previous_estimate,)

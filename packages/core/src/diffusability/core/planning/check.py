@@ -153,7 +153,9 @@ def _evaluate_findings(
     provided |= OF_EVALUATE_STAGES
     if spec.denoiser is not None and not spec.denoiser.is_trained():
         yield (*here, "denoiser", "kind"), untrained_message(spec.denoiser.kind)
-    if spec.sweep is not None and not any(needs_of(one, BuildContext()) & OF_SAMPLERS for one in spec.evaluators):
+    if spec.sweep is not None and not any(
+        needs_of(evaluator, BuildContext()) & OF_SAMPLERS for evaluator in spec.evaluators
+    ):
         yield (*here, "sweep"), "no evaluator of this stage looks at samples, so there is nothing to sweep"
     for index, evaluator in enumerate(spec.evaluators):
         yield from _evaluator_findings(evaluator, provided, (*here, "evaluators", index), context)

@@ -57,13 +57,15 @@ def run_evaluate(stage: PlannedStage, runtime: StageRuntime, directory: Path) ->
     context = runtime.context(stage)
     dataset = runtime.opened(stage, spec.resolved_split())
     unreadable = UnreadableFiles(directory, dataset, runtime.console, writes=runtime.ranks.is_main)
-    enlarged = enlarged_images(dataset, fixed_order(dataset, max(one.num_samples for one in spec.evaluators)))
+    enlarged = enlarged_images(
+        dataset, fixed_order(dataset, max(evaluator.num_samples for evaluator in spec.evaluators))
+    )
     if enlarged:
         runtime.remark(stage, enlarged)
     kept = SampledLatents(directory / "sampled-latents")
     source = _source(stage, spec, runtime, dataset, kept)
     grid, digests = SampleGrid(), ImageDigests()
-    most = max(one.num_samples for one in spec.evaluators)
+    most = max(evaluator.num_samples for evaluator in spec.evaluators)
     with StageProgress(runtime.console, stage.name, most) as progress:
 
         def on_round(done: Round) -> None:
@@ -110,13 +112,13 @@ def _swept(
     stage is done.
     """
     context, sampler = runtime.context(stage), default_sampler(spec.sampler)
-    evaluators = [one for one in spec.evaluators if needs_of(one, BuildContext()) & OF_SAMPLERS]
+    evaluators = [evaluator for evaluator in spec.evaluators if needs_of(evaluator, BuildContext()) & OF_SAMPLERS]
     points: dict[float, Sequence[EvalResult]] = {}
     for value, at_value in sweep.samplers(sampler):
         if at_value == sampler:
             points[value] = own
             continue
-        generator, most = source.generator, max(one.num_samples for one in evaluators)
+        generator, most = source.generator, max(evaluator.num_samples for evaluator in evaluators)
         kept = None if generator.kept is None else SampledLatents(generator.kept.folder / f"{sweep.field}-{value:g}")
         moved = attrs.evolve(generator, sampler=build_sampler(at_value, context), kept=kept)
         with StageProgress(runtime.console, f"{stage.name}, {sweep.field} {value:g}", most) as progress:

@@ -23,14 +23,14 @@ def swept_results(sweep: SweepSpec, points: Mapping[float, Sequence[EvalResult]]
     results = []
     for metric in first:
         along = [numbers[value].get(metric) for value in sweep.values]
-        found = [result for result in along if result is not None and result.value is not None]
-        if len(found) == len(along):
-            results += _of_metric(sweep, found)
+        complete = [result for result in along if result is not None and result.value is not None]
+        if len(complete) == len(along):
+            results += _of_metric(sweep, complete)
     return results
 
 
 def _of_metric(sweep: SweepSpec, along: Sequence[EvalResult]) -> list[EvalResult]:
-    short, words = _WORDS[sweep.field]
+    short, noun = _WORDS[sweep.field]
     first = along[0]
     info = first.info or MetricInfo(label=first.metric)
     values = [float(result.value) for result in along if result.value is not None]
@@ -46,12 +46,12 @@ def _of_metric(sweep: SweepSpec, along: Sequence[EvalResult]) -> list[EvalResult
             x=sweep.values,
             y=values,
             y_std=spreads if len(spreads) == len(values) else None,
-            x_label=words,
+            x_label=noun,
             y_label=info.label,
         ),
         spec={**first.spec, "sampler": _others(first.spec.get("sampler"), sweep.field)},
         info=MetricInfo(
-            label=f"{info.label} against {words}",
+            label=f"{info.label} against {noun}",
             meaning=info.meaning,
             rank=info.rank,
             figure=f"{first.metric}-{short}",
@@ -71,7 +71,7 @@ def _of_metric(sweep: SweepSpec, along: Sequence[EvalResult]) -> list[EvalResult
         info=attrs.evolve(
             info,
             label=f"{info.label}, best {short}",
-            meaning=f"{info.meaning}, at the best {words}" if info.meaning else "",
+            meaning=f"{info.meaning}, at the best {noun}" if info.meaning else "",
             rank=info.order + 0.05,
             headline=None,
         ),

@@ -35,8 +35,8 @@ def frechet_distance(
     second_covariance: Float[Tensor, "d d"],
 ) -> float:
     """Squared Frechet (2-Wasserstein) distance of two Gaussians, in float64; see ``FrechetGaussian.distance``."""
-    first = FrechetGaussian.of(first_mean, first_covariance)
-    return first.distance(FrechetGaussian.of(second_mean, second_covariance))
+    first = FrechetGaussian.from_moments(first_mean, first_covariance)
+    return first.distance(FrechetGaussian.from_moments(second_mean, second_covariance))
 
 
 #: Statistics of the real and of the other images, the same by groups that are left out, and the size of images.
@@ -115,18 +115,18 @@ class Frechet(Evaluator):
         other = self._compared(batch)
         if self._reference is None and batch.images is not None:
             self._expect_size(batch.images, "real")
-            features = self._features.of(batch.images, batch.indices, self.spec.seed, self._cache)
+            features = self._features.extract(batch.images, batch.indices, self.spec.seed, self._cache)
             self._real.update(features, batch.indices)
             self._left_out[_REAL].update(features, batch.indices)
         if self._floor is not None and batch.reconstruction is not None:
             self._expect_size(batch.reconstruction, "reconstructed")
-            features = self._features.of(batch.reconstruction, batch.indices, self.spec.seed)
+            features = self._features.extract(batch.reconstruction, batch.indices, self.spec.seed)
             self._floor.update(features, batch.indices)
             self._left_out[_FLOOR].update(features, batch.indices)
         if other is None:
             return
         self._expect_size(other, self.spec.compares)
-        features = self._features.of(other, batch.indices, self.spec.seed)
+        features = self._features.extract(other, batch.indices, self.spec.seed)
         self._other.update(features, batch.indices)
         self._left_out[_OTHER].update(features, batch.indices)
 
@@ -145,7 +145,8 @@ class Frechet(Evaluator):
 
     def state(self) -> Seen:
         further = () if self._floor is None else (self._floor,)
-        real, other, *rest = (one.on_cpu() for one in (self._real, self._other, *self._left_out, *further))
+        kept = (self._real, self._other, *self._left_out, *further)
+        real, other, *rest = (statistics.on_cpu() for statistics in kept)
         return real, other, tuple(rest), self._size
 
     def merge(self, state: Seen) -> None:
@@ -221,7 +222,7 @@ class Frechet(Evaluator):
         if min(counts) > NEAR * self._features.extractor.dimension:
             return None
         bias = small_sample_bias(self._real if self._reference is None else self._other, _distance)
-        return None if bias is None else bias.of_distance(reference.count, self._other.count)
+        return None if bias is None else bias.distance_bias(reference.count, self._other.count)
 
     def _values(self, which: int) -> SampleValues | None:
         """The distance of a set without each group. Raises DataError where the spec asks for too many groups."""

@@ -23,15 +23,15 @@ class FrechetGaussian:
     factor: Float[Tensor, "d r"]
 
     @classmethod
-    def of(cls, mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"]) -> "FrechetGaussian":
+    def from_moments(cls, mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"]) -> "FrechetGaussian":
         """The Gaussian of these moments. A factor takes one symmetric eigenvalue problem."""
         exact = covariance.double()
         return cls(mean=mean.double(), trace=exact.trace(), factor=_factor(exact))
 
     @classmethod
-    def of_statistics(cls, statistics: GaussianStatistics) -> "FrechetGaussian":
+    def from_statistics(cls, statistics: GaussianStatistics) -> "FrechetGaussian":
         """The Gaussian of at least two vectors. Raises DataError for fewer."""
-        return cls.of(statistics.mean, statistics.covariance())
+        return cls.from_moments(statistics.mean, statistics.covariance())
 
     def distance(self, other: "FrechetGaussian") -> float:
         """Squared Frechet (2-Wasserstein) distance.

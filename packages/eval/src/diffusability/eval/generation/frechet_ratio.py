@@ -47,7 +47,7 @@ class NetworkStatistics:
         for number, group in enumerate(self.sets[name].groups):
             if number != without and half in (None, number % 2):
                 joined.merge(group)
-        return FrechetGaussian.of_statistics(joined)
+        return FrechetGaussian.from_statistics(joined)
 
 
 def ratio_to_held_out(statistics: NetworkStatistics, without: int | None = None) -> float:
@@ -113,7 +113,7 @@ class FDr(Evaluator):
                 if images is not None and len(images):
                     places = batch.indices[: len(images)]  # of held-out images some may have been unreadable
                     cache = None if name == "generated" else self._cache
-                    seen.sets[name].update(network.of(images, places, self.spec.seed, cache), places)
+                    seen.sets[name].update(network.extract(images, places, self.spec.seed, cache), places)
 
     def state(self) -> Sequence[NetworkStatistics]:
         return [seen.on_cpu() for seen in self._seen]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffusability.core.contracts.evaluator import EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.contracts.sample_values import SampleValues
-from diffusability.eval.frames import as_frames
+from diffusability.core.numerics.axes import as_frames
 from diffusability.eval.predictors.standardization import ChannelScaling
 from diffusability.eval.specs.predictors import SpatialStructureSpec
 from diffusability.eval.streaming.bootstrap import spread_of_mean
@@ -142,7 +142,7 @@ class SpatialStructure(Evaluator):
     def compute(self) -> list[EvalResult]:
         columns = self._table.columns()
         latents, foregrounds = columns["latents"], columns["foreground"]
-        scaling = ChannelScaling.of(latents, "spatial-structure")
+        scaling = ChannelScaling.from_latents(latents, "spatial-structure")
         rows: dict[str, list[Tensor]] = {}
         for latent, foreground in zip(latents, foregrounds, strict=True):  # one by one: a pair of places takes 8 bytes
             for suffix, values in (("", scaling(latent[None])), ("_raw", latent[None])):
@@ -188,7 +188,7 @@ class SpatialStructure(Evaluator):
             spread=spread_of_mean(values),
             spec=settings,
             note="" if raw else note,
-            values=SampleValues.of_samples(places, values.tolist()),
+            values=SampleValues.from_samples(places, values.tolist()),
         )
 
 

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from diffusability.core.errors import DataError
+from diffusability.core.numerics.axes import per_channel
 from diffusability.core.numerics.finite import require_finite
 
 #: A channel is constant when its variance is below this share of its mean square.
@@ -32,7 +33,7 @@ class ChannelScaling:
         return cls._checked(mean, (mean_square - mean.square()).clamp_min(0), what)
 
     @classmethod
-    def of(cls, latents: Float[Tensor, "n c *s"], what: str) -> "ChannelScaling":
+    def from_latents(cls, latents: Float[Tensor, "n c *s"], what: str) -> "ChannelScaling":
         """The scaling of a set of latents; ``what`` needs them, for the message.
 
         Raises:
@@ -54,9 +55,9 @@ class ChannelScaling:
 
     def __call__(self, latents: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c2 *s"]:
         """The channels that vary, at mean 0 and variance 1 over the set, in float64."""
-        shape = (1, -1, *[1] * (latents.ndim - 2))
         chosen = latents[:, self.varying].double()
-        return (chosen - self.mean[self.varying].view(shape)) / self.std[self.varying].view(shape)
+        mean, std = (per_channel(values[self.varying], latents) for values in (self.mean, self.std))
+        return (chosen - mean) / std
 
     @property
     def note(self) -> str:
@@ -75,4 +76,4 @@ def standardized(latents: Float[Tensor, "n c *s"], what: str = "standardization"
     Raises:
         DataError: a number is not finite, or all channels are constant.
     """
-    return ChannelScaling.of(latents, what)(latents)
+    return ChannelScaling.from_latents(latents, what)(latents)

@@ -39,7 +39,9 @@ class SampleSetSpec(EvaluatorSpec):
         return base if self.features.label() == self.named_for else f"{base}_{self.features.label()}"
 
     def metric_info(self, name: str) -> MetricInfo | None:
-        return self.metrics.get(name) or generation_metrics.of_features(self.metrics, name, self.features.label())
+        return self.metrics.get(name) or generation_metrics.info_with_features(
+            self.metrics, name, self.features.label()
+        )
 
 
 #: Images of a subset over which KID is averaged.
@@ -252,8 +254,8 @@ class IFIDSpec(FrechetSettings):
         return frozenset({"latents", "autoencoder"} | (set() if self.reference is not None else {"images"}))
 
     def metric_info(self, name: str) -> MetricInfo | None:
-        words = generation_metrics.in_words(self.features.label())
-        return self.metrics.get(name) or (generation_metrics.ifid_of(words) if name == self.metric() else None)
+        features = generation_metrics.in_words(self.features.label())
+        return self.metrics.get(name) or (generation_metrics.ifid_of(features) if name == self.metric() else None)
 
 
 class SlicedWassersteinSpec(EvaluatorSpec):

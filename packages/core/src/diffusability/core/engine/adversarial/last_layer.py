@@ -10,6 +10,7 @@ from torch.nn.grad import conv2d_weight, conv3d_weight
 
 from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.errors import SpecError
+from diffusability.core.numerics.axes import as_frames
 from diffusability.core.shapes import Images
 
 
@@ -21,19 +22,19 @@ class LastLayer:
     """
 
     def __init__(self, autoencoder: Autoencoder) -> None:
-        found = [
+        convolutions = [
             inner
             for module in autoencoder.decoder_tail()
             for inner in module.modules()
             if isinstance(inner, nn.Conv2d | nn.Conv3d)
         ]
         self.name = type(autoencoder).__name__
-        if not found:
+        if not convolutions:
             raise SpecError(
                 f"adversarial.adaptive needs the decoder's last convolution, and {self.name} names none in its"
                 " decoder_tail(); set adaptive to false"
             )
-        self.convolution = found[-1]
+        self.convolution = convolutions[-1]
         if self.convolution.padding_mode != "zeros" or isinstance(self.convolution.padding, str):
             raise SpecError(f"adversarial.adaptive cannot use {self.convolution!r} of {self.name}; set it to false")
         # ZeRO-3 empties the weight outside of forward passes.
@@ -79,7 +80,7 @@ class LastLayer:
         """A gradient at the reconstruction, taken back to the output: through frames and shuffled pixels."""
         shape = self._output_shape
         if gradient.ndim == 5 and len(shape) == 4:
-            gradient = gradient.transpose(1, 2).flatten(0, 1)
+            gradient = as_frames(gradient)
         factor = gradient.shape[-1] // shape[-1]
         if gradient.ndim == 4 and factor > 1 and gradient.shape[-1] == factor * shape[-1]:
             gradient = F.pixel_unshuffle(gradient, factor)

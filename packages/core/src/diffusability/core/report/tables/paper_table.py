@@ -8,18 +8,14 @@ import attrs
 
 from diffusability.core.errors import nearest
 from diffusability.core.report.comparison import Comparison, VariantGroup, compare
-from diffusability.core.report.tables.comparability import disagreement
-from diffusability.core.report.tables.differences import Difference, difference
-from diffusability.core.report.tables.metric_names import info_of, named_info
-from diffusability.core.report.tables.metric_table import best_places
+from diffusability.core.report.tables.differences import Difference
+from diffusability.core.report.tables.measured_column import measured_column
 from diffusability.core.report.tables.number_format import (
-    column_decimals,
     format_delta,
     format_interval,
     format_number,
 )
 from diffusability.core.report.tables.seed_statistics import Estimate
-from diffusability.core.report.tables.seed_values import over_seeds, seed_values
 from diffusability.core.run.folder_reader import Run
 from diffusability.core.specs.table import TableColumn, TableSpec
 
@@ -160,7 +156,7 @@ class PaperTable:
         """The table with each cell as a text, without the rows of variants before ``first_row``."""
         texts = [[show(cell) for cell in row] for row in self.cells[first_row:]]
         rows = [Heading(label=label) for label in self.rows[first_row:]]
-        columns = [Heading(label=one.label, group=one.group, title=one.title) for one in self.columns]
+        columns = [Heading(label=column.label, group=column.group, title=column.title) for column in self.columns]
         if self.transposed:
             return Grid(rows=columns, columns=rows, texts=[list(line) for line in zip(*texts, strict=True)])
         return Grid(rows=rows, columns=columns, texts=texts)
@@ -231,16 +227,10 @@ def paper_table(run: Run, spec: TableSpec) -> PaperTable:
 def _column(
     spec: TableColumn, groups: Sequence[VariantGroup | None], published: Sequence[float | None]
 ) -> tuple[TableMetric, list[TableCell], list[str]]:
-    measured = [[] if group is None else seed_values(group, spec.stage, spec.metric) for group in groups]
-    present = [value.metric for values in measured for value in values if value.metric.value is not None]
-    directions = {metric.higher_is_better for metric in present}
-    direction = directions.pop() if len(directions) == 1 else None
-    estimates = [over_seeds(values) for values in measured]
-    means = [None if one is None else one.mean for one in estimates]
+    measured = measured_column(groups, spec.stage, spec.metric)
     known = [value for value in published if value is not None]
     published_decimals = max((_decimals(value) for value in known), default=0)
-    decimals = column_decimals([mean for mean in means if mean is not None])
-    info = info_of(present[0]) if present else named_info(spec.metric)
+    info, direction, decimals = measured.info, measured.higher_is_better, measured.decimals
     label = spec.label if spec.label is not None else info.label
     arrow = "" if any(sign in label for sign in ("↑", "↓")) else ARROWS[direction]
     metric = TableMetric(
@@ -251,18 +241,17 @@ def _column(
         decimals=None if decimals is None else max(decimals, published_decimals),
         published_decimals=published_decimals,
     )
-    best = best_places(means, direction)
     cells = [
         TableCell(
             metric=metric,
-            estimate=one,
-            difference=difference(measured[0], measured[place]) if place else None,
+            estimate=estimate,
+            difference=measured.differences[place],
             published=published[place],
-            best=place in best,
+            best=place in measured.best,
         )
-        for place, one in enumerate(estimates)
+        for place, estimate in enumerate(measured.estimates)
     ]
-    warning = disagreement(present)
+    warning = measured.warning
     return metric, cells, [f"{metric.label}: {warning}; compare with care."] if warning else []
 
 
@@ -279,11 +268,11 @@ def _missing(column: TableColumn, comparison: Comparison) -> list[str]:
 
 
 def _groups(headings: Sequence[Heading]) -> list[tuple[str, int]]:
-    found: list[tuple[str, int]] = []
+    spans: list[tuple[str, int]] = []
     for group, members in groupby(headings, key=lambda heading: heading.group):
         count = len(list(members))
-        found += [(group, count)] if group else [("", 1)] * count
-    return found
+        spans += [(group, count)] if group else [("", 1)] * count
+    return spans
 
 
 def _decimals(value: float) -> int:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import attrs
 
-from diffusability.core.reading import parsed_json
+from diffusability.core.reading import parsed_json, user_cache
+from diffusability.core.writing import replacing
 
 #: Sets of files up to this size are read whole; of larger ones, pieces of each file.
 WHOLE_BYTES = 256 * 2**20
@@ -128,12 +129,12 @@ def _stated(root: Path, name: str) -> _Stated:
 def _read_all(stated: Sequence[_Stated], known: Mapping[bytes, bytes], whole: bool) -> dict[bytes, bytes]:
     """The digest of each file by its state; only files that are not known are read."""
     missing = [file for file in stated if file.state not in known]
-    found = {file.state: known[file.state] for file in stated if file.state in known}
+    digests = {file.state: known[file.state] for file in stated if file.state in known}
     with ThreadPoolExecutor(max_workers=8) as pool:  # waits for disks and networks, eight files at a time
         batches = [missing[first : first + 64] for first in range(0, len(missing), 64)]
         for batch in pool.map(lambda files: [(file.state, _read(file, whole)) for file in files], batches):
-            found.update(batch)
-    return found
+            digests.update(batch)
+    return digests
 
 
 def _digest(stated: Sequence[_Stated], known: Mapping[bytes, bytes]) -> str:
@@ -173,7 +174,7 @@ class _Memory:
         # Of files that lie anywhere the list itself is the name: lists from one working folder are to be kept apart.
         listed = "\0".join(files.names) if files.root == Path() else ""
         name = hashlib.sha256(os.fsencode(f"{files.root.absolute()}\0{whole}\0{listed}")).hexdigest()[:32]
-        cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "diffusability" / "contents"
+        cache = user_cache("contents") or Path(os.devnull)  # below which nothing is read, nor written
         self._set, self._files = cache / f"{name}.json", cache / f"{name}.files"
 
     def whole_set(self, state: str) -> str | None:
@@ -205,8 +206,7 @@ class _Memory:
         try:
             self._set.parent.mkdir(parents=True, exist_ok=True)
             for path, content in written.items():
-                partial = path.with_name(f"{path.name}.{os.getpid()}")
-                partial.write_bytes(content)
-                os.replace(partial, path)
+                with replacing(path, shared=True) as partial:
+                    partial.write_bytes(content)
         except OSError:
             pass
