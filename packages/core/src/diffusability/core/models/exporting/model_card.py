@@ -1,6 +1,6 @@
 """The text that goes with an exported model, as the Hugging Face hub shows it. Free of torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -137,7 +137,7 @@ def card_protocols(evaluations: Sequence[Evaluation]) -> list[str]:
     return [
         "## How distances were computed",
         "",
-        "All images are rounded to bytes before a network sees them. Distances compare only where all of this is equal.",
+        "All images are rounded to bytes before a network sees them. Distances compare where all of this is equal.",
         "",
         "| stage | metric | real images | network, resize, weights | samples |",
         "| --- | --- | --- | --- | --- |",
