@@ -19,7 +19,7 @@ import torch_fidelity
 from PIL import Image
 from torch_fidelity import FeatureExtractorInceptionV3
 
-from diffusability.core.score.comparison import ComparisonOptions, compare_images
+from diffusability.core.scoring.comparison import ComparisonOptions, compare_images
 
 
 def write_weights(path):

@@ -1,7 +1,7 @@
 import json
 
 from diffusability.core.cli.score_command import score_autoencoders
-from diffusability.core.score.scorecard_spec import ScoreOptions
+from diffusability.core.scoring.scorecard_spec import ScoreOptions
 
 
 def test_a_scorecard_compares_two_autoencoders(tmp_path, capsys):

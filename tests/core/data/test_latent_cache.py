@@ -103,7 +103,7 @@ def test_examples_are_drawn_from_the_posterior_of_their_row(cache):
 
 @pytest.mark.parametrize("damage", ["cut", "text", "gone"])
 def test_a_damaged_shard_is_named(cache, damage):
-    """Cut short, no safetensors, missing: the file and what is wrong; an encode stage makes it anew."""
+    """Cut short, no safetensors, missing: the file and what is wrong; an encode stage makes it again."""
     path = cache / "shard-00001.safetensors"
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-10])
@@ -125,7 +125,7 @@ def flip_a_bit(path, needle):
 
 @pytest.mark.parametrize("column", ["mean", "logvar_flipped", "label", "mean_crc32"])
 def test_a_row_that_changed_at_equal_size_is_named(cache, column):
-    """One bit of one row: that row is an error that names the file, others are read, an encode stage makes it anew."""
+    """One bit of one row: that row is an error that names the file, others are read, an encode stage makes it again."""
     path = cache / "shard-00001.safetensors"
     with safe_open(path, framework="pt") as file:
         row = file.get_tensor(column)[1]
@@ -230,8 +230,8 @@ def test_random_weights_made_no_cache_from_elsewhere(cache):
     with pytest.raises(ValueError, match="all weights are drawn at random here; expected the one that made them"):
         LatentsSpec(path=cache, autoencoder={"kind": "compact-kl"}).check_inputs()
     first, second = (Origin(digest=letter * 64, description="autoencoder 'x'") for letter in "ab")
-    with pytest.raises(DataError, match="the name is the same, the content is not; encode anew"):
-        refuse_other("the cache", first.as_json(), second, "encode anew")
+    with pytest.raises(DataError, match="the name is the same, the content is not; encode again"):
+        refuse_other("the cache", first.as_json(), second, "encode again")
 
 
 def test_one_source_of_latents_is_named(tmp_path):

@@ -76,7 +76,7 @@ def test_the_good_spec_is_good(tmp_path):
         (
             "denoiser: {kind: stage, stage: dit}",
             "denoiser: {kind: dit, size: Ti/2}",
-            ["denoiser 'dit' is not a trained one", "or 'published' for", "generate.denoiser.kind"],
+            ["denoiser 'dit' is not a trained one", "'saved' or 'published'", "generate.denoiser.kind"],
         ),
         (
             "denoiser: {kind: stage, stage: dit}",

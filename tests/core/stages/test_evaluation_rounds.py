@@ -25,7 +25,7 @@ from diffusability.core.errors import DataError, NotFiniteError
 from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.run.folder_writer import write_json
 from diffusability.core.sampling.generation import ImageGenerator
-from diffusability.core.score.scorecard_table import scorecard_notes
+from diffusability.core.scoring.scorecard_table import scorecard_notes
 from diffusability.core.specs.build_context import AutoencoderInfo
 from diffusability.core.specs.components import DenoiserSpec, EvaluatorSpec
 from diffusability.core.stages.evaluation_data import fixed_order

@@ -70,7 +70,7 @@ def test_autocast_does_not_matter(extractor: FeatureExtractor, photographs: Call
 
 
 def test_wrong_weights_are_named(tmp_path: Path) -> None:
-    """A file that is missing, one that is no torch file, and one of another network."""
+    """A file that is missing, one that is not a torch file, and one of another network."""
     with pytest.raises(ValueError, match=r"gone\.pth' of feature extractor 'efficientnet-lite0' do not exist"):
         EfficientNetLite0Spec(weights=tmp_path / "gone.pth").check_inputs()
     (tmp_path / "text.pth").write_text("hello")

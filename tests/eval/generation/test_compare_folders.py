@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from diffusability.core.cli.app import app
 from diffusability.core.data.image_sets import ImageArray, open_image_set
 from diffusability.core.errors import DataError, SpecError
-from diffusability.core.score.comparison import ComparisonOptions, compare_images
+from diffusability.core.scoring.comparison import ComparisonOptions, compare_images
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 

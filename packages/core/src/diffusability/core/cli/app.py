@@ -11,6 +11,7 @@ import typer
 from diffusability.core.cli.error_messages import show_bug, show_error
 from diffusability.core.cost.devices import DEVICES
 from diffusability.core.errors import DiffusabilityError
+from diffusability.core.extras import missing_package
 from diffusability.core.plugins import registry
 
 app = typer.Typer(
@@ -33,7 +34,7 @@ Until = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="sto
 NumRanks = Annotated[int, typer.Option("--nproc", min=1, help="local ranks to start")]
 RunsFolder = Annotated[Path, typer.Option("--runs", help="folder in which runs are kept")]
 TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="let the code run that a saved model carries, of a kind 'python'")
+    bool, typer.Option("--trust-code", help="run the code that a saved model of kind 'python' carries")
 ]
 
 
@@ -50,7 +51,7 @@ def _show_version(asked: bool) -> bool:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print versions and end")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print versions and exit")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
 ) -> None:
@@ -72,7 +73,7 @@ def run(
         int, typer.Option("--jobs", min=1, help="variants to work on at a time, each in a process of its own")
     ] = 1,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="when a variant fails, go on with those that need nothing of it")
+        bool, typer.Option("--keep-going", help="when a variant fails, continue with those that do not depend on it")
     ] = False,
 ) -> None:
     """Run a spec. Finished stages are kept, an interrupted one resumes, a changed one is redone."""
@@ -94,9 +95,7 @@ def check(
     ] = False,
     no_files: Annotated[
         bool,
-        typer.Option(
-            "--no-files", help="leave out whether its files and extras are here: for a run on another machine"
-        ),
+        typer.Option("--no-files", help="skip the checks of files and extras, for a run on another machine"),
     ] = False,
     cost: Annotated[bool, typer.Option("--cost", help="estimate GPU-hours and memory per rank of each stage")] = False,
     gpu: Annotated[
@@ -153,7 +152,7 @@ def score(
 ) -> None:
     """Measure how diffusable the latents of one or more autoencoders are; no spec needed."""
     from diffusability.core.cli.score_command import score_autoencoders
-    from diffusability.core.score.scorecard_spec import ScoreOptions
+    from diffusability.core.scoring.scorecard_spec import ScoreOptions
 
     options = ScoreOptions(
         data=data,
@@ -198,7 +197,7 @@ def compare(
 ) -> None:
     """Distances of generated from real images: FID, KID, precision, recall, FDr, sliced Wasserstein; no spec needed."""
     from diffusability.core.cli.compare_command import chosen_device, chosen_workers, show_comparison
-    from diffusability.core.score.comparison import ComparisonOptions
+    from diffusability.core.scoring.comparison import ComparisonOptions
 
     where = chosen_device(device)
     options = ComparisonOptions(
@@ -276,9 +275,7 @@ def export_run(
 def sample(
     run_folder: Annotated[
         Path,
-        typer.Argument(
-            metavar="RUN", help="a run, a training stage, an exported model, or a file of published weights"
-        ),
+        typer.Argument(metavar="RUN", help="a run, a training stage, an exported model, or a denoiser's YAML file"),
     ],
     num: Annotated[int, typer.Option("--num", min=1, help="how many")] = 64,
     label: Annotated[int | None, typer.Option("--class", help="their class; default: drawn at random")] = None,
@@ -291,11 +288,7 @@ def sample(
     variant: Annotated[str | None, typer.Option("--variant", help="which variant of the run")] = None,
     stage: Annotated[str | None, typer.Option("--stage", help="which training stage of the run")] = None,
     autoencoder: Annotated[
-        str | None,
-        typer.Option("--autoencoder", help="folder of the decoder, or KIND:PATH of one; default: what the model names"),
-    ] = None,
-    family: Annotated[
-        str | None, typer.Option("--family", help="of published weights: dit or sit, which use the same names")
+        Path | None, typer.Option("--autoencoder", help="folder of the decoder; default: what the model names")
     ] = None,
     guidance_channels: Annotated[
         int | None,
@@ -310,22 +303,15 @@ def sample(
     trust_code: TrustCode = False,
 ) -> None:
     """Write samples of a trained denoiser as PNG (clips as mp4), and a sheet of them."""
-    from diffusability.core.cli.sample_command import (
-        SampleRequest,
-        chosen_precision,
-        published_fields,
-        write_samples,
-    )
+    from diffusability.core.cli.sample_command import SampleRequest, chosen_precision, write_samples
 
     given = {"steps": steps, "guidance_scale": guidance_scale, "guidance_channels": guidance_channels}
-    published, decoder = published_fields(run_folder, family, autoencoder)
     write_samples(
         SampleRequest(
             run=run_folder,
             stage=stage,
             variant=variant,
-            autoencoder=decoder,
-            published=published,
+            autoencoder=autoencoder,
             sampler={"kind": sampler} | {name: value for name, value in given.items() if value is not None},
             num_samples=num,
             label=label,
@@ -375,7 +361,7 @@ def ema(
 @app.command(name="plugins")
 def list_plugins(
     group: Annotated[str | None, typer.Argument(metavar="[KIND]", help=f"one of: {', '.join(registry.GROUPS)}")] = None,
-    check_imports: Annotated[bool, typer.Option("--check", help="import each one and report the broken")] = False,
+    check_imports: Annotated[bool, typer.Option("--check", help="import each one and report those that fail")] = False,
 ) -> None:
     """List what is installed."""
     from diffusability.core.cli.plugins_command import show_plugins
@@ -388,7 +374,10 @@ def new_plugin(
     name: Annotated[str, typer.Argument(metavar="NAME", help="the kind that specs will name, such as total-variation")],
     kind: Annotated[
         str,
-        typer.Option("--kind", help="regularizer, evaluator, autoencoder, denoiser, dataset, tracker or features"),
+        typer.Option(
+            "--kind",
+            help="regularizer, evaluator, autoencoder, denoiser, objective, sampler, dataset, tracker or features",
+        ),
     ] = "regularizer",
     to: Annotated[
         Path, typer.Option("--to", metavar="DIR", help="folder in which the package's folder is made")
@@ -437,7 +426,7 @@ def _exit_code_of_command(debug: bool) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # noqa: BLE001 - the last place where an error can be told from a bug
+    except Exception as error:  # noqa: BLE001 - the last place that distinguishes errors from bugs
         known = _environment_fault(error)
         if known is None:
             show_bug(error, debug)
@@ -455,7 +444,9 @@ _FAULTS_OF_PATHS = (
 
 
 def _environment_fault(error: Exception) -> DiffusabilityError | None:
-    """What the disk, a file's rights or its place are to blame for, as an error for users; None for a bug."""
+    """An error for users where the disk, a path or a missing package is to blame; None for a bug."""
+    if isinstance(error, ModuleNotFoundError):
+        return missing_package(error)
     if not isinstance(error, OSError):
         return None
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -13,7 +13,7 @@ from diffusability.core.cli.launch import num_cores
 from diffusability.core.contracts.evaluator import EvalResult
 from diffusability.core.errors import SpecError
 from diffusability.core.run.progress import StageProgress
-from diffusability.core.score.comparison import Comparison, ComparisonOptions, compare_images
+from diffusability.core.scoring.comparison import Comparison, ComparisonOptions, compare_images
 from diffusability.core.stages.evaluation_results import notes, results_json
 
 #: Loading processes that keep an accelerator busy.

@@ -34,9 +34,7 @@ class SampleRequest:
         batch_size: samples at a time.
         precision: of the denoiser.
         frames_per_s: of clips.
-        to: where files go; None for a folder below the run's, or beside the file of weights.
-        trust_code: let the code run that the models carry.
-        published: how to read a file of weights from elsewhere; None for models made here.
+        to: where files go; None for a folder below the run's.
     """
 
     run: Path
@@ -52,29 +50,6 @@ class SampleRequest:
     frames_per_s: int
     to: Path | None
     trust_code: bool = False
-    published: Mapping[str, Any] | None = None
-
-
-def published_fields(
-    run: Path, family: str | None, decoder: str | None
-) -> tuple[Mapping[str, Any] | None, Path | None]:
-    """How to read a file of weights from elsewhere (None for a model made here), and the folder of another decoder.
-
-    Raises:
-        SpecError: a file lacks its family or what decodes its latents, or a folder was given a family.
-    """
-    folder = Path(decoder) if decoder is not None else None
-    if not run.is_file():
-        if family is not None:
-            raise SpecError(f"--family is of a file of weights from elsewhere, and {str(run)!r} is none")
-        return None, folder
-    if family is None or decoder is None:
-        missing = "--family dit or sit" if family is None else "--autoencoder KIND:PATH, or a saved one's folder"
-        raise SpecError(f"{str(run)!r} is a file of weights from elsewhere; give {missing}")
-    kind, _, path = decoder.partition(":")
-    if not path:
-        return {"family": family}, folder
-    return {"family": family, "autoencoder": {"kind": kind, "path": path}}, None
 
 
 def chosen_precision(word: str) -> InferencePrecision:
@@ -92,8 +67,7 @@ def write_samples(request: SampleRequest) -> None:
     Raises:
         SpecError: the model is not clear, has no such class, or the folder holds other things.
     """
-    beside = request.run if request.published is None else request.run.parent
-    to = request.to or beside / "generated" / _name(request)
+    to = request.to or request.run / "generated" / _name(request)
     if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not (to / _ABOUT).is_file())):
         raise SpecError(f"{str(to)!r} is there already and holds no earlier samples; expected a new folder")
     import torch
@@ -114,11 +88,10 @@ def write_samples(request: SampleRequest) -> None:
         seed=request.seed,
         precision=request.precision,
         trust_code=request.trust_code,
-        published=request.published,
     )
     try:
         generator.check_label(request.label)
-    except DataError as error:  # here it is the command line that is wrong
+    except DataError as error:  # the command line is wrong, not the spec
         raise SpecError(str(error)) from None
     console = Console(soft_wrap=True)
     _remove_earlier(to)
@@ -152,9 +125,9 @@ def write_samples(request: SampleRequest) -> None:
 
 
 def _remove_earlier(folder: Path) -> None:
-    """Takes away what an earlier command wrote there, so that no picture of other settings stays.
+    """Removes what an earlier command wrote there, so that no picture of other settings remains.
 
-    The record goes last: where the command is stopped in between, the next one still knows what is whose.
+    The record is removed last: after an interruption, the next command still knows which files are ours.
     """
     try:
         earlier = parsed_json((folder / _ABOUT).read_text())["samples"]

@@ -28,7 +28,6 @@ from diffusability.core.specs.components import AutoencoderSpec, EvaluatorSpec, 
 from diffusability.core.specs.evaluation_fields import CALLED_MODELS, ENCODED, GENERATED
 from diffusability.core.specs.model_references import SavedDenoiserSpec, StageDenoiserSpec
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
-from diffusability.core.stages.runtime import default_sampler
 
 #: Fields of a training stage that change neither its operations nor its memory.
 _FREE = ("optimizer", "learning_rate", "trackers", "checkpoint", "preview", "log_every", "gradient_clip", "evaluate")
@@ -48,7 +47,7 @@ class CostEstimator:
     _measured: dict[str, Any] = attrs.field(factory=dict, init=False)
 
     def cost(self, stage: PlannedStage) -> StageCost:
-        """What a stage costs. Never raises: what cannot be told is None, and the notes say why."""
+        """What a stage costs. Never raises: what cannot be predicted is None, and the notes say why."""
         precision = resolve_precision(stage.engine.precision, self._device_type)
         stage = attrs.evolve(stage, engine=stage.engine.model_copy(update={"precision": precision}))
         try:
@@ -91,7 +90,7 @@ class CostEstimator:
         return attrs.evolve(cost, flops=cost.flops + each.flops * times, notes=(*cost.notes, *each.notes))
 
     def _encoding(self, stage: PlannedStage, spec: EncodeStage) -> StageCost:
-        each = self._autoencoder(stage, spec.autoencoder, spec.batch_size, "fp32")
+        each = self._autoencoder(stage, spec.autoencoder, spec.batch_size, spec.precision)
         per_image = each.encode * (2 if spec.flips else 1)
         count = spec.num_samples or stage.data.num_examples(spec.split)
         if count is None:
@@ -103,10 +102,7 @@ class CostEstimator:
         return StageCost(flops=per_image * count, memory_bytes=each.encode_bytes)
 
     def _evaluation(self, stage: PlannedStage, spec: EvaluateStage) -> StageCost:
-        points = 1 if spec.sweep is None else len(spec.sweep.values)
-        if spec.sweep is not None and getattr(default_sampler(spec.sampler), spec.sweep.field) not in spec.sweep.values:
-            points += 1
-        return self._evaluated(stage, spec.evaluators, spec.sampler, spec.batch_size, spec.precision, points)
+        return self._evaluated(stage, spec.evaluators, spec.sampler, spec.batch_size, spec.precision)
 
     def _evaluated(
         self,
@@ -115,7 +111,6 @@ class CostEstimator:
         sampler: SamplerSpec | None,
         batch_size: int,
         precision: str,
-        sweeps: int = 1,
     ) -> StageCost:
         """Encoding, decoding and sampling for evaluators; not what they compute themselves."""
         needs = [(needs_of(evaluator, BuildContext()), evaluator) for evaluator in evaluators]
@@ -123,8 +118,7 @@ class CostEstimator:
         def most(fields: frozenset[str]) -> int:
             return max((evaluator.num_samples for needed, evaluator in needs if needed & fields), default=0)
 
-        encoded, decoded = most(ENCODED), most(frozenset({"reconstruction"}))
-        generated = sweeps * most(GENERATED)
+        encoded, decoded, generated = most(ENCODED), most(frozenset({"reconstruction"})), most(GENERATED)
         flops, memory = Flops(), 0
         notes: list[str] = []
         if encoded or generated:
@@ -194,14 +188,12 @@ class CostEstimator:
 
 
 def _model_of(stage: PlannedStage) -> DiffusionModel:
-    """The denoiser that a stage trains or evaluates, without content."""
+    """The denoiser that a stage trains or evaluates, of fake tensors."""
     named: Spec | None = getattr(stage.spec, "denoiser", None)
     if isinstance(named, StageDenoiserSpec):
         return _model_of(stage.inputs[named.stage])
     if isinstance(named, SavedDenoiserSpec):
         return _saved_model(named, stage)
-    if getattr(named, "loads", None) is not None:
-        raise UnknownCost("the size of a published model is only known once its file is read")
     return trained_without_content(stage, with_regularizers=False).task.objective.diffusion_model()
 
 

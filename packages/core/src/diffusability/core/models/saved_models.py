@@ -11,7 +11,6 @@ from diffusability.core.contracts.model_files import read_config, read_weights, 
 from diffusability.core.contracts.normalizer import LatentNormalizer
 from diffusability.core.contracts.parametrisation import Parametrisation
 from diffusability.core.errors import CheckpointError, SpecError
-from diffusability.core.plugins import registry
 from diffusability.core.reading import reading
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec, DenoiserSpec
@@ -118,13 +117,12 @@ def load_diffusion_model(
 
 def trained_model(spec: DenoiserSpec, context: BuildContext) -> DiffusionModel:
     """The trained model that a denoiser spec refers to, whole. Raises SpecError when it refers to none."""
-    if spec.loads is not None:
-        load = registry.imported(spec.loads, f"denoiser {type(spec).__name__}")
-        loaded: DiffusionModel = load(spec, context)
-        return loaded
     directory = spec.trained_in(context)
     if directory is None:
-        raise SpecError(untrained_message(spec.kind))
+        elsewhere: DiffusionModel | None = spec.trained_elsewhere(context)
+        if elsewhere is None:
+            raise SpecError(untrained_message(spec.kind))
+        return elsewhere
     return load_diffusion_model(directory, *_code_of(spec, context))
 
 

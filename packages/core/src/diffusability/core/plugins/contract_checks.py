@@ -66,8 +66,9 @@ def plugin_named(spec_class: type[Any], group: str) -> str:
 
 
 def place_of(function: Callable[..., Any]) -> str:
-    """File and line of a function's definition."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
+    """File and line of a function's definition, or of that of a class's ``__init__``."""
+    function = inspect.unwrap(function)
+    code = getattr(function.__init__ if isinstance(function, type) else function, "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else "of unknown place"
 
 

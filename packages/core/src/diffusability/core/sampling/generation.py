@@ -68,7 +68,7 @@ class ImageGenerator:
 
     @torch.no_grad()
     def at(self, positions: Sequence[int], labels: Labels | int | None = None) -> Generated:
-        """The samples of these numbers, which are the same on whatever rank and in whatever batch they are made.
+        """The samples of these numbers, which do not depend on the rank or the batch that makes them.
 
         Noise and drawn labels are the same to the bit. What is made of them may differ in the last bits between batch
         sizes, for which kernels may sum in another order.

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from diffusability.core.contracts.autoencoder import build_autoencoder
+from diffusability.core.contracts.autoencoder import Autoencoder, build_autoencoder
 from diffusability.core.contracts.diffusion_model import DiffusionModel
 from diffusability.core.errors import SpecError
 from diffusability.core.models.saved_models import (
@@ -24,7 +24,8 @@ from diffusability.core.models.saved_models import (
 )
 from diffusability.core.numerics.precision import autocast_dtype
 from diffusability.core.planning.problems import problems_of
-from diffusability.core.planning.source import Source
+from diffusability.core.planning.source import Source, parse_source
+from diffusability.core.reading import reading
 from diffusability.core.run.run_record import RECORD, is_run
 from diffusability.core.run.selection import select_model
 from diffusability.core.sampling.generation import ImageGenerator
@@ -55,6 +56,27 @@ def find_denoiser(path: Path, stage: str | None = None, variant: str | None = No
     )
 
 
+def described_denoiser(path: Path) -> tuple[DiffusionModel, Autoencoder | None]:
+    """The trained denoiser that a YAML file describes, such as one of kind ``published``, and its autoencoder if named.
+
+    Raises:
+        SpecError: the file does not describe a denoiser, or one that is not trained.
+        CheckpointError: a model cannot be read.
+    """
+    with reading("description of a denoiser", path, SpecError):
+        source = parse_source(path.read_text(encoding="utf-8"), str(path))
+    try:
+        spec = DenoiserSpec.model_validate(source.data)
+        spec.check_inputs()
+    except ValidationError as error:
+        raise problems_of(error, source) from None
+    except ValueError as error:
+        raise SpecError(str(error)) from None
+    model = trained_model(spec, BuildContext())
+    decoder = spec.decoder()
+    return model, None if decoder is None else build_autoencoder(decoder)
+
+
 def sampler_spec(settings: SamplerSpec | Mapping[str, Any] | None, model: DiffusionModel) -> SamplerSpec:
     """The sampler that is asked for, by default Euler.
 
@@ -71,25 +93,6 @@ def sampler_spec(settings: SamplerSpec | Mapping[str, Any] | None, model: Diffus
     return spec
 
 
-def published_spec(path: Path, fields: Mapping[str, Any], autoencoder: Path | str | None = None) -> DenoiserSpec:
-    """The spec of a trained denoiser from elsewhere.
-
-    Raises:
-        SpecError: a field is missing or wrong, or the file is not there.
-    """
-    given = {"kind": "published", "path": str(path), **fields}
-    if autoencoder is not None:
-        given["autoencoder"] = {"kind": "saved", "path": str(autoencoder)}
-    try:
-        spec = DenoiserSpec.model_validate(given)
-        spec.check_inputs()
-    except ValidationError as error:
-        raise problems_of(error, Source(data=given, marks={}, name="denoiser")) from None
-    except ValueError as error:
-        raise SpecError(str(error)) from None
-    return spec
-
-
 def load_generator(
     path: Path | str,
     *,
@@ -101,12 +104,12 @@ def load_generator(
     device: torch.device | str | None = None,
     precision: InferencePrecision = "fp32",
     trust_code: bool = False,
-    published: Mapping[str, Any] | None = None,
 ) -> ImageGenerator:
     """A trained denoiser with its sampler and decoder, ready to be asked for samples by their number.
 
     Args:
-        path: the folder of a run, of a training stage, or of an exported model; with ``published``, a file of weights.
+        path: the folder of a run, of a training stage, or of an exported model; or a YAML file with a denoiser's spec,
+            such as one of kind ``published``.
         stage: which stage of the run, when several trained denoisers.
         variant: which variant of the run.
         sampler: a spec of one, such as ``{"kind": "euler", "steps": 40}``; by default Euler with 40 steps.
@@ -115,27 +118,23 @@ def load_generator(
         device: by default the first accelerator, or the CPU.
         precision: of the denoiser, ``auto`` for bf16 where the device has instructions for it; the decoder computes in
             float32.
-        trust_code: let the code run that the models carry, of a kind ``python``.
-        published: further fields of a denoiser of kind ``published``, such as ``family``, for a file of weights from
-            elsewhere. ``autoencoder`` among them decodes, unless the argument of that name does.
+        trust_code: run the code that models of kind ``python`` carry.
 
     Raises:
         SpecError: it is not clear which model is meant, or the sampler does not suit it.
         CheckpointError: a model cannot be read.
     """
-    if published is None:
+    own = None if autoencoder is None else load_autoencoder(Path(autoencoder), trust_code)
+    if Path(path).suffix in (".yaml", ".yml"):
+        model, named = described_denoiser(Path(path))
+        decoder = own or named
+        if decoder is None:
+            raise SpecError(f"the denoiser in {str(path)!r} names no autoencoder of its latents; give its folder")
+    else:
         directory = find_denoiser(Path(path), stage, variant)
         model = load_diffusion_model(directory, trust_code)
-    else:
-        elsewhere = published_spec(Path(path), published, autoencoder)
-        model = trained_model(elsewhere, BuildContext())
+        decoder = own or load_decoder(directory, trust_code)
     spec = sampler_spec(sampler, model)
-    if autoencoder is not None:
-        decoder = load_autoencoder(Path(autoencoder), trust_code)
-    elif published is None:
-        decoder = load_decoder(directory, trust_code)
-    else:
-        decoder = build_autoencoder(elsewhere.autoencoder)  # type: ignore[attr-defined]
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     for module in (model.denoiser, model.normalizer, decoder):
         module.to(where).eval().requires_grad_(False)

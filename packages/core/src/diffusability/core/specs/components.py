@@ -51,13 +51,13 @@ class DenoiserSpec(PluginSpec):
 
     group = "denoisers"
     noun = "denoiser"
-    #: Of a trained model from elsewhere: what gives it, a ``DiffusionModel``, as ``"module:function"`` of the spec
-    #: and its context. Such a spec names what decodes its latents in a field ``autoencoder``.
-    loads: ClassVar[str | None] = None
 
     def is_trained(self) -> bool:
         """Whether it refers to a trained model, which can be sampled, and does not describe a fresh one."""
-        return self.loads is not None or type(self).trained_in is not DenoiserSpec.trained_in
+        own = type(self)
+        return (
+            own.trained_in is not DenoiserSpec.trained_in or own.trained_elsewhere is not DenoiserSpec.trained_elsewhere
+        )
 
     def num_parameters(self, context: BuildContext) -> int | None:
         """Parameter count without building it, or None. ``context.latent_shape`` is set."""
@@ -65,6 +65,14 @@ class DenoiserSpec(PluginSpec):
 
     def trained_in(self, context: BuildContext) -> Path | None:
         """The folder of the trained model that it refers to; None when it describes a fresh one."""
+        return None
+
+    def trained_elsewhere(self, context: BuildContext) -> Any:
+        """A ``DiffusionModel`` made of the files of others that it refers to; None when it refers to none."""
+        return None
+
+    def decoder(self) -> AutoencoderSpec | None:
+        """The autoencoder whose latents it makes, where the spec itself names one."""
         return None
 
 

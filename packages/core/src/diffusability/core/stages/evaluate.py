@@ -70,7 +70,7 @@ def run_evaluate(stage: PlannedStage, runtime: StageRuntime, directory: Path) ->
 
         def on_round(done: Round) -> None:
             runtime.stop.raise_together(
-                runtime.ranks, "samples that were made are kept, the rest of this stage starts anew"
+                runtime.ranks, "samples that were made are kept, the rest of this stage starts again"
             )
             unreadable.report(done.unreadable)
             progress.update(done.done, total=done.total)
@@ -203,8 +203,9 @@ def _settings(stage: PlannedStage, spec: EvaluateStage, device_type: str) -> Set
 def _decoding_autoencoder(stage: PlannedStage, spec: EvaluateStage, runtime: StageRuntime) -> Autoencoder:
     if isinstance(spec.denoiser, SavedDenoiserSpec):
         return runtime.frozen(load_decoder(spec.denoiser.path, spec.denoiser.trust_code))
-    if spec.denoiser is not None and spec.denoiser.loads is not None:
-        return runtime.autoencoder(spec.denoiser.autoencoder, stage)  # type: ignore[attr-defined]
+    decoder = spec.denoiser.decoder() if spec.denoiser is not None else None
+    if decoder is not None:
+        return runtime.autoencoder(decoder, stage)
     return runtime.stage_autoencoder(stage)
 
 

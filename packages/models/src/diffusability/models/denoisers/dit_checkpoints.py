@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from diffusability.core.errors import CheckpointError
 from diffusability.core.weight_prefixes import without_prefix
-from diffusability.models.specs.denoisers.dit_architecture import DIT_SIZES, DiTArchitecture
+from diffusability.models.specs.denoisers.dit_architecture import DiTArchitecture
 from diffusability.models.weight_files import read_weight_file
 
 Weights = Mapping[str, Tensor]
@@ -127,17 +127,13 @@ def load_pretrained(model: nn.Module, architecture: DiTArchitecture, path: Path)
     Raises:
         CheckpointError: it cannot be read, or is of another size, of which both are named.
     """
-    fill_pretrained(model, architecture, unwrapped(read_weight_file(path), path), path)
-
-
-def fill_pretrained(model: nn.Module, architecture: DiTArchitecture, weights: Weights, path: Path) -> None:
-    """Fills a DiT with the weights that a file held. Raises CheckpointError as ``load_pretrained`` does."""
+    weights = unwrapped(read_weight_file(path), path)
     layout = layout_of(weights)
     if layout is None:
         ours = {name.removeprefix("denoiser."): value for name, value in weights.items() if "normalizer." not in name}
         ours = split_modulation(ours, architecture)
     else:
-        _compare_sizes(weights, architecture, layout, path)
+        compare_sizes(weights, architecture, layout, path)
         if not architecture.is_original:
             raise CheckpointError(
                 f"{str(path)!r} has the layout of {_WORDS[layout]}, which has only the original's options;"
@@ -166,7 +162,8 @@ def unwrapped(weights: Weights, path: Path) -> Weights:
 _WORDS = {"original": "the published DiTs", "diffusers": "diffusers' DiTTransformer2DModel"}
 
 
-def _compare_sizes(weights: Weights, architecture: DiTArchitecture, layout: Layout, path: Path) -> None:
+def compare_sizes(weights: Weights, architecture: DiTArchitecture, layout: Layout, path: Path) -> None:
+    """Raises CheckpointError when a file in a layout of others is of another size; names all that differs."""
     patch = weights["x_embedder.proj.weight" if layout == "original" else "pos_embed.proj.weight"]
     depth = len({name.split(".")[1] for name in weights if name.startswith(f"{_BLOCKS[layout]}.")})
     labels = weights.get(_LABELS[1 if layout == "original" else 2])
@@ -192,55 +189,6 @@ def _compare_sizes(weights: Weights, architecture: DiTArchitecture, layout: Layo
         raise CheckpointError(
             f"{str(path)!r} is of another size than this DiT (checkpoint against model): {', '.join(differ)}"
         )
-
-
-def published_architecture(
-    weights: Weights, path: Path, latent_size: int | None = None, num_heads: int | None = None
-) -> DiTArchitecture:
-    """The original's architecture that a file has the weights of.
-
-    Args:
-        weights: under the names of the original or of diffusers.
-        path: of the file, for messages.
-        latent_size: side of the latents; default: by the positions in the file.
-        num_heads: attention heads, of which a file says nothing; default: those of the published size of this width
-            and depth.
-
-    Raises:
-        CheckpointError: the names are neither's, or sizes are in neither the file nor the arguments.
-    """
-    layout = layout_of(weights)
-    if layout is None:
-        raise CheckpointError(
-            f"{str(path)!r} does not hold a published DiT or SiT: there is neither {_MARKS[0]!r} nor {_MARKS[1]!r}"
-        )
-    original = layout == "original"
-    patch = weights["x_embedder.proj.weight" if original else "pos_embed.proj.weight"]
-    width, channels, side = int(patch.shape[0]), int(patch.shape[1]), int(patch.shape[-1])
-    depth = len({name.split(".")[1] for name in weights if name.startswith(f"{_BLOCKS[layout]}.")})
-    labels = weights.get(_LABELS[1 if original else 2])
-    outputs = len(weights["final_layer.linear.bias" if original else "proj_out_2.bias"]) // side**2
-    positions = weights.get("pos_embed" if original else "pos_embed.pos_embed")
-    if latent_size is None and positions is not None:
-        latent_size = side * round(positions.shape[1] ** 0.5)
-    if latent_size is None:
-        raise CheckpointError(f"{str(path)!r} holds no positions, so its latents' size is not known; give latent_size")
-    known = [size.num_heads for size in DIT_SIZES.values() if (size.depth, size.hidden_size) == (depth, width)]
-    if num_heads is None and not known:
-        raise CheckpointError(
-            f"{str(path)!r} has {depth} blocks of width {width}, which is no published size; give num_heads"
-        )
-    return DiTArchitecture(
-        latent_shape=(channels, latent_size, latent_size),
-        num_classes=None if labels is None else len(labels) - 1,
-        depth=depth,
-        hidden_size=width,
-        num_heads=num_heads or known[0],
-        mlp_size=4 * width,
-        patch_size=side,
-        learn_sigma=outputs == 2 * channels,
-        time_frequencies="dit" if original else "diffusers",
-    )
 
 
 def _fill(model: nn.Module, weights: Weights, path: Path) -> None:

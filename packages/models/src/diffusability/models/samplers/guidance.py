@@ -164,10 +164,11 @@ def _check_guide(model: VelocityModel, guide: VelocityModel) -> None:
             " expected equal numbers, or an unconditional guide"
         )
     if model.normalizer is not None and guide.normalizer is not None and not _equal(model.normalizer, guide.normalizer):
+        theirs, ours = guide.normalizer.per_channel(), model.normalizer.per_channel()
         raise SpecError(
             "the guide was trained on other latents than the model that it guides: the means and standard deviations of"
-            f" channels are {guide.normalizer.mean.tolist()!r}, {guide.normalizer.std.tolist()!r} and"
-            f" {model.normalizer.mean.tolist()!r}, {model.normalizer.std.tolist()!r}; expected equal ones"
+            f" channels are {theirs.mean.tolist()!r}, {theirs.std.tolist()!r} and {ours.mean.tolist()!r},"
+            f" {ours.std.tolist()!r}; expected equal ones"
         )
 
 

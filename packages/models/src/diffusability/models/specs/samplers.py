@@ -2,10 +2,11 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from diffusability.core.specs.base import fail
 from diffusability.core.specs.components import AnyDenoiser, SamplerSpec
+from diffusability.models.specs.time_shift import TimeShift
 
 _EVERYWHERE = (0.0, 1.0)
 
@@ -25,8 +26,10 @@ class GuidedSamplerSpec(SamplerSpec):
     guide: AnyDenoiser | None = Field(
         None, description="autoguidance: a weaker trained model that takes the place of 'no class' in guidance"
     )
-    time_shift: PositiveFloat = Field(
-        1.0, description="moves the steps towards noise (above 1) or data (below): t -> s t / (1 + (s - 1) t)"
+    time_shift: TimeShift = Field(
+        1.0,
+        description="moves the steps towards noise (above 1) or data (below): t -> s t / (1 + (s - 1) t); auto:"
+        " sqrt(m / 4096), m the numbers in a sample's latents",
     )
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from diffusability.core.extras import require_package
 from diffusability.core.models.exporting.evidence import Evaluation, Evidence, Scaling
 from diffusability.core.report.tables.metric_names import info_of
 from diffusability.core.run.selection import TrainedModel
@@ -16,9 +17,9 @@ def autoencoder_card(model: TrainedModel, evidence: Evidence, *, library: str, c
     Args:
         model: what was exported.
         evidence: what the run knows about it.
-        library: whose layout it has, ``diffusers`` or ``diffusability``.
+        library: the library that defines its layout, ``diffusers`` or ``diffusability``.
         class_name: the class that loads it.
-        facts: its factors and channels, in words.
+        facts: its factors and channels, as text.
     """
     return "\n".join(
         [
@@ -48,9 +49,10 @@ def card_header(model: TrainedModel, evidence: Evidence, library: str, tags: Seq
         model: what was exported.
         evidence: what the run knows about it.
         library: what loads it.
-        tags: what it is found by.
-        task: what its metrics are of.
+        tags: keywords by which the hub finds it.
+        task: what its metrics measure.
     """
+    require_package("huggingface_hub", "a model card", "hub")
     from huggingface_hub import EvalResult, ModelCardData
 
     results = [

@@ -5,7 +5,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from diffusability.core.published_weights import packaged_file, require_package
+from diffusability.core.extras import require_package
+from diffusability.core.published_weights import packaged_file
 from diffusability.core.specs.components import FeaturesSpec
 
 EXTRA = "efficientnet"

@@ -11,8 +11,8 @@ from diffusability.core.data.enlarged import enlarged_images
 from diffusability.core.data.specs.image_folder import ImageFolderSpec
 from diffusability.core.errors import SpecError
 from diffusability.core.planning.plan import load_plan
-from diffusability.core.score.named_autoencoders import named_autoencoders
-from diffusability.core.score.scorecard_spec import STAGE, ScoreOptions, scorecard_spec
+from diffusability.core.scoring.named_autoencoders import named_autoencoders
+from diffusability.core.scoring.scorecard_spec import STAGE, ScoreOptions, scorecard_spec
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.specs.stages import EvaluateStage

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from diffusability.core.data.specs.image_folder import has_images
 from diffusability.core.errors import DiffusabilityError, PluginError, SpecError
 from diffusability.core.plugins import registry
-from diffusability.core.score.named_autoencoders import Named
+from diffusability.core.scoring.named_autoencoders import Named
 from diffusability.core.specs.base import at_home
 from diffusability.core.specs.components import DatasetSpec, EvaluatorSpec
 
@@ -62,13 +62,13 @@ def scorecard_spec(autoencoders: Sequence[Named], options: ScoreOptions, name: s
     stage: dict[str, Any] = {
         "kind": "evaluate",
         "autoencoder": autoencoders[0].spec,
-        "evaluators": _evaluators(options),
+        "evaluators": scorecard_evaluators(options),
         "batch_size": options.batch_size,
         "precision": options.precision,
     }
     spec: dict[str, Any] = {
         "seed": options.seed,
-        "data": _data(options),
+        "data": scorecard_data(options),
         "stages": {STAGE: stage},
         "variants": {
             named.label: {
@@ -95,7 +95,7 @@ def _data_label(options: ScoreOptions) -> str:
     return f"{kept or 'data'}-{options.num}x{options.resolution}px"
 
 
-def _evaluators(options: ScoreOptions) -> list[dict[str, Any]]:
+def scorecard_evaluators(options: ScoreOptions) -> list[dict[str, Any]]:
     """The evaluators that take part in scorecards, by kind; those that read classes only where there are some."""
     chosen = []
     for kind in registry.kinds("evaluators"):
@@ -127,7 +127,8 @@ def _has_inputs(evaluator: dict[str, Any]) -> bool:
     return True
 
 
-def _data(options: ScoreOptions) -> dict[str, Any]:
+def scorecard_data(options: ScoreOptions) -> dict[str, Any]:
+    """The spec of the data. Raises SpecError when it is neither a folder nor a dataset."""
     path = Path(at_home(options.data))
     if path.is_dir():
         if has_images(path):
@@ -166,7 +167,7 @@ def _files_of(spec: Mapping[str, Any]) -> list[list[tuple[str, int, int]]]:
 
 
 def _files(path: object) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of the files of a model, so that a changed one is scored anew."""
+    """Names, sizes and times of the files of a model, so that a changed one is scored again."""
     if not isinstance(path, str) or not Path(path).exists():
         return []
     root = Path(path)

@@ -9,6 +9,7 @@ from rich.table import Table
 from diffusability.core.report.tables.metric_names import named_info
 from diffusability.core.report.tables.metric_table import Cell
 from diffusability.core.report.tables.result_notes import SEPARATOR
+from diffusability.core.scoring.metric_groups import metric_groups
 from diffusability.core.specs.metric_info import MetricInfo, read_metric_info
 
 
@@ -32,7 +33,7 @@ def scorecard_table(
         dict.fromkeys(name for metrics in scores.values() for name, entry in metrics.items() if "value" in entry)
     )
     infos = {name: _info(name, [metrics[name] for metrics in scores.values() if name in metrics]) for name in names}
-    for heading, rows in _groups(infos):
+    for heading, rows in metric_groups(infos):
         table.add_section()
         table.add_row(f"[dim]{escape(heading)}[/dim]")
         for name in rows:
@@ -58,15 +59,6 @@ def scorecard_notes(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> li
 def _info(name: str, entries: Sequence[Mapping[str, Any]]) -> MetricInfo:
     written = (read_metric_info(entry.get("info")) for entry in entries)
     return next((info for info in written if info is not None), None) or named_info(name)
-
-
-def _groups(infos: Mapping[str, MetricInfo]) -> list[tuple[str, list[str]]]:
-    """Headings with the metrics below them, by rank; those without a group come last."""
-    groups: dict[str, list[str]] = {}
-    for name in sorted(infos, key=lambda name: infos[name].order):
-        groups.setdefault(infos[name].group, []).append(name)
-    further = groups.pop("", [])
-    return [*groups.items(), *([("further", further)] if further else [])]
 
 
 def _caption(baseline: str, differences: Mapping[str, Mapping[str, Cell]]) -> str:
