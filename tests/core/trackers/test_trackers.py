@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from diffusability.core.engine.metrics_log import MetricsLog
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.trackers.run_identity import run_id_of
-from diffusability.core.trackers.specs import TensorBoardSpec
+from diffusability.core.trackers.specs import TensorBoardSpec, WandbSpec
 from diffusability.core.trackers.tensorboard import TensorBoardTracker
 
 

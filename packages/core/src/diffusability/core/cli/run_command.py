@@ -22,10 +22,10 @@ from diffusability.core.planning.job_division import VARIABLE, assigned_stages
 from diffusability.core.planning.overrides import with_overrides
 from diffusability.core.planning.plan import Plan, load_plan, select
 from diffusability.core.planning.source import read_source
+from diffusability.core.run.waiting_threads import let_threads_sleep
 
 if TYPE_CHECKING:
     from diffusability.core.run.folder_writer import RunFolder
-from diffusability.core.run.waiting_threads import let_threads_sleep
 
 
 def keep_spec(spec: Path, plan: Plan, folder: "RunFolder") -> None:

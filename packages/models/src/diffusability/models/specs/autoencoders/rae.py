@@ -7,8 +7,9 @@ import attrs
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from diffusability.core.errors import CheckpointError
+from diffusability.core.extras import require_package
 from diffusability.core.plugins import registry
-from diffusability.core.published_weights import hub_snapshots, require_package
+from diffusability.core.published_weights import hub_snapshots
 from diffusability.core.specs.base import Spec
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
