@@ -23,7 +23,7 @@ from diffusability.eval.generation.kernel_distance import (
     mmd_spread,
     polynomial_kernel,
 )
-from diffusability.eval.specs.features.efficientnet_lite0 import EfficientNetLite0Spec
+from diffusability.eval.specs.features.efficientnet_lite import EfficientNetLite0Spec
 from diffusability.eval.specs.generation import FrechetSpec
 from diffusability.eval.streaming.jackknife import jackknife_spread
 

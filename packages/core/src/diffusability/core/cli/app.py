@@ -169,6 +169,53 @@ def score(
 
 
 @app.command()
+def compare(
+    real: Annotated[
+        Path, typer.Argument(metavar="REAL", help="a folder of images, or an npz file with images or ADM's statistics")
+    ],
+    generated: Annotated[Path, typer.Argument(metavar="GENERATED", help="a folder of images, or an npz file")],
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--features", metavar="KIND[:FIELD=VALUE]", help="inception (default), or others; may be repeated"
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="EVALUATOR", help="such as frechet or kid; default: all")
+    ] = None,
+    num: Annotated[int | None, typer.Option("--num", min=2, help="images of each set, at most")] = None,
+    resolution: Annotated[
+        int | None, typer.Option("--resolution", min=8, help="crop and resize to this side; default: as they are")
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 64,
+    workers: Annotated[int | None, typer.Option("--workers", min=0, help="loading processes; default: by CPUs")] = None,
+    spread: Annotated[bool, typer.Option("--spread/--no-spread", help="of Frechet distances, which takes time")] = True,
+    device: Annotated[str | None, typer.Option("--device", help="default: the first accelerator, or the CPU")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="write the metrics there, for programs")
+    ] = None,
+) -> None:
+    """Distances of generated from real images: FID, KID, precision, recall, FDr, sliced Wasserstein; no spec needed."""
+    from diffusability.core.cli.compare_command import chosen_device, chosen_workers, show_comparison
+    from diffusability.core.scoring.comparison import ComparisonOptions
+
+    where = chosen_device(device)
+    options = ComparisonOptions(
+        real=real,
+        generated=generated,
+        features=tuple(dict.fromkeys(features or ["inception"])),
+        num=num,
+        resolution=resolution,
+        batch_size=batch_size,
+        num_workers=chosen_workers(workers, where),
+        with_spread=spread,
+        device=where,
+        only=tuple(only) if only else None,
+    )
+    show_comparison(options, json_file)
+
+
+@app.command()
 def report(
     run_folders: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="folders of runs, such as runs/quickstart")
@@ -243,6 +290,10 @@ def sample(
     autoencoder: Annotated[
         Path | None, typer.Option("--autoencoder", help="folder of the decoder; default: what the model names")
     ] = None,
+    guidance_channels: Annotated[
+        int | None,
+        typer.Option("--guidance-channels", min=1, help="guide so many channels; 3 as DiT's and SiT's own code"),
+    ] = None,
     to: Annotated[
         Path | None, typer.Option("--to", metavar="DIR", help="where files go; default: RUN/generated/...")
     ] = None,
@@ -254,7 +305,7 @@ def sample(
     """Write samples of a trained denoiser as PNG (clips as mp4), and a sheet of them."""
     from diffusability.core.cli.sample_command import SampleRequest, chosen_precision, write_samples
 
-    given = {"steps": steps, "guidance_scale": guidance_scale}
+    given = {"steps": steps, "guidance_scale": guidance_scale, "guidance_channels": guidance_channels}
     write_samples(
         SampleRequest(
             run=run_folder,
@@ -333,7 +384,7 @@ def new_plugin(
     ] = Path(),
 ) -> None:
     """Write a plugin package that passes its own tests, to start from."""
-    from diffusability.core.cli.new_plugin_command import new_plugin as write
+    from diffusability.core.cli.plugins_command import new_plugin as write
 
     write(name, kind, to)
 

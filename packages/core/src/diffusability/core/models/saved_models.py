@@ -28,6 +28,7 @@ from diffusability.core.specs.model_references import (
     SavedDenoiserSpec,
     StageAutoencoderSpec,
     StageDenoiserSpec,
+    untrained_message,
 )
 from diffusability.core.weight_prefixes import without_prefix
 
@@ -120,9 +121,7 @@ def trained_model(spec: DenoiserSpec, context: BuildContext) -> DiffusionModel:
     if directory is None:
         elsewhere: DiffusionModel | None = spec.trained_elsewhere(context)
         if elsewhere is None:
-            raise SpecError(
-                f"denoiser {spec.kind!r} is not a trained one; expected kind 'stage', 'saved' or 'published'"
-            )
+            raise SpecError(untrained_message(spec.kind))
         return elsewhere
     return load_diffusion_model(directory, *_code_of(spec, context))
 

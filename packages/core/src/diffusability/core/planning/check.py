@@ -19,8 +19,13 @@ from diffusability.core.specs.base import PluginSpec, SpecPath
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import SPEC_BASES, EvaluatorSpec, RegularizerSpec
 from diffusability.core.specs.engine import ROUNDED_WEIGHTS, OffloadSpec
-from diffusability.core.specs.evaluation_fields import OF_AUTOENCODER_EVALUATION, OF_DENOISER_EVALUATION
-from diffusability.core.specs.model_references import StageAutoencoderSpec, StageDenoiserSpec
+from diffusability.core.specs.evaluation_fields import (
+    OF_AUTOENCODER_EVALUATION,
+    OF_DENOISER_EVALUATION,
+    OF_EVALUATE_STAGES,
+    OF_SAMPLERS,
+)
+from diffusability.core.specs.model_references import StageAutoencoderSpec, StageDenoiserSpec, untrained_message
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
 
 #: Fields of StepOutput that an adversarial loss compares.
@@ -149,6 +154,13 @@ def _evaluate_findings(
             f"an evaluate stage compares with images; data of kind {stage.data.kind!r} holds {stage.data.holds}",
         )
     provided = OF_AUTOENCODER_EVALUATION if spec.autoencoder is not None else OF_DENOISER_EVALUATION
+    provided |= OF_EVALUATE_STAGES
+    if spec.denoiser is not None and not spec.denoiser.is_trained():
+        yield (*here, "denoiser", "kind"), untrained_message(spec.denoiser.kind)
+    if spec.sweep is not None and not any(
+        needs_of(evaluator, BuildContext()) & OF_SAMPLERS for evaluator in spec.evaluators
+    ):
+        yield (*here, "sweep"), "no evaluator of this stage looks at samples, so there is nothing to sweep"
     for index, evaluator in enumerate(spec.evaluators):
         yield from _evaluator_findings(evaluator, provided, (*here, "evaluators", index), context)
 

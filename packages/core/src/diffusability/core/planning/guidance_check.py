@@ -17,6 +17,10 @@ def samplers_of(spec: Any) -> Iterator[tuple[SpecPath, SamplerSpec]]:
     if isinstance(spec, TrainStage):
         places = tuple(((name, "sampler"), getattr(getattr(spec, name), "sampler", None)) for name in _IN_TRAINING)
     yield from ((path, sampler) for path, sampler in places if isinstance(sampler, SamplerSpec))
+    sweep = getattr(spec, "sweep", None)
+    if sweep is not None and sweep.field == "guidance_scale":
+        guided = getattr(spec, "sampler", None) or SamplerSpec.model_construct(kind="euler")
+        yield ("sweep",), guided.model_copy(update={"guidance_scale": max(sweep.values)})
 
 
 _IN_TRAINING = ("preview", "evaluate")

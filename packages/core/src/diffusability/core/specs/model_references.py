@@ -25,6 +25,11 @@ from diffusability.core.specs.files.saved_format import (
 from diffusability.core.specs.python import code_sets
 
 
+def untrained_message(kind: str) -> str:
+    """What is wrong with a denoiser that describes a fresh model where a trained one is needed."""
+    return f"denoiser {kind!r} is not a trained one; expected kind 'stage', 'saved' or 'published'"
+
+
 class StageAutoencoderSpec(AutoencoderSpec):
     """The autoencoder that an earlier training stage of this spec made."""
 

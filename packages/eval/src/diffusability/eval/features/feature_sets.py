@@ -85,7 +85,7 @@ class SharedFeatures:
         return {"features": self.spec.kind, **self.extractor.settings()}
 
 
-@lru_cache(maxsize=3)
+@lru_cache(maxsize=8)
 def _shared(spec: FeaturesSpec, dumped: str) -> SharedFeatures:
     return SharedFeatures(spec, spec.build(BuildContext()))
 

@@ -30,12 +30,14 @@ class Evaluation:
         data: kind of its dataset.
         split: which part of the data.
         metrics: by stable name.
+        view: how an image file became what was evaluated, in words; empty where nothing is said.
     """
 
     stage: str
     data: str
     split: str
     metrics: Mapping[str, Metric]
+    view: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -82,11 +84,13 @@ def evidence_of(model: TrainedModel) -> Evidence:
 
 def _evaluation(resolved: Mapping[str, Any], results: object) -> Evaluation:
     stage = resolved["stage"]
+    resolution = stage["data"].get("resolution")
     return Evaluation(
         stage=resolved["name"],
         data=stage["data"]["kind"],
         split=stage.get("split") or ("validation" if stage.get("denoiser") is None else "train"),
         metrics=parse_metrics(results, f"results of stage {resolved['name']!r}", []),
+        view=f"centre square, bicubic with antialiasing to {resolution} px" if isinstance(resolution, int) else "",
     )
 
 

