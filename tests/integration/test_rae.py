@@ -91,8 +91,9 @@ def test_latents_are_scaled_by_place_and_sampled_so(finished):
 def test_the_shift_is_said_before(finished):
     """What ``dfz check`` prints of the stage."""
     plan = load_plan(RECIPE, SHORT)
-    (remark,) = {remark for stage in plan.order if stage.name == "dit" for remark in remarks_on(stage)}
-    assert remark == "time_shift auto is 0.5, sqrt(64 x 4 x 4 / 4096)"
+    remarks = {stage.name: remarks_on(stage) for stage in plan.order}
+    assert remarks["dit"] == ["time_shift auto is 0.5, sqrt(64 x 4 x 4 / 4096)"]
+    assert "sampler 'euler': time_shift auto is 0.5, sqrt(64 x 4 x 4 / 4096)" in remarks["generate"]
 
 
 def test_the_trained_one_is_found_by_score(finished, tmp_path):

@@ -16,6 +16,7 @@ from diffusability.core.data.latents.latent_cache import (
     ShardOrigin,
     holds,
     open_shard,
+    read_index,
     shard_statistics,
     write_index,
     write_shard,
