@@ -23,15 +23,15 @@ def lowest(requirement: str) -> tuple[str, str]:
 
 def pins(projects: Iterable[Path]) -> list[str]:
     """``name==version`` for every dependency of these pyproject files, extras too; of several minimums the highest."""
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for project in projects:
         table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
         extras = [line for lines in table.get("optional-dependencies", {}).values() for line in lines]
         for requirement in (*table.get("dependencies", ()), *extras):
             name, version = lowest(requirement)
             if not name.startswith("diffusability"):
-                found[name] = max(found.get(name, version), version, key=_numbers)
-    return [f"{name}=={version}" for name, version in sorted(found.items())]
+                versions[name] = max(versions.get(name, version), version, key=_numbers)
+    return [f"{name}=={version}" for name, version in sorted(versions.items())]
 
 
 def _numbers(version: str) -> tuple[int, ...]:

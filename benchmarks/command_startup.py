@@ -21,10 +21,10 @@ COMMANDS = {
 }
 
 
-def seconds(words: list[str]) -> float:
+def seconds(arguments: list[str]) -> float:
     """Wall-clock time of one process."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "diffusability.core.cli", *words], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "diffusability.core.cli", *arguments], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
 
 
@@ -35,8 +35,8 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(rounds):
-        for name, words in COMMANDS.items():
-            times[name].append(seconds(words))
+        for name, arguments in COMMANDS.items():
+            times[name].append(seconds(arguments))
     medians = {f"{name}_s": round(statistics.median(values), 3) for name, values in times.items()}
     print(json.dumps({"benchmark": "command_startup", **medians}))
 

@@ -229,8 +229,8 @@ def measure(size: str, rounds: int, precisions: Sequence[str]) -> dict[str, obje
         },
         "step_memory_mib": {
             f"{way}_{precision}": value and round(value / 2**20)
-            for way, found in memory.items()
-            for precision, value in found.items()
+            for way, by_precision in memory.items()
+            for precision, value in by_precision.items()
         },
     }
 
@@ -244,9 +244,9 @@ def main() -> None:
         "--precisions", nargs="+", choices=DTYPES, default=list(DTYPES) if multiplies_bf16("cpu") else ["fp32"]
     )
     arguments = parser.parse_args()
-    found = {size: measure(size, arguments.rounds, arguments.precisions) for size in arguments.sizes}
+    by_size = {size: measure(size, arguments.rounds, arguments.precisions) for size in arguments.sizes}
     print(
-        json.dumps({"benchmark": "dit_step", "torch": torch.__version__, "threads": torch.get_num_threads(), **found})
+        json.dumps({"benchmark": "dit_step", "torch": torch.__version__, "threads": torch.get_num_threads(), **by_size})
     )
 
 

@@ -102,16 +102,16 @@ def main() -> None:
     precision = resolve_precision(arguments.precision, "cpu")
     dtype = autocast_dtype(precision, "cpu")
     tokens = [rows * columns for rows, columns in GRIDS]
-    found: dict[str, object] = {"benchmark": "dit_tokens", "torch": torch.__version__, "depth": arguments.depth}
+    record: dict[str, object] = {"benchmark": "dit_tokens", "torch": torch.__version__, "depth": arguments.depth}
     for name, compiled in (("eager", False), ("compiled", True)):
         table = [measure(*grid, arguments.depth, compiled, arguments.rounds, dtype) for grid in GRIDS]
         seconds = [row["s_per_sample"] for row in table]
-        found[f"{name}_{precision}"] = {
+        record[f"{name}_{precision}"] = {
             "by_tokens": {str(count): row for count, row in zip(tokens, table, strict=True)},
             "exponent": exponent(tokens, seconds),
             "exponent_of_last_doubling": exponent(tokens[-2:], seconds[-2:]),
         }
-    print(json.dumps(found | {"threads": torch.get_num_threads()}))
+    print(json.dumps(record | {"threads": torch.get_num_threads()}))
 
 
 if __name__ == "__main__":

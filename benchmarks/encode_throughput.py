@@ -55,7 +55,7 @@ def ours(photographs: SamplePhotosSpec, dataset: Dataset, indices: list[int], ba
             stop=StopRequest(),
             on_unreadable=lambda reports: None,
             on_batch=lambda done: None,
-            on_estimate=lambda words: None,
+            on_estimate=lambda estimate: None,
             num_samples=len(indices),
             num_ranks=1,
         )

@@ -63,8 +63,8 @@ def accumulate(num_batches, dimensions):
 
 def in_a_process(num_batches, dimensions):
     """``accumulate`` in a fresh process."""
-    words = [sys.executable, __file__, "--dimensions", str(dimensions), "--accumulate", str(num_batches)]
-    return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    command = [sys.executable, __file__, "--dimensions", str(dimensions), "--accumulate", str(num_batches)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def main():

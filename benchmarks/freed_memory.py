@@ -67,25 +67,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--one", nargs=2, metavar=("MODEL", "KEEP"), help=argparse.SUPPRESS)
+    parser.add_argument("--single", nargs=2, metavar=("MODEL", "KEEP"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.one:
-        measure(arguments.one[0], arguments.steps, arguments.one[1] == "kept")
+    if arguments.single:
+        measure(arguments.single[0], arguments.steps, arguments.single[1] == "kept")
         return
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_", "LD_PRELOAD"))}
     for name in MODELS:
-        found: dict[str, list[list[float]]] = {"given_back": [], "kept": []}
+        by_way: dict[str, list[list[float]]] = {"given_back": [], "kept": []}
         for _ in range(arguments.rounds):
-            for way, rows in found.items():
-                command = [sys.executable, __file__, "--steps", str(arguments.steps), "--one", name, way]
+            for way, rows in by_way.items():
+                command = [sys.executable, __file__, "--steps", str(arguments.steps), "--single", name, way]
                 done = subprocess.run(command, env=clean, capture_output=True, text=True, check=True)
                 rows.append(json.loads(done.stdout))
         names = ("cpu_s_per_step", "kernel_share", "peak_bytes")
         medians = {
             way: {key: round(statistics.median(row[place] for row in rows), 4) for place, key in enumerate(names)}
-            for way, rows in found.items()
+            for way, rows in by_way.items()
         }
-        ratios = [a[0] / b[0] for a, b in zip(found["given_back"], found["kept"], strict=True)]
+        ratios = [a[0] / b[0] for a, b in zip(by_way["given_back"], by_way["kept"], strict=True)]
         print(json.dumps({"model": name, **medians, "speedup": round(statistics.median(ratios), 3)}))
 
 

@@ -39,11 +39,11 @@ def sparse_cache(folder: Path, num_bytes: int, shard_size: int = 4096) -> int:
             name: {"dtype": "F16", "shape": [size, *SHAPE], "data_offsets": [place * block, (place + 1) * block]}
             for place, name in enumerate(NAMES)
         }
-        words = json.dumps(header).encode()
-        words += b" " * (-len(words) % 8)
+        encoded = json.dumps(header).encode()
+        encoded += b" " * (-len(encoded) % 8)
         with shard_path(folder, shard).open("wb") as file:
-            file.write(struct.pack("<Q", len(words)) + words)
-            file.truncate(8 + len(words) + len(NAMES) * block)
+            file.write(struct.pack("<Q", len(encoded)) + encoded)
+            file.truncate(8 + len(encoded) + len(NAMES) * block)
     index = CacheIndex(
         shard_sizes=tuple(sizes),
         shape=SHAPE,

@@ -73,8 +73,8 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = {name: measure(name, arguments.rounds, device) for name in MODELS}
-    print(json.dumps({"benchmark": "precision", "auto": resolve_precision("auto", device), **found}))
+    by_model = {name: measure(name, arguments.rounds, device) for name in MODELS}
+    print(json.dumps({"benchmark": "precision", "auto": resolve_precision("auto", device), **by_model}))
 
 
 if __name__ == "__main__":

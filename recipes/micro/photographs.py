@@ -39,13 +39,13 @@ LEAST_CONTRAST = 8.0
 
 def installed_images(packages: tuple[str, ...]) -> list[Path]:
     """Image files of Debian packages. Exits with the command that installs what is missing."""
-    found: list[Path] = []
+    images: list[Path] = []
     for package in packages:
         listing = subprocess.run(["dpkg", "-L", package], capture_output=True, text=True, check=False)
         if listing.returncode:
             sys.exit(f"the package {package} is not installed: apt-get install {' '.join(packages)}")
-        found += [Path(line) for line in listing.stdout.splitlines() if line.lower().endswith((".jpg", ".png"))]
-    return sorted(path for path in found if path.is_file() and not path.is_symlink())
+        images += [Path(line) for line in listing.stdout.splitlines() if line.lower().endswith((".jpg", ".png"))]
+    return sorted(path for path in images if path.is_file() and not path.is_symlink())
 
 
 def largest_named(images: list[Path], name: str) -> Path:

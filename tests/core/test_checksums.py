@@ -40,9 +40,9 @@ def test_sums_are_those_of_the_bytes_in_the_file(dtype, shape, tmp_path):
 
 def test_equal_tensors_are_equal_files(tmp_path):
     """Whatever their order."""
-    one, two = torch.ones(2), torch.zeros(3)
-    save_with_checksums({"a": one, "b": two}, tmp_path / "1")
-    save_with_checksums({"b": two, "a": one}, tmp_path / "2")
+    first, second = torch.ones(2), torch.zeros(3)
+    save_with_checksums({"a": first, "b": second}, tmp_path / "1")
+    save_with_checksums({"b": second, "a": first}, tmp_path / "2")
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
 
@@ -74,9 +74,9 @@ def test_damaged_kept_latents_are_sampled_again(tmp_path):
     """They count as missing, as files that are cut short do."""
     kept = SampledLatents(tmp_path)
     kept.keep([0, 1], torch.randn(2, 1, 2, 2))
-    assert SampledLatents(tmp_path).found([0, 1]).keys() == {0, 1}
+    assert SampledLatents(tmp_path).read([0, 1]).keys() == {0, 1}
     flip_the_last_bit(next(tmp_path.glob("*.safetensors")))
-    assert SampledLatents(tmp_path).found([0, 1]) == {}
+    assert SampledLatents(tmp_path).read([0, 1]) == {}
 
 
 def test_damaged_features_are_computed_again(tmp_path):
@@ -91,5 +91,5 @@ def test_damaged_features_are_computed_again(tmp_path):
     for damaged, expected in ((False, [2]), (False, [2]), (True, [2, 2])):
         if damaged:
             flip_the_last_bit(next(tmp_path.glob("*.safetensors")))
-        assert torch.equal(cache.of(images, {}, compute), images.flatten(1))
+        assert torch.equal(cache.get_or_compute(images, {}, compute), images.flatten(1))
         assert calls == expected

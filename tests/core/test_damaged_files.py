@@ -220,7 +220,7 @@ def counts(folder):
 def samples(folder):
     SampledLatents(folder / "s").keep([0, 1], torch.zeros(2, 1, 2, 2))
     (path,) = (folder / "s").iterdir()
-    return path, lambda: SampledLatents(folder / "s").found([0])
+    return path, lambda: SampledLatents(folder / "s").read([0])
 
 
 READERS = [spec_file, latent_index, latent_shard, shard, kept_index, idx, saved_config, named_config, saved_weights]
@@ -279,11 +279,11 @@ def test_a_damaged_file_is_read_or_refused(make, damage, tmp_path_factory, monke
     path, read = make(folder)
     read()
     path.write_bytes(damage(path.read_bytes()))
-    found = raised_by(read)
-    assert found is None or str(found)
-    if not isinstance(found, DiffusabilityError | UnreadableExample | None):
-        assert type(found) is ValueError, repr(found)  # what `check_inputs` raises by contract, not a library's
-        assert str(folder) in str(found)
+    error = raised_by(read)
+    assert error is None or str(error)
+    if not isinstance(error, DiffusabilityError | UnreadableExample | None):
+        assert type(error) is ValueError, repr(error)  # what `check_inputs` raises by contract, not a library's
+        assert str(folder) in str(error)
 
 
 def raised_by(read):

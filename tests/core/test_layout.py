@@ -21,7 +21,7 @@ MOST_FILES = 20
 #: The rooms of the core, lowest first: a room imports rooms of lower layers, and of its own layer only itself.
 LAYERS = (
     ("errors", "shapes"),
-    ("reading", "weight_prefixes", "checksums", "published_weights"),
+    ("reading", "writing", "weight_prefixes", "checksums", "published_weights"),
     ("plugins",),
     ("numerics",),
     ("specs",),
@@ -70,12 +70,12 @@ def _circle() -> list[str]:
         if name in done:
             return []
         for other in sorted(IMPORTS[name]):
-            if found := visit(other, [*path, name]):
-                return found
+            if circle := visit(other, [*path, name]):
+                return circle
         done.add(name)
         return []
 
-    return next((found for name in sorted(MODULES) if (found := visit(name, []))), [])
+    return next((circle for name in sorted(MODULES) if (circle := visit(name, []))), [])
 
 
 def test_no_import_circle() -> None:

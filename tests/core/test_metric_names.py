@@ -27,12 +27,12 @@ def test_no_metric_is_named_in_the_core() -> None:
     """All string literals of the core against all names that evaluators declare."""
     names = metric_names()
     assert {"psnr", "ssim", "viv", "high_frequency_share", "fid", "latent_spectrum_curve"} <= names
-    found = []
+    places = []
     for path in sorted(CORE.rglob("*.py")):
         place = path.relative_to(CORE).as_posix()
         named = {name for name in literals(path) & names if not place.startswith(OTHERWISE.get(name, "-"))}
-        found += [f"{place}: {name}" for name in sorted(named)]
-    assert found == []
+        places += [f"{place}: {name}" for name in sorted(named)]
+    assert places == []
 
 
 def test_no_two_evaluators_say_different_things_of_a_metric() -> None:

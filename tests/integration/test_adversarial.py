@@ -43,8 +43,8 @@ def assert_logged(folder, history):
     lines = [line for line in metrics(folder, "pretrain") if "loss" in line]
     assert len(lines) == len(history)
     for line, expected in zip(lines, history, strict=True):
-        found = {name: line[name] for name in NAMES if name in line}
-        assert found == pytest.approx(expected, rel=1e-5)
+        logged = {name: line[name] for name in NAMES if name in line}
+        assert logged == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])

@@ -115,8 +115,8 @@ def test_a_width_chosen_after_training(tmp_path):
         return float(torch.stack(gaps).norm())
 
     to = tmp_path / "chosen"
-    words = ["ema", str(folder.root), "--stage", "pretrain", "--sigma-rel", "0.14", "--to", str(to)]
-    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    arguments = ["ema", str(folder.root), "--stage", "pretrain", "--sigma-rel", "0.14", "--to", str(to)]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     assert "average of width 0.14 after step 8, from 8 snapshots" in result.stdout
     wanted = power_function(trajectory, 0.14)

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.integration
 def test_a_run_with_denoisers_is_scored_by_its_autoencoders(finished):
     """The fine-tuned autoencoder of each variant, not the DiT that was trained after it."""
     record = json.loads((finished / "run.json").read_text())["variants"]
-    found = {named.label: named.spec["path"] for named in named_autoencoders([str(finished)])}
-    assert found == {
+    paths = {named.label: named.spec["path"] for named in named_autoencoders([str(finished)])}
+    assert paths == {
         f"study-{variant}": str(finished / record[variant]["finetune"]["directory"] / "model")
         for variant in ("control", "se")
     }
@@ -48,10 +48,10 @@ def test_numbers_that_the_data_cannot_give_are_said(finished):
 def test_fewer_samples_later_leave_no_picture_of_earlier_settings(run):
     """Three, then two of another seed into the same folder: two pictures, a sheet, and the record of these two."""
     to = run / "pictures"
-    words = ("sample", run, "--variant", "se", "--steps", 1, "--to", to)
-    dfz(*words, "--num", 3)
+    arguments = ("sample", run, "--variant", "se", "--steps", 1, "--to", to)
+    dfz(*arguments, "--num", 3)
     (to / "notes.txt").write_text("mine")
-    dfz(*words, "--num", 2, "--seed", 1)
+    dfz(*arguments, "--num", 2, "--seed", 1)
     assert sorted(path.name for path in to.iterdir()) == [
         "00000.png",
         "00001.png",
@@ -104,7 +104,7 @@ def test_results_are_shown_in_each_format(run):
     rows = list(csv.DictReader(io.StringIO(dfz("show", run, "--format", "csv"))))
     records = json.loads(dfz("show", run, "--format", "json"))
     assert len(rows) == len(records)
-    (of_se,) = [one for one in records if (one["metric"], one["variant"]) == ("psnr", "se")]
+    (of_se,) = [record for record in records if (record["metric"], record["variant"]) == ("psnr", "se")]
     psnr = {name: stages["measure"]["psnr"]["value"] for name, stages in results.items()}
     assert of_se["value"] == psnr["se"]
     assert of_se["difference"] == pytest.approx(psnr["se"] - psnr["control"], abs=1e-9)

@@ -171,10 +171,10 @@ def test_stand_ins_cost_what_real_tensors_do(name, dtype):
     with PassMeter() as counted:
         backward(fake, shape, fake=True)
     real, _ = task_of(name, dtype)
-    with PassMeter() as found:
+    with PassMeter() as measured:
         backward(real, shape, fake=False)
-    assert counted.flops == found.flops
-    assert counted.peak == pytest.approx(found.peak, rel=0.03)
+    assert counted.flops == measured.flops
+    assert counted.peak == pytest.approx(measured.peak, rel=0.03)
     assert counted.live == 0
 
 
@@ -235,9 +235,9 @@ def test_cost_grows_with_the_batch(tmp_path):
 def test_ranks_share_the_operations_and_the_batch(tmp_path):
     """Two ranks compute as much together, each with the activations of half of the batch."""
     (stage,) = plan_of(tmp_path, s=training(batch_size=8)).values()
-    one, two = step_cost(stage, 1), step_cost(stage, 2)
-    assert one.flops == two.flops
-    assert two.activation_bytes < 0.6 * one.activation_bytes
+    alone, shared = step_cost(stage, 1), step_cost(stage, 2)
+    assert alone.flops == shared.flops
+    assert shared.activation_bytes < 0.6 * alone.activation_bytes
 
 
 def test_recomputed_activations_take_time_instead_of_memory(tmp_path):
@@ -319,13 +319,13 @@ def test_sampling_costs_its_evaluations(tmp_path, sampler, evaluations):
     stages = plan_of(tmp_path, ae=training(), encode=ENCODE, dit=denoising())
     model = trained_without_content(stages["dit"]).task.objective.diffusion_model()
     cost = sampling_cost(model, SamplerSpec.model_validate(sampler), batch_size=4)
-    one = forward_flops(
+    evaluation = forward_flops(
         model.denoiser.eval(),
         stand_in((1, *model.latent_shape)),
         torch.full((1,), 0.5),
         torch.zeros(1, dtype=torch.long),
     )
-    assert cost.flops.total == pytest.approx(evaluations * one)
+    assert cost.flops.total == pytest.approx(evaluations * evaluation)
 
 
 def test_stages_of_all_kinds(tmp_path):
@@ -343,11 +343,11 @@ def test_stages_of_all_kinds(tmp_path):
     costs = {name: estimator.cost(stage) for name, stage in stages.items()}
     assert all(cost.notes == () and cost.flops.total > 0 and cost.memory_bytes > 0 for cost in costs.values())
     spec = AutoencoderSpec.model_validate(COMPACT)
-    one = autoencoder_cost(spec, BuildContext(untrained=True), (3, 64, 64), 1)
-    assert costs["encode"].flops.total == pytest.approx(2 * 1000 * one.encode.total)
-    assert costs["measure"].flops.total == pytest.approx(64 * one.encode.total + 32 * one.decode.total)
+    per_image = autoencoder_cost(spec, BuildContext(untrained=True), (3, 64, 64), 1)
+    assert costs["encode"].flops.total == pytest.approx(2 * 1000 * per_image.encode.total)
+    assert costs["measure"].flops.total == pytest.approx(64 * per_image.encode.total + 32 * per_image.decode.total)
     assert costs["ae"].flops.total == pytest.approx(100 * step_cost(stages["ae"], 1).flops.total)
-    assert costs["generate"].flops.single == pytest.approx(50 * one.decode.total)  # decodes in float32
+    assert costs["generate"].flops.single == pytest.approx(50 * per_image.decode.total)  # decodes in float32
 
 
 def test_evaluations_in_training_are_counted(tmp_path):
@@ -356,8 +356,8 @@ def test_evaluations_in_training_are_counted(tmp_path):
     stages = plan_of(tmp_path, plain=training(), evaluated=training(evaluate=evaluate))
     estimator = CostEstimator()
     more = estimator.cost(stages["evaluated"]).flops.total - estimator.cost(stages["plain"]).flops.total
-    one = autoencoder_cost(AutoencoderSpec.model_validate(COMPACT), BuildContext(untrained=True), (3, 64, 64), 1)
-    assert more == pytest.approx(4 * 16 * (one.encode.total + one.decode.total))
+    per_image = autoencoder_cost(AutoencoderSpec.model_validate(COMPACT), BuildContext(untrained=True), (3, 64, 64), 1)
+    assert more == pytest.approx(4 * 16 * (per_image.encode.total + per_image.decode.total))
 
 
 def test_published_weights_are_neither_read_nor_fetched(tmp_path, monkeypatch):
@@ -436,9 +436,9 @@ def test_hours_of_a_device():
         device_named("h10")
 
 
-def dfz(*words, columns="80"):
+def dfz(*arguments, columns="80"):
     return subprocess.run(
-        [sys.executable, "-m", "diffusability.core.cli", "check", *map(str, words)],
+        [sys.executable, "-m", "diffusability.core.cli", "check", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,

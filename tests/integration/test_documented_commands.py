@@ -22,7 +22,7 @@ PAGES = [ROOT / "README.md", ROOT / "recipes" / "README.md", *sorted((ROOT / "do
 
 def documented():
     """Page and words of each command: lines of code blocks, and inline code that has more than a command's name."""
-    found = {}
+    pages = {}
     for page in PAGES:
         text = page.read_text().replace("\\\n", " ")
         blocks = "\n".join(re.findall(r"^```(?:sh|console|bash)?\n(.*?)^```", text, re.S | re.M))
@@ -30,22 +30,24 @@ def documented():
         prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
         lines += [" ".join(code.split()) for code in re.findall(r"`(dfz [^`]+)`", prose)]
         for command in (part for line in lines for part in line.split("#")[0].split("&&")):
-            words = shlex.split(command[command.index("dfz ") :].replace("[", " ").replace("]", " "))[1:]
-            if len(words) > 1:
-                found.setdefault(tuple(words), page.name)
-    return [pytest.param(words, id=f"{page}: {' '.join(words)}"[:90]) for words, page in found.items()]
+            arguments = shlex.split(command[command.index("dfz ") :].replace("[", " ").replace("]", " "))[1:]
+            if len(arguments) > 1:
+                pages.setdefault(tuple(arguments), page.name)
+    return [pytest.param(arguments, id=f"{page}: {' '.join(arguments)}"[:90]) for arguments, page in pages.items()]
 
 
-def concrete(words):
+def concrete(arguments):
     """Numbers for letters that stand for them, the first of alternatives, and no dots of repetition."""
-    return ["2" if word == "N" else word.partition("|")[0].removesuffix("...") for word in words if word != "--debug"]
+    return [
+        "2" if word == "N" else word.partition("|")[0].removesuffix("...") for word in arguments if word != "--debug"
+    ]
 
 
-def parsed(words):
+def parsed(arguments):
     """The name of the command, and its arguments by name. Raises what ``dfz`` would say of a wrong command line."""
     group = typer.main.get_command(app)
-    context = group.make_context("dfz", list(words))
-    name, command, rest = group.resolve_command(context, list(words))
+    context = group.make_context("dfz", list(arguments))
+    name, command, rest = group.resolve_command(context, list(arguments))
     return name, command.make_context(name, rest, parent=context).params
 
 
@@ -54,13 +56,13 @@ def options_of(name):
     return {option for parameter in command.params for option in parameter.opts}
 
 
-@pytest.mark.parametrize("words", documented())
-def test_every_documented_command_is_one(words):
+@pytest.mark.parametrize("arguments", documented())
+def test_every_documented_command_is_one(arguments):
     """Names of commands, options and their types; specs of this repository that it names exist."""
-    if words[1].startswith("--"):  # no command but the name of an option
-        assert words[1] in options_of(words[0])
+    if arguments[1].startswith("--"):  # no command but the name of an option
+        assert arguments[1] in options_of(arguments[0])
         return
-    _, params = parsed(concrete(words))
+    _, params = parsed(concrete(arguments))
     for value in params.values():
         if isinstance(value, Path) and "".join(value.parts[:1]) in ("recipes", "examples") and "X" not in value.stem:
             assert (ROOT / value).exists(), value
@@ -71,20 +73,24 @@ NOT_HERE = ("--class", "--sigma-rel", "correlate", "score", "--nproc", "--jobs",
 
 
 def runnable():
-    return [one for one in documented() if not set(one.values[0]) & set(NOT_HERE) and _on_a_run(one.values[0])]
+    return [
+        command
+        for command in documented()
+        if not set(command.values[0]) & set(NOT_HERE) and _on_a_run(command.values[0])
+    ]
 
 
-def _on_a_run(words):
-    return words[0] in ("report", "sample", "export", "show") or words[:2] == ("check", "SPEC")
+def _on_a_run(arguments):
+    return arguments[0] in ("report", "sample", "export", "show") or arguments[:2] == ("check", "SPEC")
 
 
-@pytest.mark.parametrize("words", runnable())
-def test_documented_commands_run(words, run, tmp_path):
+@pytest.mark.parametrize("arguments", runnable())
+def test_documented_commands_run(arguments, run, tmp_path):
     """On the finished run in place of the documented one, with the files that they write below a folder of the test."""
     (tmp_path / "table.yaml").write_text("columns: [{stage: measure, metric: psnr}]\n")
     after = {"--to": tmp_path / "written", "--table": tmp_path / "table.yaml"}
     names = {"RUN": run, "DIR": run, "SPEC": run / "spec.yaml", "STAGE": "finetune"}
-    written = concrete(words)
+    written = concrete(arguments)
     here = [
         str(after.get(before) or names.get(word) or (run if word.startswith("runs/") else word))
         for before, word in zip(("", *written), written, strict=False)

@@ -51,9 +51,9 @@ def plain(path, tmp_path_factory):
 def test_activation_checkpointing_changes_no_loss(tmp_path, path, plain, zero_stage):
     """Also where weights are gathered for each use, and where a regularizer runs the decoder a second time."""
     run_here(path, tmp_path, f"engine.zero_stage={zero_stage}", "engine.activation_checkpointing=true")
-    found = losses(tmp_path)
+    checkpointed = losses(tmp_path)
     for stage in STAGES:
-        assert found[stage] == pytest.approx(plain[stage], rel=1e-6)
+        assert checkpointed[stage] == pytest.approx(plain[stage], rel=1e-6)
 
 
 def test_activation_checkpointing_keeps_no_activations_of_blocks():
@@ -69,7 +69,7 @@ def test_activation_checkpointing_keeps_no_activations_of_blocks():
         def repeated_blocks(self):
             return self.blocks
 
-    found = {}
+    measured = {}
     for asked in (False, True):
         torch.manual_seed(0)
         model = Deep()
@@ -85,9 +85,9 @@ def test_activation_checkpointing_keeps_no_activations_of_blocks():
             for block in model.blocks:
                 images = block(images)
         images.square().sum().backward()
-        found[asked] = sum(saved), [parameter.grad for parameter in model.parameters()]
-    assert found[True][0] < found[False][0] / 4
-    assert all(ours.equal(theirs) for ours, theirs in zip(found[True][1], found[False][1], strict=True))
+        measured[asked] = sum(saved), [parameter.grad for parameter in model.parameters()]
+    assert measured[True][0] < measured[False][0] / 4
+    assert all(ours.equal(theirs) for ours, theirs in zip(measured[True][1], measured[False][1], strict=True))
 
 
 def test_what_has_no_blocks_is_refused():
@@ -101,10 +101,10 @@ def test_what_has_no_blocks_is_refused():
 def test_bf16_weights_train_with_float32_masters(tmp_path, path, plain, zero_stage):
     """Losses near float32's, equal at every ZeRO stage; the model that is saved is not rounded to bf16."""
     run_here(path, tmp_path, "engine.precision=bf16-weights", f"engine.zero_stage={zero_stage}")
-    found = losses(tmp_path)
+    in_bf16 = losses(tmp_path)
     for stage in STAGES:
-        assert found[stage] == pytest.approx(plain[stage], rel=1e-2)
-        assert found[stage] != pytest.approx(plain[stage], rel=1e-6)
+        assert in_bf16[stage] == pytest.approx(plain[stage], rel=1e-2)
+        assert in_bf16[stage] != pytest.approx(plain[stage], rel=1e-6)
         (file,) = tmp_path.glob(f"tiny/stages/{stage}-*/model/*.safetensors")
         rounded = [value.equal(value.bfloat16().float()) for value in load_file(file).values() if value.ndim > 1]
         assert not any(rounded)
@@ -182,9 +182,9 @@ def test_offload_changes_no_loss(tmp_path, path, plain, zero_stage, offload):
     (tmp_path / "disk").mkdir()
     offloaded = f"engine.offload={offload.replace('DISK', str(tmp_path / 'disk'))}"
     run_here(path, tmp_path, f"engine.zero_stage={zero_stage}", offloaded)
-    found = losses(tmp_path)
+    with_offload = losses(tmp_path)
     for stage in STAGES:
-        assert found[stage] == pytest.approx(plain[stage], rel=1e-5)
+        assert with_offload[stage] == pytest.approx(plain[stage], rel=1e-5)
     for stage in tmp_path.glob("tiny/stages/*"):
         (stage / "done.json").unlink()
     (last,) = tmp_path.glob("tiny/stages/dit-*/checkpoints/step-00000004")
@@ -197,17 +197,17 @@ def test_offload_changes_no_loss(tmp_path, path, plain, zero_stage, offload):
 @pytest.mark.parametrize("zero_stage", [0, 1, 3])
 def test_compiled_blocks_train_resume_and_save_under_the_same_names(tmp_path, path, plain, zero_stage):
     """In a process without type checking, which breaks compilation: losses of eager training, before and after."""
-    words = ["run", path, "--runs", tmp_path, "--set", f"engine.zero_stage={zero_stage}"]
-    dfz(*words, "--set", "engine.compile=true", "--set", "engine.activation_checkpointing=true")
-    found = losses(tmp_path)
+    arguments = ["run", path, "--runs", tmp_path, "--set", f"engine.zero_stage={zero_stage}"]
+    dfz(*arguments, "--set", "engine.compile=true", "--set", "engine.activation_checkpointing=true")
+    compiled = losses(tmp_path)
     for stage in STAGES:
-        assert found[stage] == pytest.approx(plain[stage], rel=1e-4)
+        assert compiled[stage] == pytest.approx(plain[stage], rel=1e-4)
     (stage,) = tmp_path.glob("tiny/stages/dit-*")
     names = set(load_file(next((stage / "model").glob("*.safetensors"))))
     assert not any("_orig_mod" in name for name in names)
     (stage / "done.json").unlink()
     shutil.rmtree(stage / "checkpoints" / "step-00000004")
-    result = dfz(*words, "--set", "engine.compile=true")
+    result = dfz(*arguments, "--set", "engine.compile=true")
     assert "resumes after step 2" in result.stdout
-    assert losses(tmp_path)["dit"] == pytest.approx(found["dit"], rel=1e-5)
+    assert losses(tmp_path)["dit"] == pytest.approx(compiled["dit"], rel=1e-5)
     assert set(load_file(next((stage / "model").glob("*.safetensors")))) == names

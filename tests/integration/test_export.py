@@ -74,7 +74,7 @@ assert not any(name.startswith("diffusability") for name in sys.modules)
 
 def test_exports_decode_identically_in_diffusers_alone(run, tmp_path):
     """What a fresh process decodes, in float32, against our own decoding, bit for bit: FluxAE and TAESD."""
-    expected, words = {}, []
+    expected, arguments = {}, []
     for variant, class_name in (("flux", "AutoencoderKL"), ("taesd", "AutoencoderTiny")):
         model = select_model(run, variant=variant)
         export(model, tmp_path / variant)
@@ -83,8 +83,8 @@ def test_exports_decode_identically_in_diffusers_alone(run, tmp_path):
         save_file({"latents": latents}, tmp_path / f"{variant}-latents")
         with torch.no_grad():
             expected[variant] = autoencoder.decode(latents)
-        words.append(f"{tmp_path / variant}={class_name}")
-    command = [sys.executable, "-c", DECODE, str(torch.get_num_threads()), *words]
+        arguments.append(f"{tmp_path / variant}={class_name}")
+    command = [sys.executable, "-c", DECODE, str(torch.get_num_threads()), *arguments]
     subprocess.run(command, check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}, cwd=tmp_path)
     for variant, images in expected.items():
         assert torch.equal(load_file(tmp_path / f"{variant}-decoded")["decoded"], images)

@@ -51,7 +51,7 @@ def ssh_servers(folder, hosts):
 
 def test_the_hostfile_of_deepspeed_gives_the_losses_of_one_host(tmp_path):
     """``deepspeed --hostfile`` from the first of two hosts, against two ranks on one: within 1e-5."""
-    missing = [name for name, found in TOOLS.items() if found is None]
+    missing = [name for name, path in TOOLS.items() if path is None]
     if missing or IP is None:
         pytest.skip(f"not installed: {', '.join(missing) or 'iproute2'}")
     if not may_make_namespaces():
@@ -76,6 +76,8 @@ def test_the_hostfile_of_deepspeed_gives_the_losses_of_one_host(tmp_path):
             check=False,
         )
     assert done.returncode == 0, done.stdout + done.stderr
-    one, two = ([line["loss"] for line in metrics(tmp_path / runs / "tiny", "pretrain")] for runs in ("one", "two"))
-    assert len(two) == 4
-    assert two == pytest.approx(one, rel=1e-5)
+    single, double = (
+        [line["loss"] for line in metrics(tmp_path / runs / "tiny", "pretrain")] for runs in ("one", "two")
+    )
+    assert len(double) == 4
+    assert double == pytest.approx(single, rel=1e-5)

@@ -68,8 +68,8 @@ def test_jobs_give_the_results_of_one_process_and_overlap(tmp_path):
     output = dfz("run", path, "--runs", tmp_path / "jobs", "--jobs", 2).stdout
     assert "c | [8/12] pretrain (c)" in output
     dfz("run", path, "--runs", tmp_path / "one")  # a process of its own, too: with one thread, as they have
-    jobs, one = (json.loads((tmp_path / name / "tiny" / "results.json").read_text()) for name in ("jobs", "one"))
-    assert jobs == one
+    jobs, single = (json.loads((tmp_path / name / "tiny" / "results.json").read_text()) for name in ("jobs", "one"))
+    assert jobs == single
     times = []
     for stage in load_plan(path).order:
         directory = tmp_path / "jobs" / "tiny" / "stages" / stage.directory_name

@@ -37,13 +37,15 @@ def environment(**more):
 
 def start(*command, **more):
     """Starts a process whose output is kept."""
-    words = list(map(str, command))
-    return subprocess.Popen(words, env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    arguments = list(map(str, command))
+    return subprocess.Popen(
+        arguments, env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def ranks_of(launcher):
     """Process numbers of a launcher's ranks, by rank."""
-    found = {}
+    by_rank = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int(re.search(r"^PPid:\s*(\d+)", (folder / "status").read_text(), re.M)[1])
@@ -51,8 +53,8 @@ def ranks_of(launcher):
         except (OSError, TypeError):
             continue
         if parent == launcher.pid:
-            found |= {int(word[5:]): int(folder.name) for word in variables if word.startswith(b"RANK=")}
-    return found
+            by_rank |= {int(word[5:]): int(folder.name) for word in variables if word.startswith(b"RANK=")}
+    return by_rank
 
 
 def reach_step(runs, step, process):

@@ -70,7 +70,7 @@ def test_a_profile_traces_as_many_steps_as_asked(tmp_path):
     assert len({name for name in names if name.startswith("ProfilerStep#")}) == 2
     assert any("convolution" in name for name in names)
     _, other = run_here(path, tmp_path / "plain")
-    losses, expected = ([line.get("loss") for line in lines_of(one)] for one in (folder, other))
+    losses, expected = ([line.get("loss") for line in lines_of(place)] for place in (folder, other))
     assert losses == expected
 
 

@@ -30,28 +30,28 @@ class Environment:
         standard = {path for path in inherited if Path(path).name.startswith("python3") or path.endswith(".zip")}
         (packages / "inherited.pth").write_text("".join(f"{path}\n" for path in inherited if path not in standard))
 
-    def pip(self, *words):
-        command = [sys.executable, "-m", "pip", "--python", self.python, *words]
+    def pip(self, *arguments):
+        command = [sys.executable, "-m", "pip", "--python", self.python, *arguments]
         result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
 
     def install(self, *what):
         self.pip("install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", *what)
 
-    def run(self, *words, cwd=None, code=0):
+    def run(self, *arguments, cwd=None, code=0):
         environment = {
             "PATH": "/usr/bin:/bin",
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "160",
             "HOME": str(self.python.parent),
         }
-        command = [str(self.python), "-m", *map(str, words)]
+        command = [str(self.python), "-m", *map(str, arguments)]
         result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
         assert result.returncode == code, result.stdout + result.stderr
         return result.stdout + result.stderr
 
-    def dfz(self, *words, code=0):
-        return self.run("diffusability.core.cli", *words, code=code)
+    def dfz(self, *arguments, code=0):
+        return self.run("diffusability.core.cli", *arguments, code=code)
 
 
 @pytest.fixture(scope="module")

@@ -146,8 +146,8 @@ def test_a_checkpoint_cut_at_random_bytes_is_named_and_skipped(tmp_path):
         victim = copy / newest.name / name
         size = victim.stat().st_size
         os.truncate(victim, rng.randrange(size - 1))
-        found, skipped = Checkpoints(copy, distributed.start(), keep=2).newest()
-        assert found == 4
+        step, skipped = Checkpoints(copy, distributed.start(), keep=2).newest()
+        assert step == 4
         assert len(skipped) == 1
         assert "checkpoint step-00000006 is not whole and was skipped: " in skipped[0]
         assert str(name) in skipped[0]

@@ -91,16 +91,16 @@ def test_two_ranks_evaluate_as_one(finished, tmp_path):
             root / folder.stage(plan.stages["a"][name]).relative_to(folder.root)
             for root in (tmp_path / "tiny", folder.root)
         )
-        found, expected = (json.loads((path / "results.json").read_text()) for path in (ours, theirs))
-        assert found.keys() == expected.keys()
+        actual, expected = (json.loads((path / "results.json").read_text()) for path in (ours, theirs))
+        assert actual.keys() == expected.keys()
         for metric, entry in expected.items():
-            assert found[metric].keys() == entry.keys()
+            assert actual[metric].keys() == entry.keys()
             for key in {"value", "spread"} & entry.keys():
-                assert found[metric][key] == pytest.approx(entry[key], rel=1e-6)
+                assert actual[metric][key] == pytest.approx(entry[key], rel=1e-6)
             if "curve" in entry:
-                assert found[metric]["curve"]["y"] == pytest.approx(entry["curve"]["y"], rel=1e-6)
-            assert found[metric]["num_samples"] == entry["num_samples"]
-            assert found[metric]["spec"] == entry["spec"]
+                assert actual[metric]["curve"]["y"] == pytest.approx(entry["curve"]["y"], rel=1e-6)
+            assert actual[metric]["num_samples"] == entry["num_samples"]
+            assert actual[metric]["spec"] == entry["spec"]
     grids = [np.asarray(Image.open(path / "samples" / "samples.png")).astype(int) for path in (ours, theirs)]
     assert abs(grids[0] - grids[1]).max() <= 1
 

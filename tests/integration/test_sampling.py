@@ -61,9 +61,9 @@ def conditional(trained):
     return folder
 
 
-def dfz(*words):
+def dfz(*arguments):
     """Runs the command in this process; errors are raised, as ``main`` catches them."""
-    result = CliRunner().invoke(app, list(map(str, words)))
+    result = CliRunner().invoke(app, list(map(str, arguments)))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
@@ -78,8 +78,8 @@ def pixels_of(path):
 
 def test_the_command_writes_images_a_sheet_and_what_they_are(conditional, tmp_path):
     """Five samples of one class: files, sizes, the sheet, and the record; then again over them."""
-    words = ("sample", conditional, "--num", 5, "--class", 2, "--seed", 3, "--steps", 2, "--guidance-scale", 1.5)
-    output = dfz(*words, "--batch-size", 2, "--to", tmp_path / "out")
+    arguments = ("sample", conditional, "--num", 5, "--class", 2, "--seed", 3, "--steps", 2, "--guidance-scale", 1.5)
+    output = dfz(*arguments, "--batch-size", 2, "--to", tmp_path / "out")
     assert "5 samples" in output
     for index in range(5):
         assert pixels_of(tmp_path / "out" / f"{index:05d}.png").shape == (32, 32, 3)
@@ -87,7 +87,7 @@ def test_the_command_writes_images_a_sheet_and_what_they_are(conditional, tmp_pa
     about = json.loads((tmp_path / "out" / "samples.json").read_text())
     assert [entry["label"] for entry in about["samples"]] == [2] * 5
     assert about["sampler"] == {"kind": "euler", "steps": 2, "guidance_scale": 1.5}
-    dfz(*words, "--to", tmp_path / "out")
+    dfz(*arguments, "--to", tmp_path / "out")
 
 
 def test_a_sample_depends_on_seed_and_number_alone(conditional):
@@ -181,8 +181,8 @@ def test_an_exported_denoiser_makes_the_same_samples_without_its_run(trained, tm
     assert "on latents of shape (4, 8, 8), unconditional" in (tmp_path / "out" / "README.md").read_text()
     shutil.move(tmp_path / "out", tmp_path / "elsewhere")
     expected = load_generator(trained, variant="b", sampler={"steps": 2}).at(range(2)).images
-    found = load_generator(tmp_path / "elsewhere", sampler={"steps": 2}).at(range(2)).images
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    images = load_generator(tmp_path / "elsewhere", sampler={"steps": 2}).at(range(2)).images
+    torch.testing.assert_close(images, expected, rtol=0, atol=0)
     assert (tmp_path / "elsewhere" / "autoencoder" / "model.safetensors").is_file()
 
 

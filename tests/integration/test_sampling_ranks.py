@@ -30,12 +30,14 @@ def test_two_ranks_make_the_samples_of_one(trained):
     shutil.copytree(folder / "one", folder / "two")
     run_here(path, folder / "one")
     dfz("run", path, "--runs", folder / "two", "--nproc", 2)
-    (one,), (two,) = (list((folder / name).glob("tiny/stages/generate-*")) for name in ("one", "two"))
-    assert json.loads((two / "done.json").read_text())["num_ranks"] == 2
-    assert (one / "samples" / "samples.png").read_bytes() == (two / "samples" / "samples.png").read_bytes()
-    values = [json.loads((place / "results.json").read_text())["sliced_wasserstein"]["value"] for place in (one, two)]
+    (single,), (double,) = (list((folder / name).glob("tiny/stages/generate-*")) for name in ("one", "two"))
+    assert json.loads((double / "done.json").read_text())["num_ranks"] == 2
+    assert (single / "samples" / "samples.png").read_bytes() == (double / "samples" / "samples.png").read_bytes()
+    values = [
+        json.loads((place / "results.json").read_text())["sliced_wasserstein"]["value"] for place in (single, double)
+    ]
     assert values[0] == pytest.approx(values[1], rel=1e-5)
-    assert not (one / "sampled-latents").exists()
+    assert not (single / "sampled-latents").exists()
 
 
 def test_results_record_sampler_and_guidance(trained):

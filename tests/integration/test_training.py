@@ -113,9 +113,9 @@ def test_two_ranks_give_the_losses_of_one(tmp_path):
         runs = tmp_path / f"two-{zero_stage}"
         dfz("run", path, "--runs", runs, "--nproc", 2, "--set", f"engine.zero_stage={zero_stage}")
         for stage in ("pretrain", "dit"):
-            one = [line["loss"] for line in metrics(tmp_path / "one" / "tiny", stage) if "loss" in line]
-            two = [line["loss"] for line in metrics(runs / "tiny", stage) if "loss" in line]
-            assert two == pytest.approx(one, rel=1e-5)
+            single = [line["loss"] for line in metrics(tmp_path / "one" / "tiny", stage) if "loss" in line]
+            double = [line["loss"] for line in metrics(runs / "tiny", stage) if "loss" in line]
+            assert double == pytest.approx(single, rel=1e-5)
             evaluated = [_evaluated(folder / "tiny", stage) for folder in (tmp_path / "one", runs)]
             assert len(evaluated[0]) == 2
             for alone, together in zip(*evaluated, strict=True):
@@ -132,17 +132,17 @@ def test_two_ranks_give_the_losses_of_one_for_twenty_steps(tmp_path):
     """The same global batch on one and on two processes, at every ZeRO stage, long enough for errors to add up: losses
     within 1e-5 relative. The denoiser sees the same cached latents: of an autoencoder that differs in its last bits,
     some would round to another number in half precision."""
-    path, one = write_spec(tmp_path, twenty_steps()), tmp_path / "one" / "tiny"
-    dfz("run", path, "--runs", one.parent)
+    path, single = write_spec(tmp_path, twenty_steps()), tmp_path / "one" / "tiny"
+    dfz("run", path, "--runs", single.parent)
     for zero_stage in (0, 1, 2, 3):
-        two = tmp_path / f"two-{zero_stage}" / "tiny"
-        words = ("run", path, "--runs", two.parent, "--nproc", 2, "--set", f"engine.zero_stage={zero_stage}")
-        dfz(*words, "--until", "pretrain")
-        assert _losses(two, "pretrain") == pytest.approx(_losses(one, "pretrain"), rel=1e-5)
-        shutil.rmtree(two)
-        shutil.copytree(one, two, ignore=shutil.ignore_patterns("dit-*"))
-        dfz(*words)
-        assert _losses(two, "dit") == pytest.approx(_losses(one, "dit"), rel=1e-5)
+        double = tmp_path / f"two-{zero_stage}" / "tiny"
+        arguments = ("run", path, "--runs", double.parent, "--nproc", 2, "--set", f"engine.zero_stage={zero_stage}")
+        dfz(*arguments, "--until", "pretrain")
+        assert _losses(double, "pretrain") == pytest.approx(_losses(single, "pretrain"), rel=1e-5)
+        shutil.rmtree(double)
+        shutil.copytree(single, double, ignore=shutil.ignore_patterns("dit-*"))
+        dfz(*arguments)
+        assert _losses(double, "dit") == pytest.approx(_losses(single, "dit"), rel=1e-5)
 
 
 def _losses(folder, stage):
@@ -282,8 +282,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_term_and_step(tmp_path):
     content = tiny_spec()
     content["stages"] = {"pretrain": content["stages"]["pretrain"]}
     overrides = ["stages.pretrain.optimizer.lr=1e18", "stages.pretrain.gradient_clip=null"]
-    words = [word for override in overrides for word in ("--set", override)]
-    result = dfz("run", write_spec(tmp_path, content), "--runs", tmp_path / "runs", *words, check_code=1)
+    arguments = [word for override in overrides for word in ("--set", override)]
+    result = dfz("run", write_spec(tmp_path, content), "--runs", tmp_path / "runs", *arguments, check_code=1)
     assert "at step" in result.stderr
     assert "loss term" in result.stderr
     assert "Traceback" not in result.stderr

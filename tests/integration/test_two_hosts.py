@@ -45,6 +45,8 @@ def test_two_hosts_give_the_losses_of_one(tmp_path, hosts):
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], outputs
-    one, two = ([line["loss"] for line in metrics(tmp_path / runs / "tiny", "pretrain")] for runs in ("one", "two"))
-    assert len(two) == 6
-    assert two == pytest.approx(one, rel=1e-5)
+    single, double = (
+        [line["loss"] for line in metrics(tmp_path / runs / "tiny", "pretrain")] for runs in ("one", "two")
+    )
+    assert len(double) == 6
+    assert double == pytest.approx(single, rel=1e-5)

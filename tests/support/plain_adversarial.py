@@ -28,7 +28,7 @@ def train_adversarially(stage, folder):
     task, dataset = task_of(stage, folder)
     autoencoder = task.objective.autoencoder
     plan = BatchPlan(seed=stage.seed, batch_size=spec.batch_size, micro_batch_size=spec.batch_size, rank=0, num_ranks=1)
-    loaded = [one.batch for one in batches(dataset, plan, 0, spec.steps)]
+    loaded = [item.batch for item in batches(dataset, plan, 0, spec.steps)]
     torch.manual_seed(derived_seed(stage.seed, "discriminator"))
     judge = DiscriminatorTask(adversarial, tuple(loaded[0].data.shape[1:])).discriminator
     judge.adapt(loaded[0].data)

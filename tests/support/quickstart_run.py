@@ -33,9 +33,9 @@ def shaped_like_the_quickstart():
     return content
 
 
-def dfz_here(*words, code=0):
+def dfz_here(*arguments, code=0):
     """Runs the command in this process; errors are raised, as ``main`` catches them."""
-    result = CliRunner().invoke(app, list(map(str, words)))
+    result = CliRunner().invoke(app, list(map(str, arguments)))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output

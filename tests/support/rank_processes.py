@@ -6,14 +6,14 @@ import subprocess
 import sys
 
 
-def on_two_ranks(program, *words, timeout=600):
+def on_two_ranks(program, *arguments, timeout=600):
     """Runs a Python file as two ranks; returns their outputs by rank. Fails the test when one fails."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     processes = [
         subprocess.Popen(
-            [sys.executable, str(program), *map(str, words)],
+            [sys.executable, str(program), *map(str, arguments)],
             env={
                 **os.environ,
                 "OMP_NUM_THREADS": "1",

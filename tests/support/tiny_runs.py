@@ -83,10 +83,10 @@ def run_here(path, runs, *overrides, until=None):
     return plan, folder
 
 
-def dfz(*words, cwd=None, check_code=0, **environment):
+def dfz(*arguments, cwd=None, check_code=0, **environment):
     """Runs the command as a process of its own."""
     result = subprocess.run(
-        [sys.executable, "-m", "diffusability.core.cli", *map(str, words)],
+        [sys.executable, "-m", "diffusability.core.cli", *map(str, arguments)],
         cwd=cwd,
         capture_output=True,
         text=True,

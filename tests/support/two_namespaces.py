@@ -9,9 +9,9 @@ IP = shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 INTERFACE = "dfz0"
 
 
-def ip(*words):
+def ip(*arguments):
     """Runs iproute2."""
-    subprocess.run([IP, *words], check=True, capture_output=True, text=True, timeout=30)
+    subprocess.run([IP, *arguments], check=True, capture_output=True, text=True, timeout=30)
 
 
 @contextmanager

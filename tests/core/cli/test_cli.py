@@ -8,9 +8,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def dfz(*words, cwd=ROOT):
+def dfz(*arguments, cwd=ROOT):
     result = subprocess.run(
-        [sys.executable, "-m", "diffusability.core.cli", *map(str, words)],
+        [sys.executable, "-m", "diffusability.core.cli", *map(str, arguments)],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -61,7 +61,7 @@ def test_schema_goes_to_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("check", "absent.yaml"),
         ("plugins", "regularizer"),
@@ -73,9 +73,9 @@ def test_schema_goes_to_a_file(tmp_path):
         ("no-such-command",),
     ],
 )
-def test_wrong_command_lines_exit_with_2(words):
+def test_wrong_command_lines_exit_with_2(arguments):
     """No traceback, and something said."""
-    code, _, errors = dfz(*words)
+    code, _, errors = dfz(*arguments)
     assert code == 2
     assert errors
     assert "Traceback" not in errors

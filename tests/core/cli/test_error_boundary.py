@@ -37,7 +37,7 @@ def test_a_bug_is_said_to_be_ours_with_a_report(monkeypatch, tmp_path, capsys):
     (report,) = tmp_path.glob("diffusability-bug-*.txt")
     assert str(report) in said
     text = report.read_text()
-    assert all(words in text for words in ("Traceback", "some key", "x.yaml", "torch", "diffusability-core"))
+    assert all(part in text for part in ("Traceback", "some key", "x.yaml", "torch", "diffusability-core"))
     assert "/typer/" not in text
     assert outcome(monkeypatch, KeyError("some key"), debug=True) == 1
     assert "Traceback" in capsys.readouterr().err
@@ -97,14 +97,14 @@ def test_without_a_home_nothing_is_kept(monkeypatch):
 def test_home_is_written_out_in_every_path_of_every_spec(monkeypatch, tmp_path):
     """All fields of all installed specs that hold a path, found by their type or mark."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    found = {}
+    expanded = {}
     for group, base in SPEC_BASES.items():
         for kind in registry.kinds(group):
             spec_class = registry.load(group, kind, base)
             for name in _paths_of(spec_class):
-                found[group, kind, name] = spec_class._expand_home({"kind": kind, name: "~/photos"})[name]
-    assert len(found) >= 15
-    assert set(found.values()) == {str(tmp_path / "photos")}
+                expanded[group, kind, name] = spec_class._expand_home({"kind": kind, name: "~/photos"})[name]
+    assert len(expanded) >= 15
+    assert set(expanded.values()) == {str(tmp_path / "photos")}
     spec = DatasetSpec.model_validate({"kind": "image-folder", "path": "~/photos", "resolution": 8})
     assert spec.path == tmp_path / "photos"
     with pytest.raises(ValidationError, match=str(tmp_path)):
@@ -124,8 +124,10 @@ def test_words_as_labels_of_a_table_are_numbered_in_sorted_order(tmp_path, capsy
     """Against Python's sort; mixed columns are refused."""
     image = {"bytes": b"x", "path": None}
     features = datasets.Features({"image": datasets.Image(), "animal": datasets.Value("string")})
-    words = ["dog", "ant", "cat", "dog"]
-    datasets.Dataset.from_dict({"image": [image] * 4, "animal": words}, features=features).save_to_disk(tmp_path / "t")
+    animals = ["dog", "ant", "cat", "dog"]
+    datasets.Dataset.from_dict({"image": [image] * 4, "animal": animals}, features=features).save_to_disk(
+        tmp_path / "t"
+    )
     spec = DatasetSpec.model_validate(
         {
             "kind": "huggingface",
@@ -138,7 +140,7 @@ def test_words_as_labels_of_a_table_are_numbered_in_sorted_order(tmp_path, capsy
     table = HuggingFaceTable(spec, "train")
     assert table.class_names == ["ant", "cat", "dog"]
     assert table.num_classes == 3
-    assert [table._number_of[word] for word in words] == [2, 0, 1, 2]
+    assert [table._number_of[word] for word in animals] == [2, 0, 1, 2]
     assert "numbered in sorted order: 'ant' is 0, 'cat' is 1, 'dog' is 2" in capsys.readouterr().err
     with pytest.raises(DataError, match="holds int, str"):
         table._count_classes(["a", 1], "animal")

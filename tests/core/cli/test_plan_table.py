@@ -35,10 +35,10 @@ def test_fourteen_variants_fit_on_a_screen(plan, width):
 
 def test_every_stage_is_in_one_group(plan):
     """Names stay together, in the order of the spec, and no stage is lost or counted twice."""
-    found = groups(plan.order)
-    members = [stage.digest for group in found for stage in group.stages]
+    stage_groups = groups(plan.order)
+    members = [stage.digest for group in stage_groups for stage in group.stages]
     assert sorted(members) == sorted(stage.digest for stage in plan.order)
-    names = [group.name for group in found]
+    names = [group.name for group in stage_groups]
     assert list(dict.fromkeys(names)) == ["autoencoder", "score", "encode", "dit", "generate"]
     assert names == sorted(names, key=list(dict.fromkeys(names)).index)
 

@@ -93,13 +93,13 @@ def test_a_streams_order_keeps_shards_together_and_is_exact(tmp_path):
         assert len([1 for a, b in pairwise(shards) if a != b]) == 2
 
     def drawn(num_ranks, first_step):
-        found = {}
+        brightness = {}
         for rank in range(num_ranks):
             plan = BatchPlan(seed=1, batch_size=2, micro_batch_size=2 // num_ranks, rank=rank, num_ranks=num_ranks)
             for loaded in batches(dataset, plan, first_step, 12):
                 for place, data in zip(loaded.batch.randomness.positions, loaded.batch.data, strict=True):
-                    found[loaded.batch.randomness.step, place] = round((float(data[0, 0, 0]) + 1) * 127.5)
-        return found
+                    brightness[loaded.batch.randomness.step, place] = round((float(data[0, 0, 0]) + 1) * 127.5)
+        return brightness
 
     whole = drawn(1, 0)
     assert drawn(2, 0) == whole

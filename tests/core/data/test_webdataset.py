@@ -106,8 +106,10 @@ def test_the_index_is_built_once_and_anew_for_a_changed_file(tmp_path, monkeypat
 def test_training_and_validation_part_the_examples_by_key(tmp_path):
     """Disjoint, together all, and stable when shards are cut otherwise; shards of their own take over."""
     shard(tmp_path / "a.tar", range(60))
-    one = {split: opened(str(tmp_path / "a.tar"), split, validation_share=0.3) for split in ("train", "validation")}
-    values = {split: {value_of(dataset[i]) for i in range(len(dataset))} for split, dataset in one.items()}
+    datasets = {
+        split: opened(str(tmp_path / "a.tar"), split, validation_share=0.3) for split in ("train", "validation")
+    }
+    values = {split: {value_of(dataset[i]) for i in range(len(dataset))} for split, dataset in datasets.items()}
     assert values["train"] | values["validation"] == set(range(60))
     assert not values["train"] & values["validation"]
     assert 8 < len(values["validation"]) < 30

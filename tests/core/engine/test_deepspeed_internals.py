@@ -15,18 +15,18 @@ NAMES = [(owner, name) for owner, names in USED.items() for name in names]
 def test_the_installed_deepspeed_has_what_is_used_of_it(owner, name):
     """A method or member of the class, or an attribute that the source of the owner or of its bases sets."""
     module, _, class_name = owner.partition(":")
-    found = importlib.import_module(module)
+    holder = importlib.import_module(module)
     if not class_name:
-        assert hasattr(found, name) or re.search(rf"(\.|def ){re.escape(name)}\b|\b{name}\s*[:=]", source_of(found))
+        assert hasattr(holder, name) or re.search(rf"(\.|def ){re.escape(name)}\b|\b{name}\s*[:=]", source_of(holder))
         return
-    found = getattr(found, class_name)
+    holder = getattr(holder, class_name)
     sets = re.compile(rf"self\.{re.escape(name)}\b[^=\n]*=[^=]")
-    assert hasattr(found, name) or any(sets.search(source_of(base)) for base in found.__mro__[:-1])
+    assert hasattr(holder, name) or any(sets.search(source_of(base)) for base in holder.__mro__[:-1])
 
 
-def source_of(found):
+def source_of(holder):
     try:
-        return inspect.getsource(found)
+        return inspect.getsource(holder)
     except (OSError, TypeError):
         return ""
 

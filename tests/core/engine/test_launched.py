@@ -72,7 +72,7 @@ def test_a_process_alone_is_not_launched(environment):
 
 
 @pytest.mark.parametrize(
-    ("environment", "words"),
+    ("environment", "message"),
     [
         ({"RANK": "0"}, "RANK='0' but no WORLD_SIZE"),
         ({"WORLD_SIZE": "2"}, "no RANK"),
@@ -82,9 +82,9 @@ def test_a_process_alone_is_not_launched(environment):
         ({**TORCHRUN, "RANK": "4"}, "rank 4 of 4; expected a rank from 0 to 3"),
     ],
 )
-def test_contradictions_are_named(environment, words):
+def test_contradictions_are_named(environment, message):
     """A sentence with the variable and its value."""
-    with pytest.raises(SpecError, match=words):
+    with pytest.raises(SpecError, match=message):
         launched_rank({name: value for name, value in environment.items() if value is not None})
 
 

@@ -55,17 +55,17 @@ def test_the_first_skipped_step_names_term_step_and_samples(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("loss", "words"),
+    ("loss", "message"),
     [
         (math.inf, "loss term 'reconstruction' became inf on rank 0 among places in the batch 0, 1;"),
         (0.5, "its gradient was not finite, and no loss term is to blame;"),
     ],
 )
-def test_finite_data_leave_the_batch_or_nothing_to_blame(tmp_path, loss, words):
+def test_finite_data_leave_the_batch_or_nothing_to_blame(tmp_path, loss, message):
     """A term that is infinite on finite data, and a gradient alone."""
     told = []
     assert not run_step(guard_of(tmp_path, told), 7, torch.zeros(2, 3), loss, math.nan)
-    assert told[0].startswith(f"step 7 was skipped: {words}")
+    assert told[0].startswith(f"step 7 was skipped: {message}")
 
 
 class Numbers(Dataset):

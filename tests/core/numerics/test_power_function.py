@@ -42,13 +42,13 @@ def test_the_width_is_the_standard_deviation_of_the_profile():
 def test_inner_products_are_integrals():
     """Each product of two profiles, of times in either order, against quad."""
     times, gammas = np.array([3.0, 7.0, 7.0]), np.array([2.5, 6.9, 17.0])
-    found = inner_products(times, gammas, times, gammas)
+    products = inner_products(times, gammas, times, gammas)
     for row in range(3):
         for column in range(3):
             first, second = profile(times[row], gammas[row]), profile(times[column], gammas[column])
             end = min(times[row], times[column])
             integral = quad(lambda tau, f=first, g=second: f(tau) * g(tau), 0, end)[0]
-            assert found[row, column] == pytest.approx(integral, rel=1e-7)  # quad promises 1.5e-8
+            assert products[row, column] == pytest.approx(integral, rel=1e-7)  # quad promises 1.5e-8
 
 
 def test_inner_products_do_not_overflow():

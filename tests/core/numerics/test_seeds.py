@@ -107,7 +107,7 @@ def test_the_seed_that_is_laid_over_takes_the_place_of_the_other(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"seed": 0, "seeds": [0, 1]}, r"give 'seed' or 'seeds', not both at seeds \(spec\.yaml:"),
         ({"seeds": []}, r"'seeds' is empty at seeds \(spec\.yaml:.*; expected seeds, such as \[0, 1, 2\]"),
@@ -117,6 +117,6 @@ def test_the_seed_that_is_laid_over_takes_the_place_of_the_other(tmp_path):
         ({"seeds": [0, 1], "variants": {"a": {}, "a-seed1": {"seed": 0}}}, r"rename it at variants\.a-seed1"),
     ],
 )
-def test_wrong_seeds_are_named_with_their_place(changes, words, tmp_path):
-    with pytest.raises(SpecError, match=words):
+def test_wrong_seeds_are_named_with_their_place(changes, message, tmp_path):
+    with pytest.raises(SpecError, match=message):
         planned(tmp_path, **changes)

@@ -51,7 +51,7 @@ def test_the_good_spec_is_good(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("old", "new", "parts"),
     [
         ("steps: 2\n  encode", "stepz: 2\n  encode", ["unknown key 'stepz'", "did you mean 'steps'", "spec.yaml:9:5"]),
         ("{kind: kl}", "{kind: kll}", ["unknown regularizer 'kll'", "did you mean 'kl'", "regularizers.0.kind"]),
@@ -123,11 +123,11 @@ def test_the_good_spec_is_good(tmp_path):
         ),
     ],
 )
-def test_a_mistake_is_named_with_its_place(tmp_path, old, new, words):
+def test_a_mistake_is_named_with_its_place(tmp_path, old, new, parts):
     """One change of a good spec against the words that its message must have."""
     message = refusal(tmp_path, old, new)
-    for word in [*words, "spec.yaml"]:
-        assert word in message
+    for part in [*parts, "spec.yaml"]:
+        assert part in message
 
 
 def test_batch_must_divide_by_the_ranks(tmp_path):

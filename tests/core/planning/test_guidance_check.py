@@ -73,15 +73,15 @@ def test_every_dataset_says_that_it_has_no_labels(tmp_path: Path, data: dict[str
         "huggingface": {"label": "label"},
         "video-folder": {"labels": "folder"},
     }.get(data["kind"], {"kind": "idx-images", "channels": 3})
-    found = {}
-    for name, of in (("without", data), ("with", labelled)):
-        plan = load_plan(write_spec(tmp_path, spec | {"data": of}))
-        found[name] = [message for _, message in guidance_findings(plan.stages["default"]["generate"])]
-    assert found["without"] == [
+    messages = {}
+    for name, dataset in (("without", data), ("with", labelled)):
+        plan = load_plan(write_spec(tmp_path, spec | {"data": dataset}))
+        messages[name] = [message for _, message in guidance_findings(plan.stages["default"]["generate"])]
+    assert messages["without"] == [
         "guidance_scale 2.0 needs a class-conditional model, and the data of stage 'encode' have"
         f" {setting}; expected guidance_scale 1, or a guide"
     ]
-    assert found["with"] == []
+    assert messages["with"] == []
 
 
 def test_files_say_that_they_have_no_classes(tmp_path: Path) -> None:

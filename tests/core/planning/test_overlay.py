@@ -99,7 +99,7 @@ def test_intermediate_mappings_are_made():
 
 
 @pytest.mark.parametrize(
-    ("assignment", "words"),
+    ("assignment", "message"),
     [
         ("stages.fin.steps=3", "did you mean 'fine'"),
         ("stages.fine.steps.x=3", "which has no key 'x'"),
@@ -110,8 +110,8 @@ def test_intermediate_mappings_are_made():
         ("a=[1", "not valid YAML"),
     ],
 )
-def test_impossible_changes_are_refused(assignment, words):
+def test_impossible_changes_are_refused(assignment, message):
     """Each against the words that a user needs."""
     with pytest.raises(SpecError) as caught:
         override(base(), assignment)
-    assert words in str(caught.value)
+    assert message in str(caught.value)

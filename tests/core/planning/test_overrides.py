@@ -49,7 +49,8 @@ def run_again(path, folder, *overrides, only=()):
 def results(folder):
     variants = json.loads((folder.root / "results.json").read_text())["variants"]
     return {
-        name: {stage: found["psnr"]["value"] for stage, found in stages.items()} for name, stages in variants.items()
+        name: {stage: metrics["psnr"]["value"] for stage, metrics in stages.items()}
+        for name, stages in variants.items()
     }
 
 
@@ -69,9 +70,9 @@ def test_other_variants_keep_their_results_and_their_place(study):
     _, said = run_again(path, folder, "stages.dit.steps=5", "stages.dit.batch_size=2", only=["control"])
     assert (results(folder)["se"]["dit"], results(folder)["control"]["dit"]) == (1.0, 2.0)
     assert said[-1] == "se: kept as it was run before, from a spec that differs from this one"
-    found = read_run(folder.root)
-    assert {stage.status for stages in found.variants.values() for stage in stages.values()} == {"done"}
-    assert "changed on the command line: stages.dit.steps=9 (se)" in compare([found]).remarks
+    recorded = read_run(folder.root)
+    assert {stage.status for stages in recorded.variants.values() for stage in stages.values()} == {"done"}
+    assert "changed on the command line: stages.dit.steps=9 (se)" in compare([recorded]).remarks
     run_again(path, folder)
     assert {value for stages in results(folder).values() for value in stages.values()} == {0.0}
     assert "overrides" not in (folder.root / "spec.yaml").read_text()

@@ -85,8 +85,8 @@ def test_the_size_of_a_cache_is_known_before_anything_runs():
     """The quickstart's latents, 8x16x16: mean and log variance, half precision, both flips or one."""
     both = planned().stages["se"]["encode"]
     assert encoded_bytes_per_sample(both) == 8 * 16 * 16 * 2 * 2 * 2
-    one = planned("stages.encode.flips=false").stages["se"]["encode"]
-    assert encoded_bytes_per_sample(one) == 8 * 16 * 16 * 2 * 2
+    unflipped = planned("stages.encode.flips=false").stages["se"]["encode"]
+    assert encoded_bytes_per_sample(unflipped) == 8 * 16 * 16 * 2 * 2
 
 
 def test_losses_that_do_not_fit_the_images_are_found_when_checking():

@@ -43,7 +43,7 @@ def test_scalars_follow_yaml_1_2(text, value):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("a: [1, 2", "not valid YAML"),
         ("a: 1\na: 2", "s.yaml:2:1"),
@@ -74,11 +74,11 @@ def test_scalars_follow_yaml_1_2(text, value):
         ),
     ],
 )
-def test_bad_yaml_is_reported_with_its_place(text, words):
+def test_bad_yaml_is_reported_with_its_place(text, message):
     """Each malformed text against the words that a user needs."""
     with pytest.raises(SpecError) as caught:
         parse_source(text, "s.yaml")
-    assert words in str(caught.value)
+    assert message in str(caught.value)
     assert "s.yaml" in str(caught.value)
 
 

@@ -22,9 +22,9 @@ def path(tmp_path, monkeypatch):
 
 def test_every_builtin_kind_has_the_summary_of_its_docstring():
     """What is read from the source against the docstring of the class that is imported."""
-    for found in registry.installed():
-        spec_class = registry.load(found.group, found.kind, SPEC_BASES[found.group])
-        assert summary(found) == (spec_class.__doc__ or "").strip().splitlines()[0], found
+    for entry in registry.installed():
+        spec_class = registry.load(entry.group, entry.kind, SPEC_BASES[entry.group])
+        assert summary(entry) == (spec_class.__doc__ or "").strip().splitlines()[0], entry
 
 
 def test_summaries_are_read_without_importing(path):

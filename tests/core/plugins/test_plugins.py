@@ -58,7 +58,7 @@ def test_an_unknown_kind_names_the_nearest():
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "message"),
     [
         ("import a_module_that_is_absent", "ModuleNotFoundError"),
         ("raise RuntimeError('broken on purpose')", "broken on purpose"),
@@ -71,12 +71,12 @@ def test_an_unknown_kind_names_the_nearest():
         (GOOD.format(kind="another"), "must declare kind: Literal['bad']"),
     ],
 )
-def test_a_broken_plugin_is_named_and_breaks_nothing_else(installed, code, words):
+def test_a_broken_plugin_is_named_and_breaks_nothing_else(installed, code, message):
     """Each way to be broken: the error names kind and distribution, and the others still load."""
     installed("dfz-bad", {"bad": "Spec"}, code)
     with pytest.raises(PluginError) as caught:
         registry.load("regularizers", "bad", RegularizerSpec)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
     assert "dfz-bad 1.2" in str(caught.value)
     assert registry.load("regularizers", "kl", RegularizerSpec)
     broken = contract_checks.failures(registry.installed(), dict(SPEC_BASES))

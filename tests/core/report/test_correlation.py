@@ -80,10 +80,10 @@ def test_three_pairs_are_too_few():
 
 def test_predictors_are_ranked_with_the_sign_that_theory_expects(tmp_path):
     """Against scipy; a metric that is equal for all is left out, and what is measured on the target's own samples."""
-    found = {one.metric: one for one in correlate([run_of(tmp_path / "study", MADE)], "fid")}
-    assert found.keys() == {"viv", "lds"}
-    assert found["viv"].correlation.value == pytest.approx(spearmanr(VIV, FID).statistic)
-    assert (found["viv"].expected, found["lds"].expected) == (1, -1)
+    by_metric = {predictor.metric: predictor for predictor in correlate([run_of(tmp_path / "study", MADE)], "fid")}
+    assert by_metric.keys() == {"viv", "lds"}
+    assert by_metric["viv"].correlation.value == pytest.approx(spearmanr(VIV, FID).statistic)
+    assert (by_metric["viv"].expected, by_metric["lds"].expected) == (1, -1)
 
 
 def test_files_are_written(tmp_path):
@@ -112,9 +112,9 @@ def test_seeds_of_a_variant_are_one_point(tmp_path):
         name: {"base": name.partition("-")[0], "seed": int(name[-1])} for name in record["variants"]
     }
     (run / "run.json").write_text(json.dumps(record))
-    alone = {one.metric: one for one in correlate([run_of(tmp_path / "alone", MADE)], "fid")}
-    for one in correlate([run], "fid"):
-        assert one.correlation == alone[one.metric].correlation
-        for (name, *values), (other, *expected) in zip(one.pairs, alone[one.metric].pairs, strict=True):
+    alone = {predictor.metric: predictor for predictor in correlate([run_of(tmp_path / "alone", MADE)], "fid")}
+    for predictor in correlate([run], "fid"):
+        assert predictor.correlation == alone[predictor.metric].correlation
+        for (name, *values), (other, *expected) in zip(predictor.pairs, alone[predictor.metric].pairs, strict=True):
             assert name == other
             assert values == pytest.approx(expected)

@@ -36,7 +36,7 @@ def measured(name, folder, values, images=None, direction=True, unit="dB", keep=
         spread=float(np.std(values) / count**0.5),
     )
     kept = KeptValues(
-        metrics={name: SampleValues.of_samples(range(count), values)} if keep else {},
+        metrics={name: SampleValues.from_samples(range(count), values)} if keep else {},
         images={index: index + 7 for index in range(count)} if images is None else images,
     )
     return Stage(
@@ -107,11 +107,11 @@ def test_six_sigma_are_not_noise():
 def test_the_interval_is_scipys():
     """scipy.stats.bootstrap, paired, up to its own noise; of few samples, scipy's t interval of the differences."""
     control, se = photographs(count=64)
-    found = between(measured("psnr", "a", control), measured("psnr", "b", se))
+    gain = between(measured("psnr", "a", control), measured("psnr", "b", se))
     reference = stats.bootstrap(
         (control, se), lambda a, b, axis: (b - a).mean(axis), paired=True, vectorized=True, rng=3
     ).confidence_interval
-    assert (found.low, found.high) == pytest.approx((reference.low, reference.high), abs=0.02)
+    assert (gain.low, gain.high) == pytest.approx((reference.low, reference.high), abs=0.02)
     few = between(measured("psnr", "a", control[:8]), measured("psnr", "b", se[:8]))
     reference = stats.ttest_rel(se[:8], control[:8]).confidence_interval(0.95)
     assert (few.low, few.high) == pytest.approx((reference.low, reference.high))
@@ -128,10 +128,10 @@ def test_coverage_and_width_under_a_known_covariance(correlation, count):
     held, widths, unpaired = 0, [], []
     for _ in range(trials):
         first, second = generator.multivariate_normal([0, gain], covariance, count).T
-        values = [SampleValues.of_samples(range(count), one) for one in (first, second)]
-        found = paired_interval(first.mean(), second.mean(), *values)
-        held += found.low <= gain <= found.high
-        widths.append(found.high - found.low)
+        values = [SampleValues.from_samples(range(count), numbers) for numbers in (first, second)]
+        interval = paired_interval(first.mean(), second.mean(), *values)
+        held += interval.low <= gain <= interval.high
+        widths.append(interval.high - interval.low)
         unpaired.append(2 * stats.norm.ppf(0.975) * np.hypot(first.std(), second.std()) / count**0.5)
     assert 0.95 - 3 * (0.95 * 0.05 / trials) ** 0.5 - 0.015 <= held / trials <= 0.985
     quantile = stats.t.ppf(0.975, count - 1) if count < 30 else stats.norm.ppf(0.975)
@@ -151,10 +151,10 @@ def test_jackknife_of_a_mean_is_its_standard_error():
         gains = np.array([(se - control)[parts == k].mean() for k in range(groups)])
         error = jackknife_error(se.mean() - control.mean(), left_out[1] - left_out[0], counts)
         assert error == pytest.approx(stats.sem(gains))
-        values = [SampleValues.without_groups(range(groups), one, counts) for one in left_out]
-        found = paired_interval(control.mean(), se.mean(), *values)
-        assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, groups - 1, gains.mean(), error))
-        assert found.method == f"paired jackknife over {groups} groups of samples"
+        values = [SampleValues.without_groups(range(groups), numbers, counts) for numbers in left_out]
+        interval = paired_interval(control.mean(), se.mean(), *values)
+        assert (interval.low, interval.high) == pytest.approx(stats.t.interval(0.95, groups - 1, gains.mean(), error))
+        assert interval.method == f"paired jackknife over {groups} groups of samples"
 
 
 def test_jackknife_of_unequal_groups_is_near_the_standard_error():
@@ -179,10 +179,10 @@ def test_three_seeds_have_students_interval():
             name = f"{base}-seed{seed}"
             stages[name], seeds[name] = measured("psnr", name, [value - 1, value + 1]), (base, seed)
     groups = comparison(stages, seeds).groups
-    found = difference(*(seed_values(group, "measure", "psnr") for group in groups))
+    mean_gain = difference(*(seed_values(group, "measure", "psnr") for group in groups))
     reference = stats.t.interval(0.95, 2, np.mean(gains), stats.sem(gains))
-    assert (found.low, found.high) == pytest.approx(reference)
-    assert (found.num_seeds, found.method, found.paired) == (3, "paired t interval over 3 seeds", True)
+    assert (mean_gain.low, mean_gain.high) == pytest.approx(reference)
+    assert (mean_gain.num_seeds, mean_gain.method, mean_gain.paired) == (3, "paired t interval over 3 seeds", True)
 
 
 @pytest.mark.parametrize(
@@ -201,15 +201,15 @@ def test_other_samples_are_not_paired_and_that_is_said(change, reason):
     other = measured("psnr", "b", se, **{name: value for name, value in change.items() if name != "nan"})
     if "nan" in change:
         other.kept.metrics["psnr"].values[3] = np.nan
-    found = between(measured("psnr", "a", control), other)
-    assert (found.paired, found.method) == (False, f"unpaired, since {reason}")
+    gain = between(measured("psnr", "a", control), other)
+    assert (gain.paired, gain.method) == (False, f"unpaired, since {reason}")
 
 
 def test_equal_differences_have_a_point_for_an_interval():
     """Every sample gains the same: no warning of a degenerate bootstrap; no gain at all is not significant."""
     control, _ = photographs(count=64)
-    found = between(measured("psnr", "a", control), measured("psnr", "b", control + 0.5))
-    assert (found.low, found.high, found.significant) == (pytest.approx(0.5), pytest.approx(0.5), True)
+    gain = between(measured("psnr", "a", control), measured("psnr", "b", control + 0.5))
+    assert (gain.low, gain.high, gain.significant) == (pytest.approx(0.5), pytest.approx(0.5), True)
     equal = between(measured("psnr", "a", control), measured("psnr", "b", control))
     assert (equal.mean, equal.significant, equal.improves(True)) == (0, False, None)
 
@@ -289,7 +289,7 @@ def test_what_is_not_significant_has_no_colour():
 
 def test_values_are_kept_as_they_are(tmp_path):
     """A round trip; a run without the file has none; a damaged file is refused."""
-    values = SampleValues.of_samples([5, 1, 3], [0.1, 0.2, 0.3])
+    values = SampleValues.from_samples([5, 1, 3], [0.1, 0.2, 0.3])
     groups = SampleValues.without_groups([0, 1], [1.0, 2.0], [3, 4])
     write_values(
         tmp_path / "values.npz", KeptValues(metrics={"psnr": values, "fid": groups}, images={1: 2**64 - 1, 0: 3})

@@ -259,13 +259,13 @@ def write_run(folder, table=None):
     """The same run on disk, as a run leaves it."""
     run = seeded()
     variants = {
-        name: {key: {"directory": f"stages/{one.directory}", "status": "done"} for key, one in stages.items()}
+        name: {key: {"directory": f"stages/{member.directory}", "status": "done"} for key, member in stages.items()}
         for name, stages in run.variants.items()
     }
     results = {
         name: {
-            key: {m.name: {"value": m.value, "higher_is_better": m.higher_is_better} for m in one.metrics.values()}
-            for key, one in stages.items()
+            key: {m.name: {"value": m.value, "higher_is_better": m.higher_is_better} for m in member.metrics.values()}
+            for key, member in stages.items()
         }
         for name, stages in run.variants.items()
     }
@@ -299,13 +299,13 @@ def test_the_command_prints_a_table_and_takes_another(tmp_path):
     result = CliRunner().invoke(app, ["report", str(run), "--table", str(other), "--table-only", "--format", "latex"])
     check_latex(result.stdout)
     assert sorted(run.iterdir()) == before
-    for words, message in (
+    for arguments, message in (
         (["--table-only", "--to", "x"], "--table-only writes nothing"),
         (["--table", str(other), "--table-only", "--format", "latx"], "did you mean 'latex'"),
         (["--format", "latex"], "is for --table-only"),
         ([str(run), "--table-only"], "one run, got 2"),
     ):
-        error = CliRunner().invoke(app, ["report", str(run), *words]).exception
+        error = CliRunner().invoke(app, ["report", str(run), *arguments]).exception
         assert isinstance(error, SpecError)
         assert message in str(error)
     other.write_text("columns: [{stage: measure, metric: psnr}]\nrows: {sse: Ours}\n")

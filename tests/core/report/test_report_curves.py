@@ -253,8 +253,8 @@ def denoiser_stage(offset: float) -> Stage:
 def test_convergence_draws_the_metric_of_all_variants_on_one_axis() -> None:
     """Steps and values of each line, and the variants' colours, against the logs."""
     comparison = comparison_of({"plain": {"dit": denoiser_stage(0.0)}, "se": {"dit": denoiser_stage(-10.0)}})
-    figure = next(one for one in training_figures(comparison) if one.name == "convergence-dit")
-    axes = [one for one in figure.figure.axes if one.get_visible()]
+    figure = next(drawn for drawn in training_figures(comparison) if drawn.name == "convergence-dit")
+    axes = [panel for panel in figure.figure.axes if panel.get_visible()]
     assert len(axes) == 1
     drawn = [(line.get_color(), list(line.get_xdata()), list(line.get_ydata())) for line in axes[0].get_lines()]
     assert drawn == [
@@ -267,7 +267,7 @@ def test_convergence_draws_the_metric_of_all_variants_on_one_axis() -> None:
 def test_losses_by_time_share_a_scale_and_leave_the_losses() -> None:
     """Names of figures and panels, and the panels' ranges: equal, although the bins' losses differ."""
     comparison = comparison_of({"plain": {"dit": denoiser_stage(0.0)}})
-    figures = {one.name: one for one in training_figures(comparison)}
+    figures = {drawn.name: drawn for drawn in training_figures(comparison)}
     assert list(figures) == ["training-dit", "convergence-dit", "loss-by-time-dit"]
     panels = [axes for axes in figures["loss-by-time-dit"].figure.axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in panels] == [

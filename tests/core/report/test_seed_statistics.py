@@ -15,24 +15,24 @@ VALUES = st.lists(st.floats(-100, 100, allow_nan=False).map(lambda value: round(
 def test_interval_over_seeds_is_students(count):
     """scipy's t interval; numpy's mean and n-1 deviation. Spreads within runs are part of the deviation over seeds."""
     values = np.random.default_rng(count).normal(30, 2, count)
-    found = estimate(values.tolist(), [0.1] * count)
+    estimated = estimate(values.tolist(), [0.1] * count)
     reference = stats.t.interval(0.95, count - 1, values.mean(), stats.sem(values))
-    assert (found.low, found.high) == pytest.approx(reference)
-    assert (found.mean, found.std) == pytest.approx((values.mean(), values.std(ddof=1)))
-    assert found.num_seeds == count
+    assert (estimated.low, estimated.high) == pytest.approx(reference)
+    assert (estimated.mean, estimated.std) == pytest.approx((values.mean(), values.std(ddof=1)))
+    assert estimated.num_seeds == count
 
 
 def test_three_seeds_are_covered_as_often_as_said():
     """1,000 draws of three: 95% within 3 standard errors; a percentile bootstrap of three covers about 70%."""
     draws = np.random.default_rng(0).normal(size=(1000, 3))
-    found = [estimate(values.tolist(), [None] * 3) for values in draws]
-    assert np.mean([one.low <= 0 <= one.high for one in found]) == pytest.approx(0.95, abs=0.021)
+    estimates = [estimate(values.tolist(), [None] * 3) for values in draws]
+    assert np.mean([estimated.low <= 0 <= estimated.high for estimated in estimates]) == pytest.approx(0.95, abs=0.021)
 
 
 def test_one_seed_has_the_interval_of_its_run_or_none():
-    found = estimate([2.0], [0.5])
-    assert (found.low, found.high) == pytest.approx(stats.norm.interval(0.95, 2.0, 0.5))
-    assert found.std is None
+    estimated = estimate([2.0], [0.5])
+    assert (estimated.low, estimated.high) == pytest.approx(stats.norm.interval(0.95, 2.0, 0.5))
+    assert estimated.std is None
     bare = estimate([2.0], [None])
     assert (bare.mean, bare.std, bare.low, bare.high, bare.num_seeds) == (2.0, None, None, None, 1)
 

@@ -80,8 +80,8 @@ def begin(plan, folder):
 def changed(run):
     """The names of the stages that would be done anew."""
     plan, folder = run
-    found = changes(plan.order, folder)
-    return [stage.name for stage in plan.order if stage.directory_name in found]
+    reasons = changes(plan.order, folder)
+    return [stage.name for stage in plan.order if stage.directory_name in reasons]
 
 
 CHANGES = {
@@ -223,11 +223,11 @@ def test_latents_of_other_images_are_refused(tmp_path):
     before = data_origin(spec, "train")
     (tmp_path / "images" / "a").rename(tmp_path / "images" / "b")
     after = data_origin(spec, "train")
-    stated = {"digest": before.digest, "words": before.words, "contents": before.contents}
+    stated = before.as_json()
     with pytest.raises(DataError, match=f"files {before.contents[:12]}.* not with .*files {after.contents[:12]}"):
         refuse_other("latent shard 'x'", stated, after, "encode anew")
     refuse_other("latent shard 'x'", stated, before, "encode anew")
-    refuse_other("latent shard 'x'", {"digest": before.digest, "words": before.words}, after, "encode anew")
+    refuse_other("latent shard 'x'", {"digest": before.digest, "words": before.description}, after, "encode anew")
 
 
 def test_lists_of_files_do_not_displace_each_other(tmp_path, monkeypatch):

@@ -86,7 +86,7 @@ def test_samples_that_are_not_finite_are_refused(bad: float, tmp_path: Path) -> 
     for make in (keeping.at, keeping.latents_at):
         with pytest.raises(NotFiniteError, match="sampled latents of samples 4, 5 are not finite"):
             make([4, 5])
-    assert not dict(SampledLatents(tmp_path).found([4, 5]))
+    assert not dict(SampledLatents(tmp_path).read([4, 5]))
 
 
 def test_kept_samples_are_not_made_again(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_file_that_is_cut_short_counts_as_missing(tmp_path: Path) -> None:
 
 def test_an_empty_request_is_an_empty_answer(tmp_path: Path) -> None:
     """A store without files finds nothing."""
-    assert SampledLatents(tmp_path / "none").found(range(3)) == {}
+    assert SampledLatents(tmp_path / "none").read(range(3)) == {}
 
 
 @pytest.mark.parametrize("split", [1, 4])

@@ -157,7 +157,7 @@ def test_a_stage_without_a_fingerprint_is_what_it_was_before_there_was_one():
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["compact-kl:width=17"], "^autoencoder 'compact-kl:width=17': width: width is 17; expected a multiple of 16"),
         (["flux:no/such/folder/here"], "^autoencoder 'flux:no/such/folder/here': there is no folder"),
@@ -168,12 +168,12 @@ def test_a_stage_without_a_fingerprint_is_what_it_was_before_there_was_one():
         (["compact-kl", "--data", "webdataset:no-*.tar"], "^--data 'webdataset:no-\\*.tar': "),
     ],
 )
-def test_errors_cite_what_was_typed(words, message, tmp_path):
+def test_errors_cite_what_was_typed(arguments, message, tmp_path):
     """Neither the spec that is made of the command line nor a place in it."""
-    words = ["score", *words, "--runs", str(tmp_path)]
-    if "--data" not in words:
-        words += ["--data", "sample-photos"]
-    error = CliRunner().invoke(app, words).exception
+    arguments = ["score", *arguments, "--runs", str(tmp_path)]
+    if "--data" not in arguments:
+        arguments += ["--data", "sample-photos"]
+    error = CliRunner().invoke(app, arguments).exception
     assert isinstance(error, SpecError), error
     assert re.search(message, str(error)), str(error)
     assert ".yaml" not in str(error)

@@ -38,10 +38,10 @@ ADVICE = {
 @pytest.mark.parametrize("name", ADVICE)
 def test_what_cannot_be_is_refused_with_what_could(name):
     """Each setting alone, and the words that tell what is wrong with it."""
-    settings, words = ADVICE[name]
+    settings, message = ADVICE[name]
     with pytest.raises(ValidationError) as error:
         EngineSpec.model_validate(settings)
-    assert words in str(error.value)
+    assert message in str(error.value)
 
 
 def test_how_to_compute_is_no_part_of_what_a_stage_is():

@@ -52,7 +52,7 @@ def test_a_run_records_its_table(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "parts"),
     [
         (
             {"columns": [{"stage": "mesure", "metric": "psnr"}], "published": {}},
@@ -70,12 +70,12 @@ def test_a_run_records_its_table(tmp_path):
         ({"transposed": True}, ["unknown key 'transposed'", "did you mean 'transpose'"]),
     ],
 )
-def test_mistakes_are_named_with_their_place(change, words, tmp_path):
+def test_mistakes_are_named_with_their_place(change, parts, tmp_path):
     """All of them before anything runs, at a line of the file."""
     with pytest.raises(SpecError) as caught:
         planned(tmp_path, TABLE | change)
-    for word in [*words, "(spec.yaml:"]:
-        assert word in str(caught.value)
+    for part in [*parts, "(spec.yaml:"]:
+        assert part in str(caught.value)
 
 
 def test_planned_names_are_no_rows(tmp_path):

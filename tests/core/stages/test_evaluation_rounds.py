@@ -293,7 +293,7 @@ def run(
     outcomes: list[Any] = [None] * size
     made: list[list[Evaluator]] = [[] for _ in range(size)]
 
-    def one(rank: int) -> None:
+    def run_rank(rank: int) -> None:
         ranks = ThreadRanks(rank=rank, size=size, device=torch.device("cpu"), meeting=meeting)
         evaluators = make()
         made[rank] = [evaluator for evaluator, _ in evaluators]
@@ -308,7 +308,7 @@ def run(
             if not isinstance(error, DataError):
                 meeting.barrier.abort()
 
-    threads = [threading.Thread(target=one, args=(rank,)) for rank in range(size)]
+    threads = [threading.Thread(target=run_rank, args=(rank,)) for rank in range(size)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -340,7 +340,9 @@ def test_an_evaluator_without_merge_sees_the_batches_of_a_single_process() -> No
     """On the first rank, in order; nothing on the others."""
     _, (alone,) = run(1, lambda: [(Unmerged("images"), 18)], Numbers(50))
     _, together = run(3, lambda: [(Unmerged("images"), 18)], Numbers(50))
-    batches = [[one.batches for one in evaluators if isinstance(one, Unmerged)] for evaluators in together]
+    batches = [
+        [evaluator.batches for evaluator in evaluators if isinstance(evaluator, Unmerged)] for evaluators in together
+    ]
     assert isinstance(alone[0], Unmerged)
     assert batches == [[alone[0].batches], [[]], [[]]]
 

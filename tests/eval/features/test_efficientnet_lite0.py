@@ -36,9 +36,9 @@ def test_logits_are_those_of_the_packages_own_network() -> None:
     extractor = EfficientNetLite0Spec(layer="logits").build(BuildContext())
     for photograph, name in zip(photographs, (967, 285), strict=True):  # ImageNet's "espresso" and "Egyptian cat"
         pixels = F.interpolate((photograph + 1) * 127.5, (224, 224), mode="bicubic", antialias=True).clamp(0, 255)
-        found = extractor(photograph)
-        torch.testing.assert_close(found, network((pixels - 127) / 128), rtol=1e-4, atol=1e-4)
-        assert found.argmax() == name
+        logits = extractor(photograph)
+        torch.testing.assert_close(logits, network((pixels - 127) / 128), rtol=1e-4, atol=1e-4)
+        assert logits.argmax() == name
 
 
 def test_features_are_pooled_maps(extractor: FeatureExtractor, photographs: Callable[[int, int], Tensor]) -> None:

@@ -67,7 +67,7 @@ def count(
 ) -> tuple[int, Tensor]:
     """How many images a fresh extractor sees, and the features."""
     extractor = Counting({"weights": "1"} if settings is None else settings)
-    features = SharedFeatures(CountingSpec(**spec), extractor).of(images, range(len(images)), cache=cache)
+    features = SharedFeatures(CountingSpec(**spec), extractor).extract(images, range(len(images)), cache=cache)
     return extractor.seen, features
 
 

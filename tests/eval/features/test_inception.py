@@ -62,8 +62,8 @@ def test_spatial_features_are_adms(weights: Path, images: Tensor) -> None:
     """``mixed_6/conv``: the 1x1 branch of the block that follows four of 17 x 17 places, first 7 channels, channels
     last, by hand; and the last map for alignment by place."""
     extractor = InceptionSpec(layer="spatial", weights=weights).build(BuildContext())
-    found = extractor(images[:2])
-    assert found.shape == (2, 17 * 17 * 7) == (2, extractor.dimension)
+    features = extractor(images[:2])
+    assert features.shape == (2, 17 * 17 * 7) == (2, extractor.dimension)
     network: Any = extractor.network
     seen: list[Tensor] = []
     handle = network.Mixed_6d.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
@@ -71,7 +71,7 @@ def test_spatial_features_are_adms(weights: Path, images: Tensor) -> None:
     handle.remove()
     convolution = network.Mixed_6d.branch1x1
     maps = torch.relu(convolution.bn(convolution.conv(seen[0]))).numpy()
-    np.testing.assert_allclose(found.numpy(), np.transpose(maps[:, :7], (0, 2, 3, 1)).reshape(2, -1), rtol=1e-5)
+    np.testing.assert_allclose(features.numpy(), np.transpose(maps[:, :7], (0, 2, 3, 1)).reshape(2, -1), rtol=1e-5)
     pooled = InceptionSpec(weights=weights).build(BuildContext())
     torch.testing.assert_close(pooled.feature_map(images[:2]).mean((2, 3)), pooled(images[:2]))
     with pytest.raises(TypeError, match="'spatial' stops before its last feature map"):
@@ -136,7 +136,7 @@ def test_metrics_of_two_folders_are_those_that_torch_fidelity_prints(
     )
     inception = InceptionSpec(layer="64", weights=weights)
     logits = InceptionSpec(layer="logits_unbiased", weights=weights)
-    found: dict[str, float | None] = {}
+    values: dict[str, float | None] = {}
     for spec in (
         FrechetSpec(features=inception, force=True),
         KIDSpec(features=inception, subset_size=5),
@@ -144,13 +144,13 @@ def test_metrics_of_two_folders_are_those_that_torch_fidelity_prints(
     ):
         evaluator = spec.build(BuildContext())
         evaluator.update(EvaluationBatch(indices=range(6), images=real, generated=generated))
-        found |= {result.metric.removesuffix("_inception_64"): result.value for result in evaluator.compute()}
+        values |= {result.metric.removesuffix("_inception_64"): result.value for result in evaluator.compute()}
     # Its matrix root of a singular product is the inexact one of the two, see test_frechet_distance.
-    assert found["frechet"] == pytest.approx(expected["frechet_inception_distance"], rel=1e-4)
+    assert values["frechet"] == pytest.approx(expected["frechet_inception_distance"], rel=1e-4)
     # A difference of means of kernels near 1, of features in float32: each is known to their eps.
     rounding = 2 * float(np.finfo(np.float32).eps)
-    assert found["kid"] == pytest.approx(expected["kernel_inception_distance_mean"], abs=rounding)
-    assert found["inception_score"] == pytest.approx(expected["inception_score_mean"], rel=1e-5)
+    assert values["kid"] == pytest.approx(expected["kernel_inception_distance_mean"], abs=rounding)
+    assert values["inception_score"] == pytest.approx(expected["inception_score_mean"], rel=1e-5)
     assert expected["frechet_inception_distance"] > 1e-4
 
 

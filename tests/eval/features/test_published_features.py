@@ -64,7 +64,7 @@ def plain_dinov2(tensors: dict[str, Tensor], images: Tensor) -> Tensor:
         return x @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"]
 
     pictures = [to_pil_image(((image + 1) * 127.5).round().to(torch.uint8)) for image in images]
-    pixels = torch.stack([to_tensor(one.resize((224, 224), Image.Resampling.BICUBIC)) for one in pictures])
+    pixels = torch.stack([to_tensor(picture.resize((224, 224), Image.Resampling.BICUBIC)) for picture in pictures])
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     patches = (
         ((pixels - mean) / std).unfold(2, 14, 14).unfold(3, 14, 14).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
@@ -89,9 +89,9 @@ def test_dinov2_is_the_papers_transformer(dinov2_weights: Path, photographs: Pho
     """A published file through timm's network against plain matrix products; colour and grey, the map's places."""
     images = photographs(2, 64)
     extractor = DINOv2Spec(model="vits14", weights=dinov2_weights).build(BuildContext())
-    found = extractor(images)
+    features = extractor(images)
     expected = plain_dinov2(torch.load(dinov2_weights, weights_only=True), images)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-3)
     assert (expected[0] - expected[1]).abs().max() > 0.1
     assert extractor.feature_map(images).shape == (2, 384, 16, 16)
     grey = images.mean(1, keepdim=True)

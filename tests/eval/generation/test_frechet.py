@@ -211,13 +211,13 @@ def test_few_images_are_noted_with_their_bias(noise: Callable[..., Tensor], eval
     )
     assert many.note == ""
     assert few.note.endswith("compare it at an equal number of images only")
-    found = re.match(r"about (\S+) of it is due to the small number of images \(60 for 12 features\)", few.note)
-    assert found is not None
-    assert 0.5 < float(found[1]) / few.value < 2  # both sets are of one distribution: all of it is bias
+    match = re.match(r"about (\S+) of it is due to the small number of images \(60 for 12 features\)", few.note)
+    assert match is not None
+    assert 0.5 < float(match[1]) / few.value < 2  # both sets are of one distribution: all of it is bias
     real = 10 * F.adaptive_avg_pool2d(noise(60, 3, 8, 8), 2).flatten(1).double().numpy()
     np.savez(tmp_path / "adm.npz", mu=real.mean(0), sigma=np.cov(real, rowvar=False))
     (beside,) = evaluate(spec_of(reference=tmp_path / "adm.npz"), generated=noise(60, 3, 8, 8)).values()
-    assert float(beside.note.split()[1]) == pytest.approx(float(found[1]) / 2, rel=0.02)
+    assert float(beside.note.split()[1]) == pytest.approx(float(match[1]) / 2, rel=0.02)
 
 
 def test_too_few_images_are_refused_unless_forced(noise: Callable[..., Tensor], evaluate: Evaluate) -> None:

@@ -245,7 +245,8 @@ def test_ranks_do_not_matter(cls: type[SampleSetSpec], images: dict[str, Tensor]
     for other in (fed(range(20), range(40, 60)), fed()):
         first.merge(other.state())
     merged, alone = (
-        [(result.metric, result.value, result.spread) for result in one.compute()] for one in (first, fed(range(60)))
+        [(result.metric, result.value, result.spread) for result in computing.compute()]
+        for computing in (first, fed(range(60)))
     )
     assert merged == alone
 

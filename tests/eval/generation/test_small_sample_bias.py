@@ -37,9 +37,9 @@ def test_the_bias_is_what_independent_sets_are_apart(decay: float, count: int) -
     a line says up to 15 % too much there."""
     sets = [drawn(count, seed, decay) for seed in range(20)]
     apart = [distance(first.whole(), second.whole()) for first, second in zip(sets[:10], sets[10:], strict=True)]
-    estimates = [small_sample_bias(one, distance) for one in sets[:10]]
-    found = [one.of_distance(count, count) for one in estimates if one is not None]
-    assert -0.1 < sum(found) / sum(apart) - 1 < 0.2
+    estimates = [small_sample_bias(vectors, distance) for vectors in sets[:10]]
+    biases = [bias.distance_bias(count, count) for bias in estimates if bias is not None]
+    assert -0.1 < sum(biases) / sum(apart) - 1 < 0.2
 
 
 def test_it_does_not_assume_gaussian_features() -> None:
@@ -48,12 +48,12 @@ def test_it_does_not_assume_gaussian_features() -> None:
     apart = (
         sum(distance(first.whole(), second.whole()) for first, second in zip(sets[:20], sets[20:], strict=True)) / 20
     )
-    estimates = [small_sample_bias(one, distance) for one in sets[:20]]
-    found = sum(one.of_distance(150, 150) for one in estimates if one is not None) / 20
+    estimates = [small_sample_bias(vectors, distance) for vectors in sets[:20]]
+    mean_bias = sum(bias.distance_bias(150, 150) for bias in estimates if bias is not None) / 20
     gaussian = small_sample_bias(drawn(150, 0, 0.8), distance)
     assert gaussian is not None
-    assert found == pytest.approx(apart, rel=0.15)
-    assert apart > 1.2 * gaussian.of_distance(150, 150)
+    assert mean_bias == pytest.approx(apart, rel=0.15)
+    assert apart > 1.2 * gaussian.distance_bias(150, 150)
 
 
 def test_of_many_vectors_it_is_the_closed_form() -> None:
@@ -62,17 +62,17 @@ def test_of_many_vectors_it_is_the_closed_form() -> None:
     by 3 %, a figure from halves and quarters by up to three times that, and the mean of ten by a third of it."""
     count = 4000
     estimates = [small_sample_bias(drawn(count, seed, 0.0), distance) for seed in range(10)]
-    found = [one.of_sets(count) for one in estimates if one is not None]
+    distances = [bias.expected_distance(count) for bias in estimates if bias is not None]
     expected = (2 * FEATURES + (FEATURES**2 + FEATURES) / 2) / count
-    assert sum(found) / 10 == pytest.approx(expected, rel=0.06)
+    assert sum(distances) / 10 == pytest.approx(expected, rel=0.06)
 
 
 def test_each_set_brings_half_of_it() -> None:
     """A reference of very many images brings nothing, one of another size its own."""
     bias = SmallSampleBias(offset=0.0, slope=0.01)
-    assert bias.of_distance(50, 50) == pytest.approx(2)
-    assert bias.of_distance(None, 50) == pytest.approx(1)
-    assert bias.of_distance(100, 50) == pytest.approx(1.5)
+    assert bias.distance_bias(50, 50) == pytest.approx(2)
+    assert bias.distance_bias(None, 50) == pytest.approx(1)
+    assert bias.distance_bias(100, 50) == pytest.approx(1.5)
 
 
 def test_sets_that_tell_nothing_have_no_estimate() -> None:

@@ -124,10 +124,10 @@ def test_classes_lower_the_velocity_variance(noise):
     latents = latents + 6 * (labels.view(-1, 1, 1, 1) - 0.5)
     evaluator = made("viv", num_replicates=4)
     evaluator.update(EvaluationBatch(indices=range(64), latents=latents, labels=labels))
-    found = {result.metric: result for result in evaluator.compute()}
-    assert found["viv"].value < 0.6 * found["viv_unconditional"].value
-    assert found["viv"].spec["conditional"] is True
-    assert found["viv"].spread > 0
+    results = {result.metric: result for result in evaluator.compute()}
+    assert results["viv"].value < 0.6 * results["viv_unconditional"].value
+    assert results["viv"].spec["conditional"] is True
+    assert results["viv"].spread > 0
 
 
 def test_white_latents_have_the_velocity_variance_of_white_noise(noise):
@@ -210,7 +210,7 @@ def test_headline_predictors_do_not_depend_on_the_scale_and_offset_of_channels(k
     """A denoiser sees standardised latents: an affine map of each channel, undone by the decoder, changes nothing."""
     images, autoencoder = setting
     rescaled = Rescaled(autoencoder, scale=[0.25, -2.0, 8.0], offset=[2.0, -2.0, 4.0])
-    plain, moved = (headline(kind, images, one) for one in (autoencoder, rescaled))
+    plain, moved = (headline(kind, images, encoder) for encoder in (autoencoder, rescaled))
     assert plain.keys() == moved.keys()
     tolerance = 0.05 if kind == "uniformity" else 1e-3  # t-SNE magnifies rounding
     for metric, result in plain.items():
@@ -221,7 +221,7 @@ def test_headline_predictors_do_not_depend_on_the_scale_and_offset_of_channels(k
 def test_constant_channels_are_left_out_and_counted(kind, setting):
     """Two dead channels change no predictor, and the results say how many there are."""
     images, autoencoder = setting
-    plain, dead = (headline(kind, images, one) for one in (autoencoder, WithDeadChannels(autoencoder)))
+    plain, dead = (headline(kind, images, encoder) for encoder in (autoencoder, WithDeadChannels(autoencoder)))
     for metric, result in plain.items():
         assert dead[metric].value == pytest.approx(result.value, rel=1e-6, abs=1e-9), metric
     if kind not in ("interpolation", "chop-off"):  # these measure decoded images
@@ -263,15 +263,15 @@ def test_few_samples_are_noted(noise):
 
 def test_the_spread_of_the_velocity_variance_is_that_of_new_draws(noise):
     """The jackknife of single sets against the standard deviation over sets; white latents scaled image by image."""
-    found, spreads = [], []
+    variances, spreads = [], []
     for seed in range(12):
         latents = noise(32, 2, 4, 4, seed=seed) * (1 + noise(32, 1, 1, 1, seed=100 + seed).abs())
         evaluator = made("viv")
         evaluator.update(EvaluationBatch(indices=range(32), latents=latents))
         result = evaluator.compute()[0]
-        found.append(result.value)
+        variances.append(result.value)
         spreads.append(result.spread)
-    between = torch.tensor(found).std().item()
+    between = torch.tensor(variances).std().item()
     assert 0.5 * between < sum(spreads) / len(spreads) < 2 * between
 
 

@@ -129,7 +129,10 @@ def autoregressive_latents(count, side, places, channels, seed):
 
 def autoregressive_truth(side, places, channels):
     """Closed form: eigenvalues of a Kronecker product are the products of those of its factors."""
-    roots = [torch.linalg.eigvalsh(autoregressive(*of)).sqrt().mean() for of in ((side, places), (4, channels))]
+    roots = [
+        torch.linalg.eigvalsh(autoregressive(*correlated)).sqrt().mean()
+        for correlated in ((side, places), (4, channels))
+    ]
     return math.pi / 2 * (roots[0] ** 2 * roots[1]).item()
 
 

@@ -64,13 +64,13 @@ def test_order_batches_and_ranks_do_not_matter(sizes: list[int], ranks: int, see
         for batch in batches[rank::ranks]:
             part.update(batch)
         merged.merge(part.on_cpu())
-    for found, expected in (
+    for actual, expected in (
         (merged.gaussian.mean, whole.gaussian.mean),
         (merged.variance(), whole.variance()),
         (merged.excess_kurtosis(), whole.excess_kurtosis()),
         (merged.correlation(), whole.correlation()),
     ):
-        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-8)
 
 
 def test_clips_count_every_frame(latents: Tensor, evaluate: Evaluate) -> None:

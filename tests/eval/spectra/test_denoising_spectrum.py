@@ -142,8 +142,8 @@ def test_batches_and_ranks_do_not_change_it(spec: EvaluatorSpec) -> None:
 
 def _assert_same(results: dict[str, EvalResult], expected: dict[str, EvalResult]) -> None:
     """The same metrics of as many samples, and equal numbers and curves."""
-    assert {metric: one.num_samples for metric, one in results.items()} == dict.fromkeys(expected, 12)
-    values = {metric: one.value for metric, one in expected.items() if one.curve is None}
+    assert {metric: result.num_samples for metric, result in results.items()} == dict.fromkeys(expected, 12)
+    values = {metric: result.value for metric, result in expected.items() if result.curve is None}
     assert {metric: results[metric].value for metric in values} == pytest.approx(values, rel=1e-4)
     for metric in expected.keys() - values.keys():
         curves = results[metric].curve, expected[metric].curve
@@ -167,12 +167,12 @@ def test_accumulated_errors_are_those_of_the_exact_recursion() -> None:
         zero = torch.zeros_like(variance)
         cumulative.append(gaussian_divergence(zero, made, zero, next_true).mean().item())
         modular.append(gaussian_divergence(zero, factor * true, zero, next_true).mean().item())
-    found = results["cumulative_error_curve"].curve
-    assert found is not None
-    assert found.x == pytest.approx(times[1:])
+    curve = results["cumulative_error_curve"].curve
+    assert curve is not None
+    assert curve.x == pytest.approx(times[1:])
     floor = 2 / 3000
     assert results["cumulative_error"].spec["floor_nats"] == pytest.approx(floor)
-    assert found.y == pytest.approx(cumulative, rel=0.05, abs=1.3 * floor)
+    assert curve.y == pytest.approx(cumulative, rel=0.05, abs=1.3 * floor)
     steps = results["modular_error_curve"].curve
     assert steps is not None
     assert steps.y == pytest.approx(modular, rel=0.1, abs=floor / 2)

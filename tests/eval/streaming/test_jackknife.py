@@ -91,7 +91,7 @@ def test_the_spread_of_a_frechet_distance_is_that_of_independent_draws(noise: No
     """Root mean square of the spreads of 200 draws against the standard deviation of their distances, and both against
     the closed form."""
     results = [result_of(evaluator_of(), *sets(draw, noise)) for draw in range(200)]
-    distances, spreads = (torch.tensor([getattr(one, name) for one in results]) for name in ("value", "spread"))
+    distances, spreads = (torch.tensor([getattr(result, name) for result in results]) for name in ("value", "spread"))
     estimated = spreads.square().mean().sqrt().item()
     assert distances.std().item() == pytest.approx(known_spread(COUNT), rel=0.15)
     assert estimated == pytest.approx(known_spread(COUNT), rel=0.1)
@@ -104,7 +104,7 @@ def test_images_of_a_reference_are_taken_as_given(noise: Noise, tmp_path: Path) 
     path = tmp_path / "reference.npz"
     result_of(evaluator_of(write_reference=path, jackknife_groups=0), *sets(1000, noise, 20_000))
     results = [result_of(evaluator_of(reference=path), *sets(draw, noise)) for draw in range(200)]
-    distances, spreads = (torch.tensor([getattr(one, name) for one in results]) for name in ("value", "spread"))
+    distances, spreads = (torch.tensor([getattr(result, name) for result in results]) for name in ("value", "spread"))
     assert distances.std().item() == pytest.approx(known_spread(COUNT, of_real=False), rel=0.15)
     assert spreads.square().mean().sqrt().item() == pytest.approx(known_spread(COUNT, of_real=False), rel=0.1)
 
@@ -171,6 +171,6 @@ def test_the_spread_of_a_kernel_distance_is_that_of_independent_draws(
     """KID's and CMMD's forms: 200 draws of 200 vectors, root mean square of their spreads against the standard
     deviation of their distances."""
     sums = [kernel_sums(kernel, *(part.flatten(1) for part in sets(draw, noise, 200))) for draw in range(200)]
-    distances = torch.tensor([mmd_of_sums(one, unbiased=unbiased) for one in sums])
-    spreads = torch.tensor([mmd_spread(one, unbiased=unbiased) for one in sums])
+    distances = torch.tensor([mmd_of_sums(sums_of_draw, unbiased=unbiased) for sums_of_draw in sums])
+    spreads = torch.tensor([mmd_spread(sums_of_draw, unbiased=unbiased) for sums_of_draw in sums])
     assert spreads.square().mean().sqrt().item() == pytest.approx(distances.std().item(), rel=0.15)

@@ -85,14 +85,14 @@ def test_every_number_keeps_what_its_samples_give(spec, pooling) -> None:
     evaluator = spec.build(BuildContext())
     for start in range(0, COUNT, 4):
         evaluator.update(batch_of(everything, list(range(start, start + 4))))
-    found = numbers(evaluator.compute())
+    results = numbers(evaluator.compute())
     ranks = [spec.build(BuildContext()) for _ in range(2)]
     for place, start in enumerate(range(0, COUNT, 4)):
         ranks[place % 2].update(batch_of(everything, list(range(start, start + 4))))
     ranks[0].merge(ranks[1].state())
     merged = numbers(ranks[0].compute())
-    assert found
-    for name, result in found.items():
+    assert results
+    for name, result in results.items():
         values = result.values
         assert values is not None, name
         assert result.spread is not None, name
@@ -105,16 +105,16 @@ def test_every_number_keeps_what_its_samples_give(spec, pooling) -> None:
             )
             continue
         assert values.counts.sum() == COUNT
-    sets = [name for name, result in found.items() if result.values.counts is not None]
+    sets = [name for name, result in results.items() if result.values.counts is not None]
     if sets:
-        size = len(found[sets[0]].values.places)
+        size = len(results[sets[0]].values.places)
         rest = [index for index in range(COUNT) if index % (32 if size == COUNT else size) != 1]
         alone = spec.build(BuildContext())
         alone.update(batch_of(everything, rest))
         again = numbers(alone.compute())
         for name in sets:
             tolerance = {"viv": 0.02, "sliced-wasserstein": 0.2}.get(spec.kind, 1e-6)
-            assert found[name].values.values[1] == pytest.approx(again[name].value, rel=tolerance), name
+            assert results[name].values.values[1] == pytest.approx(again[name].value, rel=tolerance), name
 
 
 @pytest.mark.parametrize("unbiased", [True, False])
@@ -161,13 +161,13 @@ def test_channels_that_one_image_alone_moves_are_left_out_without_it(spec, pooli
     everything["posterior"] = None
     evaluator, alone = (spec.build(BuildContext()) for _ in range(2))
     evaluator.update(batch_of(everything, list(range(COUNT))))
-    found = numbers(evaluator.compute())
-    size = {len(result.values.places) for result in found.values()}.pop()
+    results = numbers(evaluator.compute())
+    size = {len(result.values.places) for result in results.values()}.pop()
     alone.update(
         batch_of(everything, [index for index in range(COUNT) if index % (32 if size == COUNT else size) != 1])
     )
     again = numbers(alone.compute())
     assert any("1 of 4" in result.note for result in again.values())
-    for name, result in found.items():
+    for name, result in results.items():
         tolerance = 0.05 if spec.kind == "viv" else 1e-6
         assert result.values.values[1] == pytest.approx(again[name].value, rel=tolerance), name

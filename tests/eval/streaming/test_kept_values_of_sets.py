@@ -105,9 +105,9 @@ def test_precision_and_recall_keep_which_samples_are_covered(sets: tuple[Tensor,
         reach = [sorted(np.linalg.norm(centres - centre, axis=1))[3] for centre in centres]
         return [float(any(np.linalg.norm(centres - point, axis=1) <= reach)) for point in points]
 
-    found = results_of(spec_of(PrecisionRecallSpec), *sets)
+    results = results_of(spec_of(PrecisionRecallSpec), *sets)
     expected = {"precision": inside(generated, real), "recall": inside(real, generated)}
-    for metric, result in found.items():
+    for metric, result in results.items():
         wanted = expected[metric.split("_")[0]]
         assert result.values.values.tolist() == wanted
         assert 0 < np.mean(wanted) < 1

@@ -221,8 +221,8 @@ PRESETS = {
 
 def test_no_class_of_the_installed_diffusers_is_forgotten() -> None:
     """The classes that diffusers exports, against those that are read here or refused, and those that are tested."""
-    found = {name for name, value in vars(diffusers.models.autoencoders).items() if isinstance(value, type)}
-    assert found - set(LAYOUTS) - set(REFUSED) == set()
+    installed = {name for name, value in vars(diffusers.models.autoencoders).items() if isinstance(value, type)}
+    assert installed - set(LAYOUTS) - set(REFUSED) == set()
     assert set(LAYOUTS) == set(CASES) | PRESETS
 
 

@@ -263,8 +263,8 @@ def test_tiling_is_diffusers_own() -> None:
     autoencoder = built("sd", tiling=True, slicing=True)
     model = theirs(autoencoder)
     model.enable_tiling()
-    for one in (autoencoder.model, model):
-        one.tile_sample_min_size, one.tile_latent_min_size = 32, 4
+    for tiled in (autoencoder.model, model):
+        tiled.tile_sample_min_size, tiled.tile_latent_min_size = 32, 4
     images = torch.rand(1, 3, 64, 48) * 2 - 1
     latents = autoencoder.encode(images).mode()
     assert torch.equal(latents, model.encode(images).latent_dist.mode())
@@ -509,7 +509,7 @@ def test_shapes_of_a_published_autoencoder_are_known_before_it_is_fetched(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With an empty cache, at each place that the preset names, against its facts; elsewhere they are unknown."""
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *words, **settings: None)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *arguments, **settings: None)
     spec_class = type(AutoencoderSpec.model_validate({"kind": kind}))
     assert issubclass(spec_class, PresetSpec)
     assert spec_class.repositories

@@ -49,11 +49,11 @@ def model(layout: str) -> Any:
 def original(made: Any, layout: str) -> dict[str, Tensor]:
     """The weights under the names that LDM and BFL give them, with attentions as convolutions."""
     levels = LAYOUTS[layout]["levels"]
-    words = [
+    rules = [
         (r"mid_block\.resnets\.0", "mid.block_1"),
         (r"mid_block\.resnets\.1", "mid.block_2"),
         (r"mid_block\.attentions\.0", "mid.attn_1"),
-        (r"up_blocks\.(\d)\.", lambda found: f"up.{levels - 1 - int(found[1])}."),
+        (r"up_blocks\.(\d)\.", lambda match: f"up.{levels - 1 - int(match[1])}."),
         (r"down_blocks\.(\d)\.", r"down.\1."),
         (r"resnets\.", "block."),
         (r"attentions\.", "attn."),
@@ -64,18 +64,18 @@ def original(made: Any, layout: str) -> dict[str, Tensor]:
         (r"to_out\.0", "proj_out"),
         (r"to_([qkv])\.", r"\1."),
     ]
-    found = {}
+    original_weights = {}
     for ours, tensor in made.state_dict().items():
         name, value = ours, tensor
-        for pattern, word in words:
-            name = re.sub(pattern, word, name)
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
         if re.search(r"\.(q|k|v|proj_out)\.weight$", name):
             value = value[:, :, None, None]
         if layout == "flux2":
             name = re.sub(r"^quant_conv", "encoder.quant_conv", name)
             name = re.sub(r"^post_quant_conv", "decoder.post_quant_conv", name)
-        found[name] = value.contiguous()
-    return found
+        original_weights[name] = value.contiguous()
+    return original_weights
 
 
 def spec_of(path: Path, kind: str = "diffusers", **settings: Any) -> AutoencoderSpec:
@@ -131,8 +131,8 @@ def test_prefixes_are_stripped(prefix: str, names: str, tmp_path: Path) -> None:
     """Names of LDM and of diffusers behind a wrapper's prefix, in torch files and in safetensors."""
     made = model("sd")
     weights = original(made, "sd") if names == "original" else made.state_dict()
-    found = {prefix + name: value for name, value in weights.items()}
-    torch.save(found, tmp_path / "model.pt")
+    prefixed = {prefix + name: value for name, value in weights.items()}
+    torch.save(prefixed, tmp_path / "model.pt")
     same(made, spec_of(tmp_path / "model.pt"))
 
 
@@ -199,16 +199,16 @@ def test_files_and_hub_ids_are_named_on_the_command_line(tmp_path: Path, monkeyp
     """A file, with a label and by a preset; an id, which offline is an error without traceback."""
     save_file(original(model("sd"), "sd"), tmp_path / "kl.safetensors")
     file = str(tmp_path / "kl.safetensors")
-    found = named_autoencoders([file, f"mine:{file}", f"sdxl:{file}", "owner/some-vae"])
-    assert [named.label for named in found] == ["kl", "mine", "sdxl-kl-safetensors", "some-vae"]
+    resolved = named_autoencoders([file, f"mine:{file}", f"sdxl:{file}", "owner/some-vae"])
+    assert [named.label for named in resolved] == ["kl", "mine", "sdxl-kl-safetensors", "some-vae"]
     kinds = ["diffusers", "diffusers", "sdxl", "diffusers"]
     paths = [file, file, file, "owner/some-vae"]
-    assert [(named.spec["kind"], named.spec["path"]) for named in found] == list(zip(kinds, paths, strict=True))
-    for named in found:
+    assert [(named.spec["kind"], named.spec["path"]) for named in resolved] == list(zip(kinds, paths, strict=True))
+    for named in resolved:
         check_named(named)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError, match="'owner/some-vae' is not a local folder, and cannot be fetched"):
-        build_autoencoder(AutoencoderSpec.model_validate(found[-1].spec))
+        build_autoencoder(AutoencoderSpec.model_validate(resolved[-1].spec))
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
     for missing in ("runs/mine", "other/kl.safetensors"):

@@ -13,12 +13,12 @@ def test_attention_equals_the_formula(dtype: torch.dtype, tokens: int) -> None:
     exact = [tensor.detach().double().requires_grad_() for tensor in heads]
     q, k, v = exact
     expected = torch.softmax(q @ k.mT / 8**0.5, -1) @ v
-    found = attend(*heads)
+    attended = attend(*heads)
     weights = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
     (expected * weights).sum().backward()
-    (found.double() * weights).sum().backward()
+    (attended.double() * weights).sum().backward()
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
-    torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(attended.double(), expected, rtol=tolerance, atol=tolerance)
     for ours, reference in zip(heads, exact, strict=True):
         assert ours.grad is not None
         torch.testing.assert_close(ours.grad.double(), reference.grad, rtol=0, atol=5 * tolerance)

@@ -114,8 +114,8 @@ def test_published_weights_give_the_published_function(
     torch.save(weights, path) if suffix == ".pt" else save_file(weights, path)
     model = original_spec(path).build(CONTEXT)
     latents, steps, labels = inputs
-    found = model(latents, steps / 1000, labels)
-    torch.testing.assert_close(found, original_forward(weights, latents, steps, labels), rtol=1e-4, atol=1e-4)
+    predicted = model(latents, steps / 1000, labels)
+    torch.testing.assert_close(predicted, original_forward(weights, latents, steps, labels), rtol=1e-4, atol=1e-4)
 
 
 def test_weights_go_back_to_the_published_layout(tmp_path: Path) -> None:
@@ -259,8 +259,8 @@ def test_weights_with_one_modulation_of_all_blocks_load(tmp_path: Path) -> None:
     plain, nested = (DiTSpec(size="Ti/2", learn_sigma=True).build(CONTEXT) for _ in range(2))
     plain.load_state_dict(weights)
     torch.nn.ModuleDict({"denoiser": nested}).load_state_dict({f"denoiser.{k}": v for k, v in weights.items()})
-    for found in (plain, nested, original_spec(path).build(CONTEXT)):
-        assert all(torch.equal(found.state_dict()[name], value) for name, value in model.state_dict().items())
+    for loaded in (plain, nested, original_spec(path).build(CONTEXT)):
+        assert all(torch.equal(loaded.state_dict()[name], value) for name, value in model.state_dict().items())
     with pytest.raises(
         CheckpointError, match=r"'modulation.weight' has 384 rows; expected 448 for 2 blocks of width 32"
     ):

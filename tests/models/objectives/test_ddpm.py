@@ -76,9 +76,10 @@ def test_the_bound_equals_the_divergence_of_posteriors(noise: Callable[..., Tens
 
     z = at(shares).sqrt() * data + (1 - at(shares)).sqrt() * eps
 
-    def posterior_mean(of: Tensor) -> Tensor:
+    def posterior_mean(start: Tensor) -> Tensor:
         return (
-            at(betas * previous.sqrt() / (1 - shares)) * of + at((1 - previous) * (1 - betas).sqrt() / (1 - shares)) * z
+            at(betas * previous.sqrt() / (1 - shares)) * start
+            + at((1 - previous) * (1 - betas).sqrt() / (1 - shares)) * z
         )
 
     estimate = (z - (1 - at(shares)).sqrt() * predicted) / at(shares).sqrt()
@@ -88,8 +89,8 @@ def test_the_bound_equals_the_divergence_of_posteriors(noise: Callable[..., Tens
     true = Normal(posterior_mean(data), at(small).sqrt())
     terms = kl_divergence(true, model).flatten(1).mean(1)
     terms[0] = -model.log_prob(data)[0].mean()
-    found = variational_bound(schedule, k, predicted, eps, learned_log_variance(schedule, k, fraction))
-    torch.testing.assert_close(found, terms / math.log(2))
+    bound = variational_bound(schedule, k, predicted, eps, learned_log_variance(schedule, k, fraction))
+    torch.testing.assert_close(bound, terms / math.log(2))
 
 
 def test_the_bound_teaches_the_variance_alone(batch_of: Callable[..., Batch], noise: Callable[..., Tensor]) -> None:

@@ -147,8 +147,8 @@ def test_monitors_split_the_loss_by_time() -> None:
     """Means in quarters of time against numbers worked out by hand; empty quarters are left out."""
     errors = torch.tensor([1.0, 3.0, 10.0, 5.0])
     time = torch.tensor([0.1, 0.2, 1.0, 0.5])
-    found = {name: value.item() for name, value in means_by_time(errors, time).items()}
-    assert found == {"velocity_t0.00-0.25": 2.0, "velocity_t0.50-0.75": 5.0, "velocity_t0.75-1.00": 10.0}
+    means = {name: value.item() for name, value in means_by_time(errors, time).items()}
+    assert means == {"velocity_t0.00-0.25": 2.0, "velocity_t0.50-0.75": 5.0, "velocity_t0.75-1.00": 10.0}
 
 
 def test_monitors_of_a_step_average_to_its_loss(batch_of: Callable[..., Batch], noise: Callable[..., Tensor]) -> None:

@@ -136,9 +136,9 @@ def test_losses_on_another_quantity_equal_that_quantitys_error(
         "data": (z_t - output.prediction) / t,
         "noise": (output.prediction - z_t) / (1 - t),
     }[prediction]
-    found = {"velocity": velocity, "data": z_t - t * velocity, "noise": z_t + (1 - t) * velocity}[loss_on]
+    predicted = {"velocity": velocity, "data": z_t - t * velocity, "noise": z_t + (1 - t) * velocity}[loss_on]
     true = {"velocity": eps - batch.data, "data": batch.data, "noise": eps}[loss_on]
-    torch.testing.assert_close(output.losses[loss_on], (found - true).square().mean(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output.losses[loss_on], (predicted - true).square().mean(), rtol=1e-4, atol=1e-5)
 
 
 @given(st.floats(0.06, 0.94))
@@ -159,7 +159,10 @@ def test_a_weighting_does_not_depend_on_what_is_predicted(
 ) -> None:
     """The weight of an equal error of the velocity, expressed as velocity, data and noise: the same."""
     t = torch.linspace(0.1, 0.9, 5)
-    weights = [loss_weight(one, one, weighting, strength, t) * error_scale(one, t) ** 2 for one in PREDICTIONS]
+    weights = [
+        loss_weight(prediction, prediction, weighting, strength, t) * error_scale(prediction, t) ** 2
+        for prediction in PREDICTIONS
+    ]
     torch.testing.assert_close(weights[0], weights[1])
     torch.testing.assert_close(weights[0], weights[2])
     output = objective_of(weighting=weighting)(batch_of(noise(4, *SHAPE)))
@@ -222,7 +225,7 @@ def test_self_conditioning_keeps_its_gradients_under_autocast(
             loss = objective(batch_of(noise(2, *SHAPE), step=step)).losses["velocity"]
         loss.backward()
         hook.remove()
-        names = {name for name, one in objective.named_parameters() if one.grad is not None}
+        names = {name for name, parameter in objective.named_parameters() if parameter.grad is not None}
         with_gradient.append((len(calls), names))
     assert {calls for calls, _ in with_gradient} == {1, 2}
     assert len({frozenset(names) for _, names in with_gradient}) == 1

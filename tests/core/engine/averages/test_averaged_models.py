@@ -26,6 +26,6 @@ def test_a_denoiser_still_finds_its_decoder(tmp_path):
     synthesize_model(stage, 0.1, to)
     written = json.loads((to / "config.json").read_text())
     assert (to / written["autoencoder"]["path"]).resolve() == decoder
-    found = load_file(to / "model.safetensors")
-    torch.testing.assert_close(found["denoiser.proj.weight"], torch.tensor([1.0, 2.0]))
-    assert torch.equal(found["normalizer.mean"], torch.ones(3))
+    tensors = load_file(to / "model.safetensors")
+    torch.testing.assert_close(tensors["denoiser.proj.weight"], torch.tensor([1.0, 2.0]))
+    assert torch.equal(tensors["normalizer.mean"], torch.ones(3))

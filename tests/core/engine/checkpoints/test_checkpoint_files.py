@@ -64,8 +64,8 @@ def test_one_flipped_bit_is_noticed_and_the_checkpoint_before_is_used(saved, nam
     content = bytearray(file.read_bytes())
     content[-3] ^= 1
     file.write_bytes(content)
-    found, skipped = saved.newest()
-    assert found == 2
+    newest, skipped = saved.newest()
+    assert newest == 2
     (sentence,) = skipped
     assert sentence.startswith(f"checkpoint step-00000004 is not whole and was skipped: {name} has changed since")
     assert f"{crc32_of(saved.directory / 'damaged-step-00000004' / name):08x} instead of" in sentence

@@ -82,13 +82,13 @@ def test_every_suffix_of_an_image_is_read_or_counted(tmp_path):
         (tmp_path / name).touch()
     Image.new("RGB", (9, 9)).save(tmp_path / "5.jfif", "jpeg")
     Image.new("RGB", (9, 9)).save(tmp_path / "6.JPE", "jpeg")
-    found = ["0.png", "5.jfif", "6.JPE"]
+    names = ["0.png", "5.jfif", "6.JPE"]
     if features.check("avif"):
         Image.new("RGB", (9, 9)).save(tmp_path / "7.avif")
-        found.append("7.avif")
+        names.append("7.avif")
     dataset = opened(tmp_path, validation_share=1e-9)
-    assert dataset.paths == found
-    assert [dataset[number].data.shape for number in range(1, len(found))] == [(3, 16, 16)] * (len(found) - 1)
+    assert dataset.paths == names
+    assert [dataset[number].data.shape for number in range(1, len(names))] == [(3, 16, 16)] * (len(names) - 1)
     assert any("1 .cr2, 2 .heic files are left out" in note for note in dataset.notes)
 
 

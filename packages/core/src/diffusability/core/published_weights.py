@@ -22,8 +22,8 @@ def hub_snapshots(repository: str) -> list[Path]:
     """Folders of a Hugging Face repository in its cache (``$HF_HUB_CACHE``, ``$HF_HOME/hub``), the newest first."""
     home = Path(os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"))
     cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
-    found = (cache / f"models--{repository.replace('/', '--')}" / "snapshots").glob("*")
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    snapshots = (cache / f"models--{repository.replace('/', '--')}" / "snapshots").glob("*")
+    return sorted(snapshots, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 @lru_cache(maxsize=64)
@@ -82,8 +82,8 @@ def packaged_file(
     Raises:
         ValueError: the package is not installed; names the extra of our distribution that brings it.
     """
-    found = importlib.util.find_spec(package)
-    folders = list(found.submodule_search_locations or []) if found is not None else []
+    module_spec = importlib.util.find_spec(package)
+    folders = list(module_spec.submodule_search_locations or []) if module_spec is not None else []
     for folder in folders:
         path = Path(folder) / relative
         if path.is_file():

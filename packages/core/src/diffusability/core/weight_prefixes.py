@@ -23,8 +23,8 @@ def prefix_of(names: Collection[str], expected: Collection[str], where: Path | s
     if not expected or present & set(expected):
         return ""
     marker = max(expected, key=len)
-    found = {name.removesuffix(marker) for name in present if name.endswith(f".{marker}")}
-    whole = [prefix for prefix in sorted(found) if all(prefix + name in present for name in expected)]
+    prefixes = {name.removesuffix(marker) for name in present if name.endswith(f".{marker}")}
+    whole = [prefix for prefix in sorted(prefixes) if all(prefix + name in present for name in expected)]
     averages = [prefix for prefix in whole if "ema" in prefix.lower()]
     if len(whole) > 1 and len(averages) != 1:
         under = ", ".join(map(repr, whole))

@@ -117,11 +117,11 @@ def read_tensors(path: Path, names: Mapping[str, str]) -> "dict[str, Tensor]":
 
         read_header(path)
         with reading("safetensors file", path, CheckpointError), safe_open(path, framework="pt") as file:
-            found = {key: file.get_tensor(name) for key, name in names.items()}
+            chosen = {key: file.get_tensor(name) for key, name in names.items()}
     else:
         tensors = _opened(path)
-        found = {key: tensors[name] for key, name in names.items()}
-    return {key: tensor.float() if tensor.is_floating_point() else tensor.clone() for key, tensor in found.items()}
+        chosen = {key: tensors[name] for key, name in names.items()}
+    return {key: tensor.float() if tensor.is_floating_point() else tensor.clone() for key, tensor in chosen.items()}
 
 
 def _opened(path: Path) -> "Mapping[str, Tensor]":
@@ -152,10 +152,10 @@ def _read_torch_file(path: Path, mapped: bool = False) -> "Mapping[str, Tensor]"
         ) from None
     except Exception as error:  # noqa: BLE001 - torch raises many kinds for files that are cut short or no weights
         raise CheckpointError(f"{str(path)!r} cannot be read, it may be cut short: {reason_of(error)}") from None
-    found = dict(_tensors_in(content, ""))
-    if not found:
+    tensors = dict(_tensors_in(content, ""))
+    if not tensors:
         raise CheckpointError(f"{str(path)!r} holds a {type(content).__name__}; expected a state dict of tensors")
-    return found
+    return tensors
 
 
 def _tensors_in(content: object, prefix: str) -> "Iterator[tuple[str, Tensor]]":

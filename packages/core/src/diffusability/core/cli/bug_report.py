@@ -63,12 +63,12 @@ def report_text(error: BaseException) -> str:
 
 def _versions() -> dict[str, str]:
     wanted = ("torch", "deepspeed", "diffusers", "numpy", "pillow", "pydantic", "datasets", "webdataset", "av")
-    found = {}
+    versions = {}
     for distribution in importlib.metadata.distributions():
         name = str(distribution.metadata["Name"])
         if name.startswith("diffusability") or name in wanted:
-            found[name] = distribution.version
-    return found
+            versions[name] = distribution.version
+    return versions
 
 
 def write_report(error: BaseException) -> Path | None:

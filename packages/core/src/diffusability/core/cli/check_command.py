@@ -53,9 +53,9 @@ def check_spec(
             for sentence in stage.spec.ema.warnings(stage.spec.steps):
                 console.print(f"stages.{stage.name}: {sentence}", style="yellow", markup=False, highlight=False)
     for file, names in code_of(stages).items():
-        words = f"code that runs: {file} ({', '.join(names)})"
-        console.print(words, markup=False, highlight=False, soft_wrap=True)
-    for sentence in dict.fromkeys(f"{stage.name}: {words}" for stage in stages for words in remarks_on(stage)):
+        message = f"code that runs: {file} ({', '.join(names)})"
+        console.print(message, markup=False, highlight=False, soft_wrap=True)
+    for sentence in dict.fromkeys(f"{stage.name}: {remark}" for stage in stages for remark in remarks_on(stage)):
         console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
     console.print(
         "Size: of training, weights, gradients, optimizer and moving averages per rank, without activations; of"
@@ -66,12 +66,12 @@ def check_spec(
 
 def code_of(stages: Sequence[PlannedStage]) -> dict[Path, list[str]]:
     """Files named in the spec whose code will run, and the stages that run it."""
-    found: dict[Path, list[str]] = {}
+    stages_by_file: dict[Path, list[str]] = {}
     for stage in stages:
         parts = [stage.spec, stage.data]
         for file in dict.fromkeys(file for part in parts for file in code_files(part)):
-            found.setdefault(file, []).append(stage.name)
-    return {file: list(dict.fromkeys(names)) for file, names in found.items()}
+            stages_by_file.setdefault(file, []).append(stage.name)
+    return {file: list(dict.fromkeys(names)) for file, names in stages_by_file.items()}
 
 
 def remarks_on(stage: PlannedStage) -> list[str]:

@@ -18,10 +18,10 @@ def show_correlation(run_folders: Sequence[Path], target: str, output: Path | No
     table.add_column("predictor")
     for column in ("Spearman", "95% interval", "expected"):
         table.add_column(column, justify="right")
-    for one in predictors:
-        interval = f"{one.correlation.low:+.2f} to {one.correlation.high:+.2f}"
-        sign = {1: "+", -1: "-", None: ""}[one.expected]
-        table.add_row(escape(one.label), f"{one.correlation.value:+.2f}", interval, sign)
+    for predictor in predictors:
+        interval = f"{predictor.correlation.low:+.2f} to {predictor.correlation.high:+.2f}"
+        sign = {1: "+", -1: "-", None: ""}[predictor.expected]
+        table.add_row(escape(predictor.label), f"{predictor.correlation.value:+.2f}", interval, sign)
     console = Console()
     console.print(table)
     folder = output if output is not None else run_folders[0]

@@ -68,11 +68,11 @@ def print_costs(
     console.print(table)
     total = _sum([costs[stage.digest] for stage in stages])
     partial = any(costs[stage.digest].flops is None or costs[stage.digest].notes for stage in stages)
-    words = f"Total: {_signed(assumed.hours(total), partial)} {assumed.device.unit} ({assumed})"
+    message = f"Total: {_signed(assumed.hours(total), partial)} {assumed.device.unit} ({assumed})"
     if done:
         finished = _sum([costs[stage.digest] for stage in done])
-        words += f", of which {two_digits(assumed.hours(finished))} are done"
-    console.print(words, style="bold", highlight=False)
+        message += f", of which {two_digits(assumed.hours(finished))} are done"
+    console.print(message, style="bold", highlight=False)
     for warning in _too_large(stages, costs, assumed):
         console.print(warning, style="yellow", highlight=False)
     for note in _notes(stages, costs):
@@ -87,13 +87,13 @@ def print_costs(
 
 def _cells(group: StageGroup, costs: Mapping[str, StageCost], assumed: Assumptions) -> tuple[str, str, str, str]:
     numbers = [numbers_of(stage, assumed.num_ranks) for stage in group.stages]
-    found = [costs[stage.digest] for stage in group.stages]
-    parameters = [cost.num_parameters or row["parameters"] for cost, row in zip(found, numbers, strict=True)]
+    group_costs = [costs[stage.digest] for stage in group.stages]
+    parameters = [cost.num_parameters or row["parameters"] for cost, row in zip(group_costs, numbers, strict=True)]
     return (
         number_range([row["steps"] for row in numbers], lambda count: f"{count:,}"),
         number_range(parameters, lambda count: f"{count / 1e6:,.2f}M"),
-        number_range([cost.memory_bytes for cost in found], byte_count),
-        _hours_cell(found, assumed),
+        number_range([cost.memory_bytes for cost in group_costs], byte_count),
+        _hours_cell(group_costs, assumed),
     )
 
 

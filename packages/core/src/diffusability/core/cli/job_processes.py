@@ -244,11 +244,11 @@ class JobProcesses:
         """Takes the jobs off the list that need what a failed one has not done, and those that need theirs."""
         self._failed[failed.name] = failure
         missing = {stage.directory_name for stage in failed.stages if not self._folder.is_done(stage)}
-        while found := [job for job in waiting if job.needs & missing]:
-            for job in found:
+        while blocked := [job for job in waiting if job.needs & missing]:
+            for job in blocked:
                 waiting.remove(job)
                 missing |= {stage.directory_name for stage in job.stages}
-            self._left_out += found
+            self._left_out += blocked
         self._console.print(str(failure), style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -50,12 +50,12 @@ class StageGroup:
 
 def groups(stages: Sequence[PlannedStage]) -> list[StageGroup]:
     """The stages by what they do; those of one name follow each other, names in the order in which they first run."""
-    found: dict[str, dict[str, list[PlannedStage]]] = {}
+    by_name: dict[str, dict[str, list[PlannedStage]]] = {}
     for stage in stages:
-        found.setdefault(stage.name, {}).setdefault(_what(stage), []).append(stage)
+        by_name.setdefault(stage.name, {}).setdefault(_what(stage), []).append(stage)
     return [
         StageGroup(name=name, what=what, stages=members)
-        for name, by_what in found.items()
+        for name, by_what in by_name.items()
         for what, members in by_what.items()
     ]
 

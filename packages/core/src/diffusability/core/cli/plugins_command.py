@@ -19,20 +19,20 @@ def show_plugins(group: str | None, check_imports: bool) -> None:
     Raises:
         PluginError: with ``check_imports``, naming every broken plugin.
     """
-    found = registry.installed(group)
+    plugins = registry.installed(group)
     broken: dict[Plugin, PluginError] = {}
     if check_imports:
         from diffusability.core.specs.components import SPEC_BASES
 
-        broken = contract_checks.failures(found, dict(SPEC_BASES))
+        broken = contract_checks.failures(plugins, dict(SPEC_BASES))
     console = Console(highlight=False)
-    width = max((len(plugin.kind) for plugin in found), default=0)
+    width = max((len(plugin.kind) for plugin in plugins), default=0)
     order = list(registry.GROUPS)
-    found.sort(key=lambda plugin: (order.index(plugin.group), plugin.distribution, plugin.kind))
-    for (name, distribution, version), members in groupby(found, lambda p: (p.group, p.distribution, p.version)):
+    plugins.sort(key=lambda plugin: (order.index(plugin.group), plugin.distribution, plugin.kind))
+    for (name, distribution, version), members in groupby(plugins, lambda p: (p.group, p.distribution, p.version)):
         console.print(f"[bold]{name}[/bold] of {distribution} {version}", soft_wrap=True)
         console.print(_table(list(members), broken, check_imports, width))
-    if not found:
+    if not plugins:
         console.print("no plugins are installed" + (f" in group {group!r}" if group else ""))
     if broken:
         raise PluginError("\n".join(str(error) for error in broken.values()))

@@ -54,11 +54,11 @@ def say_what_changes(console: Console, plan: Plan, folder: "RunFolder") -> None:
     kept = folder.kept_variants(plan)
     for name, changes in folder.overrides_of(plan).items():
         if name not in kept:
-            words = f"{name}: {shlex.join([word for change in changes for word in ('--set', change)])}"
-            console.print(words, markup=False, highlight=False)
+            message = f"{name}: {shlex.join([word for change in changes for word in ('--set', change)])}"
+            console.print(message, markup=False, highlight=False)
     for name in kept:
-        words = f"{name}: kept as it was run before, from a spec that differs from this one"
-        console.print(words, style="yellow", markup=False, highlight=False)
+        message = f"{name}: kept as it was run before, from a spec that differs from this one"
+        console.print(message, style="yellow", markup=False, highlight=False)
 
 
 def run_spec(

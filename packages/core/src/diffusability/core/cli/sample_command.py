@@ -139,5 +139,5 @@ def _remove_earlier(folder: Path) -> None:
 
 
 def _name(request: SampleRequest) -> str:
-    words = [request.variant, request.stage, None if request.label is None else f"class-{request.label}"]
-    return "-".join([*(word for word in words if word is not None), f"seed-{request.seed}"])
+    parts = [request.variant, request.stage, None if request.label is None else f"class-{request.label}"]
+    return "-".join([*(part for part in parts if part is not None), f"seed-{request.seed}"])

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from diffusability.core.errors import SpecError
-from diffusability.core.reading import parsed_json
 from diffusability.core.report.tables.results_table import print_results, results_text
+from diffusability.core.run.run_record import readable_record
 
 
 def show_results(run: Path, form: str) -> None:
@@ -31,7 +31,7 @@ def list_runs(runs: Path) -> None:
     """
     if not runs.is_dir():
         raise SpecError(f"there is no folder {str(runs)!r}; expected the one in which runs are kept (--runs)")
-    records = [(path.parent, record) for path in runs.glob("*/run.json") if (record := _record(path)) is not None]
+    records = [(folder, record) for folder in runs.iterdir() if (record := readable_record(folder))]
     console = Console()
     if not records:
         console.print(f"no runs in {str(runs)!r}", markup=False, highlight=False)
@@ -41,16 +41,12 @@ def list_runs(runs: Path) -> None:
         table.add_column(column, overflow="fold")
     for folder, record in sorted(records, key=lambda pair: str(pair[1].get("created"))):
         variants: dict[str, Any] = record.get("variants") or {}
-        stages = {stage["directory"]: stage["status"] for one in variants.values() for stage in one.values()}
+        stages = {
+            stage["directory"]: stage["status"]
+            for stages_of_variant in variants.values()
+            for stage in stages_of_variant.values()
+        }
         done = f"{list(stages.values()).count('done')} of {len(stages)}"
-        words = (folder.name, str(record.get("created", ""))[:16], done, ", ".join(variants), record.get("command", ""))
-        table.add_row(*(str(word).replace("[", r"\[") for word in words))
+        cells = (folder.name, str(record.get("created", ""))[:16], done, ", ".join(variants), record.get("command", ""))
+        table.add_row(*(str(cell).replace("[", r"\[") for cell in cells))
     console.print(table)
-
-
-def _record(path: Path) -> dict[str, Any] | None:
-    try:
-        content = parsed_json(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None

@@ -39,7 +39,7 @@ class SampleValues:
             )
 
     @classmethod
-    def of_samples(cls, indices: Sequence[int], values: Numbers) -> "SampleValues":
+    def from_samples(cls, indices: Sequence[int], values: Numbers) -> "SampleValues":
         """Of a mean over samples: the value of each, in any order."""
         order = np.argsort(np.asarray(indices, dtype=np.int64), kind="stable")
         return cls(

@@ -49,7 +49,7 @@ class VelocityModel(Denoiser):
         self.training = denoiser.training
 
     @classmethod
-    def of(cls, denoiser: Denoiser) -> "VelocityModel":
+    def from_denoiser(cls, denoiser: Denoiser) -> "VelocityModel":
         """The denoiser itself if it is such a model; one that predicts velocities otherwise."""
         return denoiser if isinstance(denoiser, VelocityModel) else cls(denoiser)
 

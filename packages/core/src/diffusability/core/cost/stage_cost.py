@@ -150,8 +150,8 @@ class CostEstimator:
             context.latent_shape,
             stage.engine.model_dump(mode="json"),
         ]
-        found: StepCost = self._once(key, lambda: step_cost(stage, self.num_ranks, self.cuda))
-        return found
+        cost: StepCost = self._once(key, lambda: step_cost(stage, self.num_ranks, self.cuda))
+        return cost
 
     def _autoencoder(
         self, stage: PlannedStage, spec: AutoencoderSpec, batch_size: int, precision: str
@@ -162,18 +162,18 @@ class CostEstimator:
             raise UnknownCost("the shape of images is only known once data is opened")
         key = ["autoencoder", alone.model_dump(mode="json"), shape, batch_size, precision]
         dtype = autocast_dtype(precision, self._device_type)
-        found: AutoencoderCost = self._once(
+        cost: AutoencoderCost = self._once(
             key, lambda: autoencoder_cost(alone, context, shape, batch_size, dtype, self.cuda)
         )
-        return found
+        return cost
 
     def _sampling(self, stage: PlannedStage, sampler: SamplerSpec | None, batch_size: int) -> SamplingCost:
         dtype = autocast_dtype(stage.engine.precision, self._device_type)
         model = _model_of(stage)
         shown = sampler.model_dump(mode="json") if sampler is not None else None
         key = ["sampling", model.spec.model_dump(mode="json"), model.latent_shape, shown, batch_size, str(dtype)]
-        found: SamplingCost = self._once(key, lambda: sampling_cost(model, sampler, batch_size, dtype, self.cuda))
-        return found
+        cost: SamplingCost = self._once(key, lambda: sampling_cost(model, sampler, batch_size, dtype, self.cuda))
+        return cost
 
     def _once(self, key: object, measure: Any) -> Any:
         name = json.dumps(key, sort_keys=True, default=str)

@@ -166,15 +166,15 @@ def step_cost(stage: PlannedStage, num_ranks: int, cuda: bool = True) -> StepCos
         raise UnknownCost(f"the task does not run on tensors without content ({reason})")
     notes = trained.notes if with_regularizers else (f"without regularizers: {reason}",)
     total = Flops()
-    for one in passes:
-        total = total + one.flops
+    for step_pass in passes:
+        total = total + step_pass.flops
     modules = [trained.task, *([trained.discriminator] if trained.discriminator is not None else [])]
     trainable = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
     all_bytes = sum(weight.numel() * 4 for weight in trained.weights)
     num_trained = sum(parameter.numel() for parameter in trainable)
     return StepCost(
         flops=total * (spec.batch_size / micro / len(passes)),
-        activation_bytes=max(one.peak for one in passes),
+        activation_bytes=max(step_pass.peak for step_pass in passes),
         num_trained=num_trained,
         frozen_bytes=max(0, all_bytes - 4 * num_trained),
         notes=notes,

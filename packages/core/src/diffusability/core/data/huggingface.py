@@ -140,19 +140,19 @@ class HuggingFaceTable(_HuggingFaceImages):
 
     def _count_classes(self, labels: list[Any], column: str) -> None:
         """The classes of a column without a ClassLabel: numbers as they are, words by their place in sorted order."""
-        words = sorted({label for label in labels if isinstance(label, str)})
+        label_names = sorted({label for label in labels if isinstance(label, str)})
         numbers = [label for label in labels if isinstance(label, int) and not isinstance(label, bool)]
-        if words and not numbers:
-            self.class_names, self.num_classes = words, len(words)
-            self._number_of = {word: number for number, word in enumerate(words)}
+        if label_names and not numbers:
+            self.class_names, self.num_classes = label_names, len(label_names)
+            self._number_of = {word: number for number, word in enumerate(label_names)}
             if self.split == "train":
                 some = ", ".join(f"{word!r} is {number}" for word, number in list(self._number_of.items())[:3])
                 print(
                     f"note: column {column!r} of {self.spec.path!r} holds words; they are numbered in sorted order:"
-                    f" {some}{', ...' if len(words) > 3 else ''}",
+                    f" {some}{', ...' if len(label_names) > 3 else ''}",
                     file=sys.stderr,
                 )
-        elif numbers and not words:
+        elif numbers and not label_names:
             self.num_classes = 1 + max(numbers)
         else:
             kinds = ", ".join(sorted({type(label).__name__ for label in labels})) or "nothing"

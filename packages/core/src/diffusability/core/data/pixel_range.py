@@ -44,11 +44,11 @@ def to_8_bits(image: Image.Image, file_format: str | None, tags: "dict[int, obje
     tags = tags or {}
     if not np.isfinite(values).all():
         raise ValueError("the image holds values that are not finite (NaN or infinity)")
-    found = f"{values.min():g} to {values.max():g}" if values.size else "none"
-    low, high = _declared(image.mode, file_format, tags, found)
+    value_range = f"{values.min():g} to {values.max():g}" if values.size else "none"
+    low, high = _declared(image.mode, file_format, tags, value_range)
     slack = 1e-6 * (high - low)
     if values.size and (values.min() < low - slack or values.max() > high + slack):
-        raise ValueError(f"values from {found}, and the declared range is {low:g} to {high:g}; rescale the file")
+        raise ValueError(f"values from {value_range}, and the declared range is {low:g} to {high:g}; rescale the file")
     share = (values - low) / (high - low)
     if tags.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
         share = 1 - share
@@ -58,7 +58,7 @@ def to_8_bits(image: Image.Image, file_format: str | None, tags: "dict[int, obje
     return Image.fromarray((share * 255).round().clip(0, 255).astype(np.uint8))
 
 
-def _declared(mode: str, file_format: str | None, tags: "dict[int, object]", found: str) -> tuple[float, float]:
+def _declared(mode: str, file_format: str | None, tags: "dict[int, object]", value_range: str) -> tuple[float, float]:
     for lower, upper in _RANGE_TAGS:
         low, high = _number(tags.get(lower)), _number(tags.get(upper))
         if high is not None and high > (low or 0.0):
@@ -70,7 +70,7 @@ def _declared(mode: str, file_format: str | None, tags: "dict[int, object]", fou
     kind = "floats" if mode == "F" else "integers of 32 bits, or of 16 bits with a sign,"
     whole = "" if mode == "F" else "; the type's own range, up to 4294967295, would make them black"
     raise ValueError(
-        f"{kind} with values from {found}, and the file declares no range (TIFF tags SMinSampleValue and"
+        f"{kind} with values from {value_range}, and the file declares no range (TIFF tags SMinSampleValue and"
         f" SMaxSampleValue){whole}; expected 8 or 16 unsigned bits, or floats from 0 to 1"
     )
 

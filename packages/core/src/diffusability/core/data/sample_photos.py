@@ -37,12 +37,12 @@ def photographs() -> tuple[Image.Image, ...]:
     """The photographs, decoded. Raises DataError naming the package whose file is missing."""
     images = []
     for package, names in PHOTOGRAPHS.items():
-        found = importlib.util.find_spec(package)
-        if found is None or not found.submodule_search_locations:
+        module_spec = importlib.util.find_spec(package)
+        if module_spec is None or not module_spec.submodule_search_locations:
             raise DataError(
                 f"the dataset 'sample-photos' needs the package that provides {package!r}; it is not installed"
             )
-        folder = Path(found.submodule_search_locations[0])
+        folder = Path(module_spec.submodule_search_locations[0])
         for name in names:
             if not (folder / name).is_file():
                 raise DataError(f"the installed package {package!r} ships no {name!r}; another version of it does")

@@ -25,12 +25,12 @@ _MAX_VERSIONS = 64
 
 def repeated_blocks(task: nn.Module) -> list[nn.Module]:
     """The blocks that the modules of a task list, each once."""
-    found: dict[int, nn.Module] = {}
+    blocks: dict[int, nn.Module] = {}
     for module in task.modules():
         listed: Callable[[], Iterable[nn.Module]] | None = getattr(module, "repeated_blocks", None)
         if callable(listed):
-            found |= {id(block): block for block in listed()}
-    return list(found.values())
+            blocks |= {id(block): block for block in listed()}
+    return list(blocks.values())
 
 
 def prepare_blocks(

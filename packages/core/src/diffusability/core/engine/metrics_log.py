@@ -2,13 +2,13 @@
 
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from diffusability.core.contracts.tracker import Tracker
 from diffusability.core.reading import parsed_json
+from diffusability.core.writing import replacing
 
 
 class MetricsLog:
@@ -33,9 +33,8 @@ class MetricsLog:
         """Drops lines of later steps, which a resumed run will write again."""
         kept = [line for line in self.lines() if line["step"] <= step]
         if self.path.is_file():
-            partial = self.path.with_suffix(".partial")
-            partial.write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in kept))
-            os.replace(partial, self.path)
+            with replacing(self.path) as partial:
+                partial.write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in kept))
 
     def write(self, metrics: Mapping[str, float]) -> None:
         """Appends one line, which has a ``step``."""

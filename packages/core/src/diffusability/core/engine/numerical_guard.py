@@ -133,15 +133,23 @@ class NumericalGuard:
     def _first_sentence(self) -> str:
         """What broke in this step, where, and in which samples. All ranks must call it."""
         broken = [
-            (one.accumulation, self.ranks.rank, one.broken_term, one.value, _suspects(one))
-            for one in self._micro_batches
-            if one.broken_term is not None
+            (
+                micro_batch.accumulation,
+                self.ranks.rank,
+                micro_batch.broken_term,
+                micro_batch.value,
+                _suspects(micro_batch),
+            )
+            for micro_batch in self._micro_batches
+            if micro_batch.broken_term is not None
         ]
-        found = sorted((report for reports in self.ranks.gathered(broken) for report in reports), key=lambda r: r[:2])
-        if not found:
+        by_order = sorted(
+            (report for reports in self.ranks.gathered(broken) for report in reports), key=lambda r: r[:2]
+        )
+        if not by_order:
             what = "its gradient was not finite, and no loss term is to blame"
         else:
-            _, rank, term, value, (positions, are_bad) = found[0]
+            _, rank, term, value, (positions, are_bad) = by_order[0]
             known = self.example_at
             numbers = [str(position if known is None else known(self._step, position)) for position in positions]
             noun = "places in the batch" if known is None else "examples"
@@ -175,32 +183,38 @@ class NumericalGuard:
 
     def _written(self, micro_batches: list[_MicroBatch], weights: Path) -> list[_Report]:
         """Writes this rank's broken micro batches, or all when the losses of all ranks were finite."""
-        broken = [one for one in micro_batches if one.broken_term is not None]
+        broken = [micro_batch for micro_batch in micro_batches if micro_batch.broken_term is not None]
         if not self.ranks.any(bool(broken)):
             broken = micro_batches
         reports = []
-        for one in broken:
-            term = one.broken_term or "gradient"
+        for micro_batch in broken:
+            term = micro_batch.broken_term or "gradient"
             saved = NonfiniteBatch(
-                batch=one.batch,
+                batch=micro_batch.batch,
                 rank=self.ranks.rank,
-                accumulation=one.accumulation,
+                accumulation=micro_batch.accumulation,
                 term=term,
-                value=one.value,
-                global_seed=one.global_seed,
+                value=micro_batch.value,
+                global_seed=micro_batch.global_seed,
                 weights=weights,
             )
             path = str(saved.write(self.folder))
             reports.append(
-                _Report(rank=self.ranks.rank, accumulation=one.accumulation, term=term, value=one.value, path=path)
+                _Report(
+                    rank=self.ranks.rank,
+                    accumulation=micro_batch.accumulation,
+                    term=term,
+                    value=micro_batch.value,
+                    path=path,
+                )
             )
         return reports
 
 
-def _suspects(one: _MicroBatch) -> tuple[list[int], bool]:
+def _suspects(micro_batch: _MicroBatch) -> tuple[list[int], bool]:
     """Positions of the samples whose data are not finite, and True; where all are finite, all positions, and False."""
-    positions = list(one.batch.randomness.positions)
-    finite = one.batch.data.isfinite().flatten(1).all(1).tolist()
+    positions = list(micro_batch.batch.randomness.positions)
+    finite = micro_batch.batch.data.isfinite().flatten(1).all(1).tolist()
     bad = [position for position, is_finite in zip(positions, finite, strict=True) if not is_finite]
     return (bad, True) if bad else (positions, False)
 

@@ -97,6 +97,6 @@ def _refuse_without_gradient(spec: RegularizerSpec, regularizer: nn.Module, term
 
 def _scalar(name: str, term: object) -> Float[Tensor, ""]:
     if not isinstance(term, Tensor) or term.ndim != 0:
-        found = f"shape {tuple(term.shape)}" if isinstance(term, Tensor) else type(term).__name__
-        raise TrainingError(f"loss term {name!r} must be a scalar tensor, got {found}")
+        actual = f"shape {tuple(term.shape)}" if isinstance(term, Tensor) else type(term).__name__
+        raise TrainingError(f"loss term {name!r} must be a scalar tensor, got {actual}")
     return term

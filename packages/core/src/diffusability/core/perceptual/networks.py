@@ -29,19 +29,19 @@ def _filled(
     parts: nn.ModuleList, tensors: Iterable[tuple[str, Tensor]], heads: Iterable[tuple[str, Tensor]], path: Path
 ) -> tuple[nn.ModuleList, nn.ParameterList]:
     """Puts convolutions, in the order of the file, and the weights of the heads into place."""
-    found = list(tensors)
+    given = list(tensors)
     wanted = [
         parameter
         for module in parts.modules()
         if isinstance(module, nn.Conv2d)
         for parameter in module._parameters.values()
     ]
-    shapes = [tuple(tensor.shape) for _, tensor in found]
+    shapes = [tuple(tensor.shape) for _, tensor in given]
     expected = [tuple(parameter.shape) for parameter in wanted if parameter is not None]
     if shapes != expected:
         raise CheckpointError(f"the convolutions in {str(path)!r} have shapes {shapes}; expected {expected}")
     with torch.no_grad():
-        for parameter, (_, tensor) in zip(wanted, found, strict=True):
+        for parameter, (_, tensor) in zip(wanted, given, strict=True):
             assert parameter is not None
             parameter.copy_(tensor)
     return parts, nn.ParameterList(tensor.float().flatten() for _, tensor in heads)

@@ -56,8 +56,8 @@ def _why_unconditional(denoiser: Any, stage: PlannedStage) -> str | None:
 
 def _why_unlabelled(stage: PlannedStage) -> str | None:
     """What says that the examples of a stage have no class, followed from cached latents to their images."""
-    if (found := stage.data.unlabelled()) is not None:
-        return f"the data of stage {stage.name!r} have {found}"
+    if (reason := stage.data.unlabelled()) is not None:
+        return f"the data of stage {stage.name!r} have {reason}"
     if stage.data.holds == "latents":
         encoding = (used for used in stage.inputs.values() if isinstance(used.spec, EncodeStage))
         return next(filter(None, map(_why_unlabelled, encoding)), None)

@@ -39,15 +39,15 @@ def jobs_of(stages: Sequence[PlannedStage]) -> list[Job]:
         by_variants.setdefault(stage.variants, []).append(stage)
     chosen = {stage.directory_name for stage in stages}
     firsts = Counter(own[0].name for variants, own in by_variants.items() if len(variants) > 1)
-    found = []
+    jobs = []
     for variants, own in by_variants.items():
         inside = {stage.directory_name for stage in own}
         inputs = {used.directory_name for stage in own for used in stage.inputs.values()}
         name = variants[0]
         if len(variants) > 1:
             name = own[0].name if firsts[own[0].name] == 1 else f"{own[0].name} of {variants[0]}"
-        found.append(Job(name=name, stages=own, needs=frozenset((inputs & chosen) - inside)))
-    return found
+        jobs.append(Job(name=name, stages=own, needs=frozenset((inputs & chosen) - inside)))
+    return jobs
 
 
 def assigned_stages(plan: Plan, value: str | None) -> frozenset[str] | None:

@@ -30,9 +30,11 @@ def with_overrides(source: Source, overrides: Mapping[str, Sequence[str]]) -> di
         source: the spec, laid over what it extends.
         overrides: ``path=value`` changes by variant of the spec.
     """
-    common = list(dict.fromkeys(one for changes in overrides.values() for one in changes if is_of_the_run(one)))
+    common = list(
+        dict.fromkeys(change for changes in overrides.values() for change in changes if is_of_the_run(change))
+    )
     if "variants" not in source.data:
-        common = list(dict.fromkeys(one for changes in overrides.values() for one in changes))
+        common = list(dict.fromkeys(change for changes in overrides.values() for change in changes))
     for assignment in common:
         source = override(source, assignment)
     data: dict[str, Any] = copy.deepcopy(source.data)

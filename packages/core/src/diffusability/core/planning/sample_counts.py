@@ -37,16 +37,16 @@ def shortfalls(stage: PlannedStage) -> list[str]:
     match spec:
         case EncodeStage(num_samples=int(asked), split=split):
             there = stage.data.num_examples(split)
-            found = [] if there is None else [fewer(asked, there, split)]
+            sentences = [] if there is None else [fewer(asked, there, split)]
         case EvaluateStage():
             there = stage.data.num_examples(spec.resolved_split())
-            found = [] if there is None else fewer_for(_of_images(spec.evaluators), there, spec.resolved_split())
+            sentences = [] if there is None else fewer_for(_of_images(spec.evaluators), there, spec.resolved_split())
         case TrainStage() if spec.evaluate is not None and stage.data.holds == "images":
             there = stage.data.num_examples("validation")
-            found = [] if there is None else fewer_for(_of_images(spec.evaluate.evaluators), there, "validation")
+            sentences = [] if there is None else fewer_for(_of_images(spec.evaluate.evaluators), there, "validation")
         case _:
-            found = []
-    return [sentence for sentence in found if sentence]
+            sentences = []
+    return [sentence for sentence in sentences if sentence]
 
 
 def _of_images(evaluators: Sequence[EvaluatorSpec]) -> list[EvaluatorSpec]:

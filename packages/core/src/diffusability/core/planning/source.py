@@ -111,8 +111,8 @@ def read_source(path: Path) -> Source:
         raise SpecError(f"{str(path)!r} cannot be read as text: {error}") from None
     source = parse_source(text, path.name)
     if not isinstance(source.data, dict):
-        found = type(source.data).__name__ if source.data is not None else "nothing"
-        raise SpecError([Problem(f"expected a mapping with 'name' and 'stages', found {found}", location=path.name)])
+        actual = type(source.data).__name__ if source.data is not None else "nothing"
+        raise SpecError([Problem(f"expected a mapping with 'name' and 'stages', found {actual}", location=path.name)])
     return source
 
 

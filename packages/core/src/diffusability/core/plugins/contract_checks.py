@@ -30,8 +30,8 @@ class Contract:
     def base(self) -> type:
         """The class. Imports torch."""
         module, _, name = self.place.partition(":")
-        found: type = getattr(importlib.import_module(module), name)
-        return found
+        base_class: type = getattr(importlib.import_module(module), name)
+        return base_class
 
 
 CONTRACTS: dict[str, Contract] = {
@@ -77,14 +77,22 @@ def signature_fault(owner: type, name: str, base: type) -> str | None:
     if not callable(method) or isinstance(inspect.getattr_static(owner, name), staticmethod | classmethod | property):
         return f"{owner.__name__}.{name} is not a method"
     parameters = list(inspect.signature(wanted).parameters.values())
-    positional = [one for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD and one.default is one.empty]
-    named = {one.name: None for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty}
+    positional = [
+        parameter
+        for parameter in parameters
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty
+    ]
+    named = {
+        parameter.name: None
+        for parameter in parameters
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+    }
     try:
-        found = inspect.signature(method)
-        found.bind(*positional, **named)
+        signature = inspect.signature(method)
+        signature.bind(*positional, **named)
     except TypeError as error:
-        listed = ", ".join(str(one.name) for one in positional)
-        return f"{owner.__name__}.{name}{found} cannot be called as {name}({listed}): {error} ({place_of(method)})"
+        listed = ", ".join(str(parameter.name) for parameter in positional)
+        return f"{owner.__name__}.{name}{signature} cannot be called as {name}({listed}): {error} ({place_of(method)})"
     return None
 
 
@@ -108,7 +116,7 @@ def checked_build(build: Callable[..., Any]) -> Callable[..., Any]:
         if spec_class.__module__.startswith(_OURS):
             return build(self, *args, **named)
         name = plugin_named(spec_class, self.group)
-        base = next(one for one in spec_class.__mro__ if "noun" in one.__dict__)
+        base = next(ancestor for ancestor in spec_class.__mro__ if "noun" in ancestor.__dict__)
         fault = build_fault(spec_class, base)
         if fault is not None:
             raise PluginError(f"{name}: {fault}")
@@ -156,9 +164,9 @@ def _check_methods(name: str, owner: type, contract: Contract) -> None:
 
 def _owner_of(owner: type, method: str) -> type | None:
     """The class of a third party that defines a method; None where it is ours, or torch's."""
-    for one in owner.__mro__:
-        if method in one.__dict__:
-            return None if one.__module__.startswith((_OURS, "torch.")) else one
+    for ancestor in owner.__mro__:
+        if method in ancestor.__dict__:
+            return None if ancestor.__module__.startswith((_OURS, "torch.")) else ancestor
     return None
 
 

@@ -52,14 +52,14 @@ def _scan(search_path: tuple[str, ...]) -> tuple[Plugin, ...]:
         files = list(entrypoints.iter_files_distros(path=search_path))
     except configparser.Error as error:
         raise PluginError(f"an installed distribution has a malformed entry_points.txt: {error}") from error
-    found = []
+    plugins = []
     for config, distribution in files:
         for group in GROUPS:
             if PREFIX + group not in config:
                 continue
             for kind, target in config.items(PREFIX + group):
                 module, _, attribute = target.partition(":")
-                found.append(
+                plugins.append(
                     Plugin(
                         group,
                         kind,
@@ -69,7 +69,7 @@ def _scan(search_path: tuple[str, ...]) -> tuple[Plugin, ...]:
                         distribution.version or "of unknown version",
                     )
                 )
-    return tuple(found)
+    return tuple(plugins)
 
 
 def refresh() -> None:

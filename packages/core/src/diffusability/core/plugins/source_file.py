@@ -45,19 +45,19 @@ def sources_of(path: Path) -> tuple[str, ...]:
     Found by reading import statements, wherever they stand. A file that is not there, or is not Python, counts alone.
     """
     folder = path.parent
-    found: set[str] = set()
+    sources: set[str] = set()
     left = [path.name]
     while left:
         name = left.pop()
-        if name in found:
+        if name in sources:
             continue
-        found.add(name)
+        sources.add(name)
         try:
             tree = ast.parse((folder / name).read_bytes())
         except (SyntaxError, ValueError, OSError):  # check_target says so of the file itself
             continue
         left += [file for module in _imported(tree, Path(name)) for file in _files_of(module, folder)]
-    return tuple(sorted(found))
+    return tuple(sorted(sources))
 
 
 def _imported(tree: ast.AST, name: Path) -> Iterator[tuple[str, ...]]:
@@ -140,12 +140,12 @@ def _defined(body: list[ast.stmt]) -> Iterator[tuple[str, ast.AST]]:
             case ast.Assign() | ast.AnnAssign():
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
                 yield from (
-                    (one.id, node) for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)
+                    (name.id, node) for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)
                 )
             case ast.If() | ast.Try() | ast.With():
                 parts = [node.body, getattr(node, "orelse", []), getattr(node, "finalbody", [])]
                 parts += [handler.body for handler in getattr(node, "handlers", [])]
-                yield from (found for part in parts for found in _defined(part))
+                yield from (definition for part in parts for definition in _defined(part))
 
 
 def _signature(node: ast.AST) -> inspect.Signature | None:
@@ -154,7 +154,14 @@ def _signature(node: ast.AST) -> inspect.Signature | None:
         return None
     if isinstance(node, ast.FunctionDef):
         return inspect.Signature(_parameters(node.args))
-    init = next((one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"), None)
+    init = next(
+        (
+            statement
+            for statement in node.body
+            if isinstance(statement, ast.FunctionDef) and statement.name == "__init__"
+        ),
+        None,
+    )
     if init is not None:
         return inspect.Signature(_parameters(init.args)[1:])
     return None if node.bases or node.keywords else inspect.Signature()
@@ -162,19 +169,21 @@ def _signature(node: ast.AST) -> inspect.Signature | None:
 
 def _parameters(arguments: ast.arguments) -> list[inspect.Parameter]:
     kind = inspect.Parameter
-    positional: list[tuple[ast.arg, Any]] = [(one, kind.POSITIONAL_ONLY) for one in arguments.posonlyargs]
-    positional += [(one, kind.POSITIONAL_OR_KEYWORD) for one in arguments.args]
+    positional: list[tuple[ast.arg, Any]] = [(argument, kind.POSITIONAL_ONLY) for argument in arguments.posonlyargs]
+    positional += [(argument, kind.POSITIONAL_OR_KEYWORD) for argument in arguments.args]
     without = len(positional) - len(arguments.defaults)
-    defaults: list[Any] = [kind.empty] * without + [_Shown(ast.unparse(one)) for one in arguments.defaults]
-    found = [kind(one.arg, how, default=default) for (one, how), default in zip(positional, defaults, strict=True)]
+    defaults: list[Any] = [kind.empty] * without + [_Shown(ast.unparse(value)) for value in arguments.defaults]
+    parameters = [
+        kind(argument.arg, how, default=default) for (argument, how), default in zip(positional, defaults, strict=True)
+    ]
     if arguments.vararg is not None:
-        found.append(kind(arguments.vararg.arg, kind.VAR_POSITIONAL))
-    for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        parameters.append(kind(arguments.vararg.arg, kind.VAR_POSITIONAL))
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
         shown = kind.empty if default is None else _Shown(ast.unparse(default))
-        found.append(kind(one.arg, kind.KEYWORD_ONLY, default=shown))
+        parameters.append(kind(argument.arg, kind.KEYWORD_ONLY, default=shown))
     if arguments.kwarg is not None:
-        found.append(kind(arguments.kwarg.arg, kind.VAR_KEYWORD))
-    return found
+        parameters.append(kind(arguments.kwarg.arg, kind.VAR_KEYWORD))
+    return parameters
 
 
 @attrs.frozen(repr=False)

@@ -74,14 +74,18 @@ def _file_of(name: str, places: list[str] | None) -> Path | None:
             if candidate.is_file():
                 return candidate
     if places is None:
-        found = _spec(name)
-        return Path(found.origin) if found is not None and found.origin and found.has_location else None
+        module_spec = _spec(name)
+        return (
+            Path(module_spec.origin)
+            if module_spec is not None and module_spec.origin and module_spec.has_location
+            else None
+        )
     return None
 
 
 def _editable_places(package: str) -> list[str]:
-    found = _spec(package)
-    return list(found.submodule_search_locations or ()) if found is not None else []
+    module_spec = _spec(package)
+    return list(module_spec.submodule_search_locations or ()) if module_spec is not None else []
 
 
 def _spec(name: str) -> importlib.machinery.ModuleSpec | None:

@@ -38,14 +38,14 @@ def write_plugin(name: str, kind: str, parent: Path) -> Path:
     folder = parent / f"diffusability-{plugin}"
     if folder.exists():
         raise PluginError(f"{str(folder)!r} exists; expected a new folder")
-    words = plugin.split("-")
+    parts = plugin.split("-")
     names = {
         "distribution": folder.name,
         "kind": plugin,
         "metric": plugin.replace("-", "_"),
         "module": plugin.replace("-", "_"),
         "package": folder.name.replace("-", "_"),
-        "class": "".join(word.capitalize() for word in words),
+        "class": "".join(word.capitalize() for word in parts),
         "group": group,
         "noun": registry.GROUPS[group],
         "example": example.replace("NAME", plugin),

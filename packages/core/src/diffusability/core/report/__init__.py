@@ -18,6 +18,7 @@ from diffusability.core.report.tables.paper_table_html import paper_table_html
 from diffusability.core.report.tables.paper_table_latex import paper_table_latex
 from diffusability.core.report.tables.paper_table_markdown import paper_table_markdown
 from diffusability.core.run.folder_reader import Run, read_run
+from diffusability.core.run.run_record import is_run
 from diffusability.core.specs.table import TableSpec
 
 TableFormat = Literal["html", "markdown", "latex"]
@@ -55,7 +56,7 @@ def build_report(run_directories: Sequence[Path], output: Path | None = None, ta
     contents = gather(compare([_read(directory, table) for directory in directories]))
     target = Path(output) if output is not None else _default_folder(directories)
     others = [directory for directory in directories if directory.resolve() != target.resolve()]
-    if others and (target / "run.json").exists():
+    if others and is_run(target):
         raise SpecError(f"{str(target)!r} is a run's folder, whose own report would be lost; expected another one")
     target.mkdir(parents=True, exist_ok=True)
     for figure in contents.figures:

@@ -93,17 +93,17 @@ class Comparison:
     @property
     def remarks(self) -> list[str]:
         """What a reader must know before the numbers, each with its stage and variants."""
-        found: dict[str, list[str]] = {}
+        labels_by_sentence: dict[str, list[str]] = {}
         for run in self.runs:
             for variant, changes in run.overrides.items():
                 for change in changes:
-                    found.setdefault(f"changed on the command line: {change}", []).append(
+                    labels_by_sentence.setdefault(f"changed on the command line: {change}", []).append(
                         variant if len(self.runs) == 1 else f"{run.name}/{variant}"
                     )
         for folder in self.all_folders():
             for sentence in folder.stage.remarks:
-                found.setdefault(f"{folder.stage.name}: {sentence}", []).append(folder.label)
-        return [f"{sentence} ({', '.join(labels)})" for sentence, labels in found.items()]
+                labels_by_sentence.setdefault(f"{folder.stage.name}: {sentence}", []).append(folder.label)
+        return [f"{sentence} ({', '.join(labels)})" for sentence, labels in labels_by_sentence.items()]
 
     def folders(self, stage_name: str) -> list[StageFolder]:
         """The distinct folders of a stage, in order of variants. Variants without that stage are left out."""

@@ -52,7 +52,7 @@ def correlate(run_directories: Sequence[Path], target: str) -> list[Predictor]:
     if target not in values:
         known = sorted(values)
         raise SpecError(f"no variant has the metric {target!r}; {nearest(target, known)}there are: {', '.join(known)}")
-    found = []
+    predictors = []
     for metric, by_variant in values.items():
         shared = [variant for variant in by_variant if variant in values[target]]
         if stages[metric] == stages[target] or len(shared) < len(values[target]):
@@ -63,7 +63,7 @@ def correlate(run_directories: Sequence[Path], target: str) -> list[Predictor]:
         first, second = (np.array([pair[place] for pair in pairs]) for place in (1, 2))
         better, target_better = metrics[metric].higher_is_better, metrics[target].higher_is_better
         expected = None if better is None or target_better is None else (1 if better == target_better else -1)
-        found.append(
+        predictors.append(
             Predictor(
                 metric=metric,
                 label=info_of(metrics[metric]).label,
@@ -73,7 +73,7 @@ def correlate(run_directories: Sequence[Path], target: str) -> list[Predictor]:
                 correlation=rank_correlation(first, second),
             )
         )
-    return sorted(found, key=lambda predictor: -abs(predictor.correlation.value))
+    return sorted(predictors, key=lambda predictor: -abs(predictor.correlation.value))
 
 
 def _values(comparison: Comparison) -> tuple[dict[str, dict[str, float]], dict[str, Metric], dict[str, str]]:
@@ -94,9 +94,9 @@ def _values(comparison: Comparison) -> tuple[dict[str, dict[str, float]], dict[s
             )
             for name in names:
                 measured = seed_values(group, stage_name, name)
-                found = over_seeds(measured)
-                if found is not None:
-                    values.setdefault(name, {})[group.label] = found.mean
+                estimate = over_seeds(measured)
+                if estimate is not None:
+                    values.setdefault(name, {})[group.label] = estimate.mean
                     metrics[name] = measured[-1].metric
                     stages[name] = stage_name
     return values, metrics, stages
@@ -108,11 +108,12 @@ def correlation_markdown(predictors: Sequence[Predictor]) -> str:
         f"| predictor of {predictors[0].target_label} | Spearman | 95% interval | expected sign | variants |",
         "| --- | ---: | --- | :---: | ---: |",
     ]
-    for one in predictors:
-        sign = {1: "+", -1: "-", None: ""}[one.expected]
+    for predictor in predictors:
+        sign = {1: "+", -1: "-", None: ""}[predictor.expected]
+        correlation = predictor.correlation
         lines.append(
-            f"| {one.label} (`{one.metric}`) | {one.correlation.value:+.2f} |"
-            f" {one.correlation.low:+.2f} to {one.correlation.high:+.2f} | {sign} | {one.correlation.num_pairs} |"
+            f"| {predictor.label} (`{predictor.metric}`) | {correlation.value:+.2f} |"
+            f" {correlation.low:+.2f} to {correlation.high:+.2f} | {sign} | {correlation.num_pairs} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -122,8 +123,13 @@ def correlation_json(predictors: Sequence[Predictor], target: str) -> dict[str, 
     return {
         "target": target,
         "predictors": [
-            {**attrs.asdict(one.correlation), "metric": one.metric, "expected_sign": one.expected, "pairs": one.pairs}
-            for one in predictors
+            {
+                **attrs.asdict(predictor.correlation),
+                "metric": predictor.metric,
+                "expected_sign": predictor.expected,
+                "pairs": predictor.pairs,
+            }
+            for predictor in predictors
         ],
     }
 
@@ -134,20 +140,22 @@ def correlation_figure(predictors: Sequence[Predictor], most: int = 12) -> Repor
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
     figure, grid = new_figure(2.9 * columns, 2.6 * rows + 0.2, rows, columns)
-    for place, (axes, one) in enumerate(zip(grid, shown, strict=False)):
-        axes.plot([x for _, x, _ in one.pairs], [y for _, _, y in one.pairs], "o", color="#1f5fa8", markersize=5)
-        low, high = one.correlation.low, one.correlation.high
-        axes.set_title(f"rho = {one.correlation.value:+.2f}  [{low:+.2f}, {high:+.2f}]")
-        axes.set_xlabel(plain_text(one.label))
+    for place, (axes, predictor) in enumerate(zip(grid, shown, strict=False)):
+        axes.plot(
+            [x for _, x, _ in predictor.pairs], [y for _, _, y in predictor.pairs], "o", color="#1f5fa8", markersize=5
+        )
+        low, high = predictor.correlation.low, predictor.correlation.high
+        axes.set_title(f"rho = {predictor.correlation.value:+.2f}  [{low:+.2f}, {high:+.2f}]")
+        axes.set_xlabel(plain_text(predictor.label))
         if place % columns == 0:
-            axes.set_ylabel(plain_text(one.target_label))
+            axes.set_ylabel(plain_text(predictor.target_label))
     for axes in grid[len(shown) :]:
         axes.remove()
     return ReportFigure(
         name="correlation",
         title=f"Predictors of {shown[0].target_label}",
         caption="A point a variant; Spearman's rank correlation with its 95% bootstrap interval over variants.",
-        alt=f"Scatter plots of {', '.join(one.label for one in shown)} against {shown[0].target_label}",
+        alt=f"Scatter plots of {', '.join(predictor.label for predictor in shown)} against {shown[0].target_label}",
         figure=figure,
     )
 

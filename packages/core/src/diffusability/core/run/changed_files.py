@@ -38,7 +38,7 @@ def contents_of(stage: PlannedStage, known: dict[str, dict[str, Contents]] | Non
     Raises:
         DataError: a file or folder is there and cannot be read; names it.
     """
-    found = {}
+    by_name = {}
     known = {} if known is None else known
     parts: list[tuple[tuple[str | int, ...], Any]] = [((), stage.spec)]
     if stage.spec.data is None:
@@ -50,18 +50,18 @@ def contents_of(stage: PlannedStage, known: dict[str, dict[str, Contents]] | Non
             key = f"{type(spec).__name__} {spec.identity()}"
             if key not in known:
                 known[key] = _contents_of_spec(spec)
-            found.update({".".join(map(str, (*base, *path, name))): held for name, held in known[key].items()})
-    return found
+            by_name.update({".".join(map(str, (*base, *path, name))): held for name, held in known[key].items()})
+    return by_name
 
 
 def _contents_of_spec(spec: PluginSpec) -> dict[str, Contents]:
-    found = {}
+    by_name = {}
     for name, files in spec.files_read().items():
         try:
-            found[name] = contents(files)
+            by_name[name] = contents(files)
         except OSError as error:
             raise DataError(f"{error.filename or str(files.root)!r} cannot be read: {error.strerror}") from None
-    return found
+    return by_name
 
 
 def record_contents(stage: PlannedStage, folder: RunFolder) -> None:
@@ -84,16 +84,16 @@ def changes(stages: Sequence[PlannedStage], folder: RunFolder) -> dict[str, str]
     Raises:
         DataError: a file or folder is there and cannot be read.
     """
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     known: dict[str, dict[str, Contents]] = {}
     for stage in stages:
         record = _read(folder.stage(stage))
         if record is None or (isinstance(stage.spec, EncodeStage) and not folder.is_done(stage)):
             continue
-        reason = _changed_input(stage, record, folder, found) or _changed_files(record, contents_of(stage, known))
+        reason = _changed_input(stage, record, folder, reasons) or _changed_files(record, contents_of(stage, known))
         if reason:
-            found[stage.directory_name] = reason
-    return found
+            reasons[stage.directory_name] = reason
+    return reasons
 
 
 def set_aside_changed(stages: Sequence[PlannedStage], folder: RunFolder, console: Console) -> None:
@@ -105,10 +105,10 @@ def set_aside_changed(stages: Sequence[PlannedStage], folder: RunFolder, console
     Raises:
         DataError: a file or folder is there and cannot be read.
     """
-    found = changes(stages, folder)
+    reasons = changes(stages, folder)
     for stage in stages:
         directory = folder.stage(stage)
-        if stage.directory_name not in found:
+        if stage.directory_name not in reasons:
             if directory.is_dir() and not (directory / RECORD).is_file():
                 record_contents(stage, folder)
             continue
@@ -116,23 +116,23 @@ def set_aside_changed(stages: Sequence[PlannedStage], folder: RunFolder, console
         kept.parent.mkdir(exist_ok=True)
         os.rename(directory, kept)
         console.print(
-            f"{stage.name} ({', '.join(stage.variants)}) is done anew: {found[stage.directory_name]}; what was there is"
-            f" kept as {str(kept)!r}",
+            f"{stage.name} ({', '.join(stage.variants)}) is done anew: {reasons[stage.directory_name]}; what was there"
+            f" is kept as {str(kept)!r}",
             style="yellow",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
-    if found:
+    if reasons:
         shutil.rmtree(folder.cache, ignore_errors=True)
 
 
 def _changed_input(
-    stage: PlannedStage, record: Mapping[str, Any], folder: RunFolder, found: Mapping[str, str]
+    stage: PlannedStage, record: Mapping[str, Any], folder: RunFolder, reasons: Mapping[str, str]
 ) -> str | None:
     for name, used in stage.inputs.items():
         recorded, now = record["inputs"].get(name), _record_digest(folder.stage(used))
-        if used.directory_name in found or (recorded and now and recorded != now):
+        if used.directory_name in reasons or (recorded and now and recorded != now):
             return f"stage {name!r}, which it uses, is made of other files than before"
     return None
 

@@ -9,10 +9,11 @@ import attrs
 import yaml
 from pydantic import ValidationError
 
-from diffusability.core.errors import DataError, SpecError
+from diffusability.core.errors import DataError
 from diffusability.core.reading import parsed_json
 from diffusability.core.run.remarks import read_remarks
 from diffusability.core.run.results import Metric, finite, parse_metrics
+from diffusability.core.run.run_record import read_record
 from diffusability.core.run.training_log import Series, read_training_log
 from diffusability.core.run.values_file import VALUES_FILE, KeptValues, read_values
 from diffusability.core.specs.table import TableSpec
@@ -86,7 +87,7 @@ def read_run(directory: Path) -> Run:
     Raises:
         SpecError: it does not exist, has no ``run.json``, or that file is not a JSON object.
     """
-    record = _run_record(directory)
+    record = read_record(directory)
     notes: list[str] = []
     abandoned = is_abandoned(directory)
     results = _read_json(directory / "results.json", notes)
@@ -163,22 +164,6 @@ def _table(raw: object, notes: list[str]) -> TableSpec | None:
     except ValidationError as error:
         notes.append(f"run.json: table: {'; '.join(details['msg'] for details in error.errors())}")
         return None
-
-
-def _run_record(directory: Path) -> dict[str, Any]:
-    expected = "expected a folder that 'dfz run' wrote, such as 'runs/quickstart'"
-    path = directory / "run.json"
-    if not directory.is_dir():
-        raise SpecError(f"there is no run folder {str(directory)!r}; {expected}")
-    try:
-        record = parsed_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SpecError(f"{str(directory)!r} is not a run folder: run.json is missing; {expected}") from None
-    except (OSError, ValueError) as error:
-        raise SpecError(f"{str(path)!r} cannot be read as JSON: {error}; {expected}") from None
-    if not isinstance(record, dict):
-        raise SpecError(f"{str(path)!r} holds {type(record).__name__}, expected an object; {expected}")
-    return record
 
 
 def _read_stage(

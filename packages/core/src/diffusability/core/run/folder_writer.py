@@ -16,6 +16,8 @@ import yaml
 from diffusability.core.errors import DiffusabilityError, NotFiniteError, RunLockedError
 from diffusability.core.planning.plan import Plan, PlannedStage
 from diffusability.core.reading import parsed_json
+from diffusability.core.run.run_record import RECORD, readable_record
+from diffusability.core.writing import PARTIAL, replacing
 
 _VERSIONED = (
     "diffusability-core",
@@ -37,9 +39,8 @@ def write_json(path: Path, content: Any) -> None:
         text = json.dumps(content, indent=2, allow_nan=False)
     except ValueError as error:
         raise NotFiniteError(f"{str(path)!r} is not written: {error}; expected finite numbers") from None
-    partial = path.with_suffix(".partial")
-    partial.write_text(text + "\n")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(text + "\n")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -53,13 +54,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of what defines a result."""
-    found = {}
+    installed = {}
     for name in _VERSIONED:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _lives(pid: str) -> bool:
@@ -135,7 +136,7 @@ class RunFolder:
         """Makes the folder of a stage and writes what it resolved to; removes files that were never finished."""
         directory = self.stage(stage)
         directory.mkdir(parents=True, exist_ok=True)
-        for leftover in (*directory.rglob(".tmp*"), *directory.rglob("*.partial")):  # of a killed process
+        for leftover in (*directory.rglob(".tmp*"), *directory.rglob(f"*{PARTIAL}")):  # of a killed process
             if leftover.is_file():
                 leftover.unlink()
         (directory / "resolved.yaml").write_text(yaml.safe_dump(stage.resolved(), sort_keys=False))
@@ -173,7 +174,7 @@ class RunFolder:
 
         They keep their results and their place in the report until a command that means them runs them anew.
         """
-        recorded = _read_json(self.root / "run.json").get("variants")
+        recorded = readable_record(self.root).get("variants")
         if not isinstance(recorded, dict):
             return {}
         kept = {}
@@ -189,11 +190,11 @@ class RunFolder:
 
     def overrides_of(self, plan: Plan) -> dict[str, list[str]]:
         """What ``--set`` has changed of each variant: now, or when a variant that is kept was run."""
-        recorded = _read_json(self.root / "run.json").get("overrides")
+        recorded = readable_record(self.root).get("overrides")
         earlier = recorded if isinstance(recorded, dict) else {}
-        found = {variant: list(plan.overrides) for variant in plan.stages if variant in plan.chosen}
-        found |= {variant: earlier.get(variant, []) for variant in self.kept_variants(plan)}
-        return {variant: changes for variant, changes in found.items() if changes}
+        overrides = {variant: list(plan.overrides) for variant in plan.stages if variant in plan.chosen}
+        overrides |= {variant: earlier.get(variant, []) for variant in self.kept_variants(plan)}
+        return {variant: changes for variant, changes in overrides.items() if changes}
 
     def write_results(self, plan: Plan) -> None:
         """Gathers the results of all variants at the top."""
@@ -231,11 +232,11 @@ class RunFolder:
                 for variant, stages in plan.stages.items()
             },
         }
-        write_json(self.root / "run.json", content)
+        write_json(self.root / RECORD, content)
 
     def _created(self) -> str | None:
         """When the run began; None where no readable ``run.json`` says so."""
-        created = _read_json(self.root / "run.json").get("created")
+        created = readable_record(self.root).get("created")
         return created if isinstance(created, str) else None
 
     def _overview_of(self, stage: PlannedStage, variant: str, status: Mapping[str, str]) -> dict[str, Any]:

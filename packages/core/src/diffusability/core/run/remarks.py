@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from diffusability.core.writing import replacing
+
 FILE = "remarks.txt"
 
 
@@ -19,5 +21,6 @@ def keep_remark(directory: Path, sentence: str) -> bool:
     known = read_remarks(directory)
     if text in known:
         return False
-    (directory / FILE).write_text("\n".join([*known, text]) + "\n", encoding="utf-8")
+    with replacing(directory / FILE) as partial:
+        partial.write_text("\n".join([*known, text]) + "\n", encoding="utf-8")
     return True

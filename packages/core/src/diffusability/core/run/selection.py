@@ -5,7 +5,8 @@ from pathlib import Path
 import attrs
 
 from diffusability.core.errors import SpecError, nearest
-from diffusability.core.reading import read_json_object, reading
+from diffusability.core.reading import reading
+from diffusability.core.run.run_record import RECORD, read_record
 from diffusability.core.specs.files.saved_format import CONFIG, read_saved_config
 
 
@@ -40,21 +41,19 @@ def trained_models(run: Path) -> list[TrainedModel]:
         SpecError: the folder is not a run.
         CheckpointError: the configuration of a model cannot be read.
     """
-    if not (run / "run.json").is_file():
-        raise SpecError(f"{str(run)!r} is not a run: run.json is missing; expected a folder below runs/")
-    record = read_json_object(run / "run.json", "the record of a run", SpecError)
+    record = read_record(run)
     stages_of: list[tuple[str, str, Path]] = []
-    with reading("the record of a run", run / "run.json", SpecError):
+    with reading("the record of a run", run / RECORD, SpecError):
         for variant, stages in record["variants"].items():
             done = {name: run / stage["directory"] for name, stage in stages.items() if stage["status"] == "done"}
             stages_of += [(variant, name, directory) for name, directory in done.items()]
-    found = []
+    models = []
     for variant, name, directory in stages_of:
         if not (directory / "model" / CONFIG).is_file():
             continue
         what = str(read_saved_config(directory / "model").get("format"))
-        found.append(TrainedModel(run=run, variant=variant, stage=name, directory=directory, format=what))
-    return found
+        models.append(TrainedModel(run=run, variant=variant, stage=name, directory=directory, format=what))
+    return models
 
 
 def select_model(

@@ -1,6 +1,5 @@
 """``values.npz`` beside the results of a stage: its metrics sample by sample, and digests of the images. No torch."""
 
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from diffusability.core.contracts.sample_values import SampleValues
 from diffusability.core.errors import DataError
+from diffusability.core.writing import replacing
 
 VALUES_FILE = "values.npz"
 _FIELDS = ("places", "values", "counts")
@@ -41,10 +41,8 @@ def write_values(path: Path, kept: KeptValues) -> None:
     places = sorted(kept.images)
     arrays[f"{_IMAGES}/places"] = np.asarray(places, dtype=np.int64)
     arrays[f"{_IMAGES}/digests"] = np.asarray([kept.images[place] for place in places], dtype=np.uint64)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    os.replace(partial, path)
 
 
 def read_values(path: Path) -> KeptValues:

@@ -76,16 +76,16 @@ class ImageGenerator:
     @torch.no_grad()
     def latents_at(self, positions: Sequence[int]) -> Latents:
         """The raw latents of the samples of these numbers. What is kept is not made again."""
-        found = dict(self.kept.found(positions)) if self.kept is not None else {}
-        missing = [position for position in positions if position not in found]
+        latents = dict(self.kept.read(positions)) if self.kept is not None else {}
+        missing = [position for position in positions if position not in latents]
         if missing:
             made = self._sampled(missing, self._labels(missing))
             if self.kept is not None:
                 self.kept.keep(missing, made)
             if len(missing) == len(positions):
                 return made
-            found |= dict(zip(missing, made, strict=True))
-        return torch.stack([found[position].to(self.device) for position in positions])
+            latents |= dict(zip(missing, made, strict=True))
+        return torch.stack([latents[position].to(self.device) for position in positions])
 
     def _labels(self, positions: Sequence[int]) -> Labels | None:
         if self.model.num_classes is None:

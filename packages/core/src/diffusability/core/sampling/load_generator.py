@@ -19,6 +19,7 @@ from diffusability.core.models.saved_models import load_autoencoder, load_decode
 from diffusability.core.numerics.precision import autocast_dtype
 from diffusability.core.planning.problems import problems_of
 from diffusability.core.planning.source import Source
+from diffusability.core.run.run_record import RECORD, is_run
 from diffusability.core.run.selection import select_model
 from diffusability.core.sampling.generation import ImageGenerator
 from diffusability.core.specs.build_context import BuildContext
@@ -34,7 +35,7 @@ def find_denoiser(path: Path, stage: str | None = None, variant: str | None = No
     Raises:
         SpecError: there is none, or the run has several and neither stage nor variant tells which.
     """
-    if (path / "run.json").is_file():
+    if is_run(path):
         return select_model(path, stage, variant, DENOISER_FORMAT).model
     for folder in (path, path / "model"):
         if (folder / CONFIG).is_file():
@@ -43,7 +44,7 @@ def find_denoiser(path: Path, stage: str | None = None, variant: str | None = No
                 raise SpecError(f"{str(folder / CONFIG)!r} {problem}")
             return folder
     raise SpecError(
-        f"{str(path)!r} holds no trained denoiser: neither run.json nor {CONFIG} is there; expected the folder of a"
+        f"{str(path)!r} holds no trained denoiser: neither {RECORD} nor {CONFIG} is there; expected the folder of a"
         " run, of a training stage, or of an exported model"
     )
 

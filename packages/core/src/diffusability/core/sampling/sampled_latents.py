@@ -1,6 +1,5 @@
 """Sampled latents on disk, by their numbers, so that an interrupted generation goes on where it was."""
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from diffusability.core.checksums import load_verified, save_with_checksums
 from diffusability.core.shapes import Latents
+from diffusability.core.writing import replacing
 
 
 class SampledLatents:
@@ -24,7 +24,7 @@ class SampledLatents:
         self.folder = folder
         self._files: dict[Path, frozenset[int]] = {}
 
-    def found(self, positions: Sequence[int]) -> Mapping[int, Float[Tensor, "c *t h w"]]:
+    def read(self, positions: Sequence[int]) -> Mapping[int, Float[Tensor, "c *t h w"]]:
         """Those of the samples with these numbers that are there, on the CPU."""
         wanted = set(positions)
         samples: dict[int, Tensor] = {}
@@ -37,18 +37,16 @@ class SampledLatents:
             except (OSError, SafetensorError, KeyError, ValueError):
                 continue
             self._files[path] = frozenset(numbers)
-            samples |= {number: one for number, one in zip(numbers, latents, strict=True) if number in wanted}
+            samples |= {number: latent for number, latent in zip(numbers, latents, strict=True) if number in wanted}
         return samples
 
     def keep(self, positions: Sequence[int], latents: Latents) -> None:
         """Writes samples and their numbers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{positions[0]:08d}-{positions[-1]:08d}.safetensors"
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        save_with_checksums(
-            {"numbers": torch.tensor(list(positions)), "latents": latents.detach().cpu().contiguous()}, partial
-        )
-        os.replace(partial, path)
+        tensors = {"numbers": torch.tensor(list(positions)), "latents": latents.detach().cpu().contiguous()}
+        with replacing(path, shared=True) as partial:
+            save_with_checksums(tensors, partial)
         self._files[path] = frozenset(positions)
 
     def remove(self) -> None:

@@ -14,6 +14,7 @@ from diffusability.core.planning.source import Source, parse_source
 from diffusability.core.plugins import registry
 from diffusability.core.reading import read_json_object
 from diffusability.core.run.folder_reader import read_run
+from diffusability.core.run.run_record import is_run
 from diffusability.core.score.python_reference import python_reference
 from diffusability.core.specs.base import at_home
 from diffusability.core.specs.components import AutoencoderSpec
@@ -54,18 +55,18 @@ def named_autoencoders(references: Sequence[str], trust_code: bool = False) -> l
     Raises:
         SpecError: a reference names nothing that is there.
     """
-    found = [attrs.evolve(named, reference=reference) for reference in references for named in _resolve(reference)]
+    resolved = [attrs.evolve(named, reference=reference) for reference in references for named in _resolve(reference)]
     if trust_code:
-        found = [
+        resolved = [
             attrs.evolve(named, spec={**named.spec, "trust_code": True}) if named.spec["kind"] == "saved" else named
-            for named in found
+            for named in resolved
         ]
-    labels = [named.label for named in found]
+    labels = [named.label for named in resolved]
     return [
         named
         if labels.count(named.label) == 1
         else attrs.evolve(named, label=f"{named.label}-{labels[: place + 1].count(named.label)}")
-        for place, named in enumerate(found)
+        for place, named in enumerate(resolved)
     ]
 
 
@@ -76,14 +77,15 @@ def check_named(named: Named) -> None:
     except ValidationError as error:
         problems = problems_of(error, Source(data=named.spec, marks={}, name="")).problems
         parts = [
-            (f"{one.path}: " if one.path else "", one.message, f"; {one.hint}" if one.hint else "") for one in problems
+            (f"{problem.path}: " if problem.path else "", problem.message, f"; {problem.hint}" if problem.hint else "")
+            for problem in problems
         ]
-        words = "; ".join(map("".join, parts))
+        message = "; ".join(map("".join, parts))
     except (ValueError, OSError) as error:
-        words = str(error)
+        message = str(error)
     else:
         return
-    raise SpecError(f"autoencoder {named.reference!r}: {words}")
+    raise SpecError(f"autoencoder {named.reference!r}: {message}")
 
 
 def _resolve(reference: str) -> list[Named]:  # noqa: PLR0911 - a form of reference each
@@ -135,7 +137,7 @@ def _of_kind(kind: str, rest: str, reference: str) -> Named:
 
 
 def _from_folder(folder: Path, label: str | None, reference: str) -> list[Named]:
-    if (folder / "run.json").is_file():
+    if is_run(folder):
         return _from_run(folder, label)
     for inner in (folder, folder / "model"):
         if (inner / "config.json").is_file():
@@ -160,7 +162,7 @@ def _spec_of(folder: Path, reference: str) -> dict[str, Any]:
 
 
 def _from_run(folder: Path, label: str | None) -> list[Named]:
-    found: dict[str, list[str]] = {}
+    variants_by_model: dict[str, list[str]] = {}
     for variant, stages in read_run(folder).variants.items():
         models = [
             stage.directory / "model"
@@ -169,16 +171,16 @@ def _from_run(folder: Path, label: str | None) -> list[Named]:
         ]
         trained = [model for model in models if _is_autoencoder(model)]
         if trained:
-            found.setdefault(str(trained[-1]), []).append(variant)
-    if not found:
+            variants_by_model.setdefault(str(trained[-1]), []).append(variant)
+    if not variants_by_model:
         raise SpecError(
             f"run {str(folder)!r} has trained no autoencoder yet; expected a finished training stage of one"
         )
     base = label or folder.name
-    single = len(found) == 1
+    single = len(variants_by_model) == 1
     return [
         Named(label=_clean(base if single else f"{base}-{'-'.join(variants)}"), spec={"kind": "saved", "path": model})
-        for model, variants in found.items()
+        for model, variants in variants_by_model.items()
     ]
 
 

@@ -70,8 +70,8 @@ def _groups(infos: Mapping[str, MetricInfo]) -> list[tuple[str, list[str]]]:
 
 
 def _caption(baseline: str, differences: Mapping[str, Mapping[str, Cell]]) -> str:
-    found = [cell.difference for cells in differences.values() for cell in cells.values()]
-    methods = dict.fromkeys(one.method for one in found if one is not None and one.method)
+    changes = [cell.difference for cells in differences.values() for cell in cells.values()]
+    methods = dict.fromkeys(change.method for change in changes if change is not None and change.method)
     return f"below a number: difference from {baseline} and its 95% interval ({'; '.join(methods)})" if methods else ""
 
 

@@ -49,7 +49,7 @@ class EMASpec(Spec):
         if isinstance(steps, tuple):
             if not steps:
                 raise ValueError("half_life_steps is an empty list; give at least one, or leave it out")
-            if len({f"{one:g}" for one in steps}) < len(steps):
+            if len({f"{step:g}" for step in steps}) < len(steps):
                 raise ValueError(f"half_life_steps names a half-life twice: {list(steps)!r}")
         return steps
 

@@ -266,10 +266,10 @@ class PluginSpec(KindedSpec):
         Raises:
             DataError: a folder cannot be listed.
         """
-        found = {}
+        file_sets = {}
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             marked = any(isinstance(marker, Written | Incidental) for marker in field.metadata)
             if isinstance(value, Path) and not marked and value.exists():
-                found[name] = files_at(value)
-        return found
+                file_sets[name] = files_at(value)
+        return file_sets

@@ -102,14 +102,14 @@ class StageDenoiserSpec(DenoiserSpec):
         directory = context.stage_directory(self.stage)
         if self.average is None:
             return directory / "model"
-        found = directory / f"model-{self.average}"
-        if not found.is_dir():
+        folder = directory / f"model-{self.average}"
+        if not folder.is_dir():
             there = sorted(path.name.removeprefix("model-") for path in directory.glob("model-*"))
             raise SpecError(
                 f"stage {self.stage!r} has no average {self.average!r}; {nearest(self.average, there)}it has"
                 f" {', '.join(map(repr, there)) or 'none but the first'}"
             )
-        return found
+        return folder
 
 
 class SavedDenoiserSpec(DenoiserSpec):

@@ -51,8 +51,8 @@ def _encode_stage(stage: PlannedStage) -> PlannedStage | None:
         if isinstance(used.spec, EncodeStage):
             return used
     for used in stage.inputs.values():
-        if (found := _encode_stage(used)) is not None:
-            return found
+        if (encoder := _encode_stage(used)) is not None:
+            return encoder
     return None
 
 

@@ -73,7 +73,7 @@ def run_encode(stage: PlannedStage, runtime: StageRuntime, directory: Path) -> N
             stop=runtime.stop,
             on_unreadable=unreadable.report,
             on_batch=lambda done: progress.update(kept + done),
-            on_estimate=lambda words: runtime.console.print(f"  {stage.name}: {words}", highlight=False),
+            on_estimate=lambda estimate: runtime.console.print(f"  {stage.name}: {estimate}", highlight=False),
             num_samples=len(order),
             num_ranks=runtime.ranks.size,
         )
@@ -132,9 +132,9 @@ def _write_index(
         mean=tuple(normalizer.mean.tolist()),
         std=tuple(normalizer.std.tolist()),
         provenance={
-            "autoencoder": origins[0].autoencoder,
-            "data": origins[0].data,
-            "normalizer": normalizer_origin(normalizer, spec.normalization),
+            "autoencoder": origins[0].autoencoder.as_json(),
+            "data": origins[0].data.as_json(),
+            "normalizer": normalizer_origin(normalizer, spec.normalization).as_json(),
             "split": spec.split,
             "stage": stage.resolved(),
         },

@@ -52,13 +52,15 @@ def run_evaluate(stage: PlannedStage, runtime: StageRuntime, directory: Path) ->
     context = runtime.context(stage)
     dataset = runtime.opened(stage, spec.resolved_split())
     unreadable = UnreadableFiles(directory, dataset, runtime.console, writes=runtime.ranks.is_main)
-    enlarged = enlarged_images(dataset, fixed_order(dataset, max(one.num_samples for one in spec.evaluators)))
+    enlarged = enlarged_images(
+        dataset, fixed_order(dataset, max(evaluator.num_samples for evaluator in spec.evaluators))
+    )
     if enlarged:
         runtime.remark(stage, enlarged)
     kept = SampledLatents(directory / "sampled-latents")
     source = _source(stage, spec, runtime, dataset, kept)
     grid, digests = SampleGrid(), ImageDigests()
-    most = max(one.num_samples for one in spec.evaluators)
+    most = max(evaluator.num_samples for evaluator in spec.evaluators)
     with StageProgress(runtime.console, stage.name, most) as progress:
 
         def on_round(done: Round) -> None:

@@ -96,13 +96,13 @@ def evaluate(
         DiffusabilityError: what one rank has raised, on all of them.
     """
     fed = [_fed(build(spec), spec, len(source.dataset)) for spec in specs]
-    short = [one.spec for one in fed if one.spec is not None and one.takes < one.spec.num_samples]
+    short = [member.spec for member in fed if member.spec is not None and member.takes < member.spec.num_samples]
     if short:
         on_fewer(short, len(source.dataset))
-    for one in fed:
-        one.evaluator.expect(one.takes)
+    for member in fed:
+        member.evaluator.expect(member.takes)
     for evaluator, takes in others:
-        most = max((one.takes for one in fed if evaluator.needs <= one.evaluator.needs), default=0)
+        most = max((member.takes for member in fed if evaluator.needs <= member.evaluator.needs), default=0)
         fed += [_Fed(evaluator, min(takes, most), None)] if min(takes, most) else []
     portions = _portions(fed, batch_size)
     own = portions[ranks.rank :: ranks.size]
@@ -111,14 +111,14 @@ def evaluate(
     for number in range(math.ceil(len(portions) / ranks.size)):
         report = _one_round(made, own[number] if number < len(own) else None, fed, ranks)
         reports = ranks.gathered(report)
-        errors = [one.error for one in reports if one.error is not None]
+        errors = [report.error for report in reports if report.error is not None]
         if errors:
             raise errors[0]
-        travelling = [one.travelling for one in reports if one.travelling is not None]
+        travelling = [report.travelling for report in reports if report.travelling is not None]
         if travelling:
             _together(ranks, partial(_update_first_rank, travelling, fed, source, ranks))
-        done += sum(one.done for one in reports)
-        unreadable = [text for one in reports for text in one.unreadable]
+        done += sum(report.done for report in reports)
+        unreadable = [text for report in reports for text in report.unreadable]
         on_round(Round(done=done, total=total, unreadable=unreadable))
     return _together(ranks, partial(_finish, fed, ranks, settings))
 
@@ -132,8 +132,8 @@ def _portions(fed: Sequence[_Fed], batch_size: int) -> list[Portion]:
     """Batches that end where an evaluator has seen enough, so that each takes whole ones."""
     portions = []
     start = 0
-    for stop in sorted({one.takes for one in fed}):
-        needs = frozenset[str]().union(*(one.evaluator.needs for one in fed if one.takes >= stop))
+    for stop in sorted({member.takes for member in fed}):
+        needs = frozenset[str]().union(*(member.evaluator.needs for member in fed if member.takes >= stop))
         portions += [
             Portion(indices=range(first, min(first + batch_size, stop)), needs=needs)
             for first in range(start, stop, batch_size)
@@ -147,19 +147,19 @@ def _one_round(made: Iterator[Made], portion: Portion | None, fed: Sequence[_Fed
     if portion is None:
         return _Report(error=None, done=0, unreadable=(), travelling=None)
     try:
-        one = next(made)
+        current = next(made)
         travels: frozenset[str] = frozenset()
         for taker in fed:
-            if one.batch is None or portion.indices.stop > taker.takes:
+            if current.batch is None or portion.indices.stop > taker.takes:
                 continue
             if ranks.size == 1 or taker.evaluator.can_merge:
-                taker.evaluator.update(one.batch)
+                taker.evaluator.update(current.batch)
             else:
                 travels |= taker.evaluator.needs
-        travelling = _packed(one.batch, travels) if one.batch is not None and travels else None
+        travelling = _packed(current.batch, travels) if current.batch is not None and travels else None
     except DiffusabilityError as error:
         return _Report(error=error, done=0, unreadable=(), travelling=None)
-    return _Report(error=None, done=len(portion.indices), unreadable=one.unreadable, travelling=travelling)
+    return _Report(error=None, done=len(portion.indices), unreadable=current.unreadable, travelling=travelling)
 
 
 def _packed(batch: EvaluationBatch, fields: frozenset[str]) -> EvaluationBatch:
@@ -183,10 +183,10 @@ def _update_first_rank(
         return
     for batch in batches:
         values = {name: _moved(value, ranks.device) for name, value in attrs.asdict(batch, recurse=False).items()}
-        for one in fed:
-            if not one.evaluator.can_merge and batch.indices[-1] < one.takes:
-                models = {name: _model(source, name) for name in one.evaluator.needs & MODELS}
-                one.evaluator.update(EvaluationBatch(**(values | models)))
+        for member in fed:
+            if not member.evaluator.can_merge and batch.indices[-1] < member.takes:
+                models = {name: _model(source, name) for name in member.evaluator.needs & MODELS}
+                member.evaluator.update(EvaluationBatch(**(values | models)))
 
 
 def _model(source: EvaluationSource, name: str) -> Any:
@@ -197,18 +197,18 @@ def _model(source: EvaluationSource, name: str) -> Any:
 
 def _finish(fed: Sequence[_Fed], ranks: Ranks, settings: Settings) -> Evaluation:
     """Brings together on the first rank what all have seen, and computes there."""
-    for one in fed:
-        if one.evaluator.can_merge:
-            _merge(one.evaluator, ranks)
+    for member in fed:
+        if member.evaluator.can_merge:
+            _merge(member.evaluator, ranks)
     if not ranks.is_main:
         return Evaluation(results=[], evaluators=[])
     results = [
-        described(result, one.spec, settings(one.evaluator.needs))
-        for one in fed
-        if one.spec is not None
-        for result in one.evaluator.compute()
+        described(result, member.spec, settings(member.evaluator.needs))
+        for member in fed
+        if member.spec is not None
+        for result in member.evaluator.compute()
     ]
-    return Evaluation(results=results, evaluators=[one.evaluator for one in fed])
+    return Evaluation(results=results, evaluators=[member.evaluator for member in fed])
 
 
 def _merge(evaluator: Evaluator, ranks: Ranks) -> None:
@@ -232,8 +232,8 @@ def _together(ranks: Ranks, work: Callable[[], T]) -> T:
     except DiffusabilityError as error:
         outcome = error
     raised = ranks.gathered(outcome if isinstance(outcome, DiffusabilityError) else None)
-    for one in raised:
-        if one is not None:
-            raise one
+    for failure in raised:
+        if failure is not None:
+            raise failure
     assert not isinstance(outcome, DiffusabilityError)
     return outcome

@@ -97,11 +97,11 @@ def run(
 def _warn_of_emulation(stages: Sequence[PlannedStage], runtime: StageRuntime) -> None:
     """Says so where bf16 was asked for by name, and this device is faster without."""
     asked = {stage.engine.precision for stage in stages} | {getattr(stage.spec, "precision", "") for stage in stages}
-    words = sorted(asked & {"bf16", "bf16-weights"})
+    emulated = sorted(asked & {"bf16", "bf16-weights"})
     device = runtime.ranks.device.type
-    if words and not multiplies_bf16(device):
+    if emulated and not multiplies_bf16(device):
         runtime.console.print(
-            f"precision {' and '.join(map(repr, words))}: this {device.upper()} has no instructions for bf16 and is"
+            f"precision {' and '.join(map(repr, emulated))}: this {device.upper()} has no instructions for bf16 and is"
             " several times faster in float32; precision 'auto' takes bf16 only where a device has them",
             style="yellow",
             markup=False,

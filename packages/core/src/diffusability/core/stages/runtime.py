@@ -72,8 +72,8 @@ class StageRuntime:
     def remark(self, stage: PlannedStage, sentence: str) -> None:
         """Says once what a reader of a stage's numbers must know, and keeps it for the report."""
         if self.ranks.is_main and keep_remark(self.folder.stage(stage), sentence):
-            words = f"{stage.name}: {sentence}"
-            self.console.print(words, style="yellow", markup=False, highlight=False, soft_wrap=True)
+            message = f"{stage.name}: {sentence}"
+            self.console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def remark_fewer(self, stage: PlannedStage, short: Sequence[EvaluatorSpec], there: int, split: str) -> None:
         """Says which evaluators see fewer images than their spec asks for."""
@@ -124,8 +124,8 @@ class StageRuntime:
 
     def _refuse_another(self, autoencoder: Autoencoder, spec: EncodeStage, cache: Path) -> None:
         origin = autoencoder_origin(autoencoder, spec.autoencoder.kind)
-        found = read_index(cache).provenance.get("autoencoder")
-        refuse_other(f"latent cache {str(cache)!r}", found, origin, f"remove {str(cache.parent)!r} to encode anew")
+        recorded = read_index(cache).provenance.get("autoencoder")
+        refuse_other(f"latent cache {str(cache)!r}", recorded, origin, f"remove {str(cache.parent)!r} to encode anew")
 
     def frozen(self, autoencoder: Autoencoder) -> Autoencoder:
         """An autoencoder for inference on this rank's device, in float32."""

@@ -1,7 +1,5 @@
 """The train stage: builds the task, resumes, trains, and writes the model that later stages load."""
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,6 +29,7 @@ from diffusability.core.stages.in_training.previews import Previews, refuse_guid
 from diffusability.core.stages.runtime import StageRuntime
 from diffusability.core.stages.task_of_stage import build_task
 from diffusability.core.stages.unreadable import UnreadableFiles
+from diffusability.core.writing import replacing_folder
 
 
 def data_context(stage: PlannedStage, runtime: StageRuntime) -> tuple[Dataset, BuildContext]:
@@ -187,11 +186,7 @@ def _save_model(
     """Writes the averaged weights where there are any, so that the folder appears whole or not at all."""
     objective = shown.refreshed(average)
     if objective is not None:
-        working = directory.with_name(".model-writing")
-        shutil.rmtree(working, ignore_errors=True)
-        working.mkdir()
-        objective.save(working)
-        name_decoder(working, directory, shown.stage, runtime)
-        shutil.rmtree(directory, ignore_errors=True)
-        os.replace(working, directory)
+        with replacing_folder(directory) as working:
+            objective.save(working)
+            name_decoder(working, directory, shown.stage, runtime)
     runtime.ranks.barrier()

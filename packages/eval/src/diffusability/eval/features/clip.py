@@ -36,10 +36,10 @@ class CLIP(FeatureExtractor):
         self.model = model
         self.network = pretrained(CLIPVisionModelWithProjection, folder)
         self.dimension, self.size = MODELS[model][:2]
-        found = (self.network.config.projection_dim, self.network.config.image_size)
-        if found != (self.dimension, self.size):
+        actual = (self.network.config.projection_dim, self.network.config.image_size)
+        if actual != (self.dimension, self.size):
             raise CheckpointError(
-                f"the model in {str(folder)!r} has embeddings of {found[0]} numbers and images of {found[1]} pixels;"
+                f"the model in {str(folder)!r} has embeddings of {actual[0]} numbers and images of {actual[1]} pixels;"
                 f" {model!r} has {self.dimension} and {self.size}"
             )
         self._digest = file_digest(weights)

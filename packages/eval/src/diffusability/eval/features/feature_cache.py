@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from diffusability.core.checksums import load_verified, save_with_checksums
 from diffusability.core.shapes import Images
+from diffusability.core.writing import replacing
 
 #: Largest difference from one of 256 levels at which an image counts as one of 8 bits: far above float32's rounding,
 #: far below what a feature shows.
@@ -31,7 +31,7 @@ class FeatureCache:
 
     directory: Path
 
-    def of(
+    def get_or_compute(
         self, images: Images, settings: Mapping[str, Any], compute: Callable[[Images], Float[Tensor, "b d"]]
     ) -> Float[Tensor, "b d"]:
         """Features of a batch: those of the folder, or else computed and written there.
@@ -45,14 +45,13 @@ class FeatureCache:
         digest = hashlib.blake2b(description.encode(), digest_size=20)
         digest.update(_content(images))
         path = self.directory / f"{digest.hexdigest()}.safetensors"
-        found = _read(path)
-        if found is not None and len(found) == len(images):
-            return found.to(images.device)
+        cached = _read(path)
+        if cached is not None and len(cached) == len(images):
+            return cached.to(images.device)
         features = compute(images)
         self.directory.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        save_with_checksums({"features": features.cpu().contiguous()}, partial)
-        os.replace(partial, path)
+        with replacing(path, shared=True) as partial:
+            save_with_checksums({"features": features.cpu().contiguous()}, partial)
         return features
 
 

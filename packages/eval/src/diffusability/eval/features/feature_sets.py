@@ -33,7 +33,7 @@ class SharedFeatures:
         self._last: list[tuple[Tensor, int, Tensor]] = []
 
     @torch.no_grad()
-    def of(
+    def extract(
         self, images: Images, indices: Sequence[int], seed: int = 0, cache: FeatureCache | None = None
     ) -> Float[Tensor, "b d"]:
         """Features of a batch of images or clips in [-1, 1].
@@ -57,7 +57,7 @@ class SharedFeatures:
             features = self._compute(seen_by_extractor, indices)
         else:
             described = {"spec": self.spec.model_dump(mode="json"), **settings}
-            features = cache.of(seen_by_extractor, described, lambda batch: self._compute(batch, indices))
+            features = cache.get_or_compute(seen_by_extractor, described, lambda batch: self._compute(batch, indices))
         self._last = [*self._last, (images, seed, features)][-_REMEMBERED:]
         return features
 

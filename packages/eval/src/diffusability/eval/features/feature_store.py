@@ -43,8 +43,8 @@ class FeatureStore:
         for images, rows, kept in ((real, self.real, cache), (batch.generated, self.generated, None)):
             if images is not None:
                 self._expect((images.shape[-2], images.shape[-1]))
-                found = features.of(images, batch.indices, seed, kept).cpu()
-                rows |= dict(zip(batch.indices, found, strict=True))
+                vectors = features.extract(images, batch.indices, seed, kept).cpu()
+                rows |= dict(zip(batch.indices, vectors, strict=True))
 
     def _expect(self, size: tuple[int, int]) -> None:
         if self.size is not None and size != self.size:

@@ -18,7 +18,7 @@ def as_bytes(images: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-def of_bytes(images: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+def rounded_to_bytes(images: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Images in [-1, 1] as they come back from a file that keeps bytes, in float32; NaN stays."""
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
 
@@ -33,7 +33,7 @@ def in_color(images: Float[Tensor, "n c *t h w"], name: str) -> Float[Tensor, "n
     """
     if images.shape[1] not in (1, 3):
         raise DataError(f"features {name!r} take images of 1 or 3 channels, got {images.shape[1]}")
-    return of_bytes(images).expand(-1, 3, *images.shape[2:])
+    return rounded_to_bytes(images).expand(-1, 3, *images.shape[2:])
 
 
 def resized(
@@ -45,8 +45,8 @@ def resized(
     """
     if images.shape[-2:] == (size, size):
         return images
-    found = F.interpolate(images, (size, size), mode=mode, antialias=antialias, align_corners=False)
-    return found.clamp(-1, 1) if clamp else found
+    scaled = F.interpolate(images, (size, size), mode=mode, antialias=antialias, align_corners=False)
+    return scaled.clamp(-1, 1) if clamp else scaled
 
 
 def resized_as_pillow(images: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n c s s"]:
@@ -54,7 +54,7 @@ def resized_as_pillow(images: Float[Tensor, "n c h w"], size: int) -> Float[Tens
     then along columns, rounded and cut to bytes after each. Images that have this size stay as they are."""
     for shape in ((images.shape[-2], size), (size, size)):
         if images.shape[-2:] != shape:
-            images = of_bytes(F.interpolate(images, shape, mode="bicubic", antialias=True, align_corners=False))
+            images = rounded_to_bytes(F.interpolate(images, shape, mode="bicubic", antialias=True, align_corners=False))
     return images
 
 

@@ -131,11 +131,11 @@ class Frechet(Evaluator):
         if self._reference is None:
             assert batch.images is not None
             self._expect_size(batch.images, "real")
-            features = self._features.of(batch.images, batch.indices, self.spec.seed, self._cache)
+            features = self._features.extract(batch.images, batch.indices, self.spec.seed, self._cache)
             self._real.update(features, batch.indices)
             self._left_out[0].update(features, batch.indices)
         self._expect_size(other, self.spec.compares)
-        features = self._features.of(other, batch.indices, self.spec.seed)
+        features = self._features.extract(other, batch.indices, self.spec.seed)
         self._other.update(features, batch.indices)
         self._left_out[1].update(features, batch.indices)
 
@@ -150,7 +150,7 @@ class Frechet(Evaluator):
         self._size = size
 
     def state(self) -> Seen:
-        real, other, *left_out = (one.on_cpu() for one in (self._real, self._other, *self._left_out))
+        real, other, *left_out = (statistics.on_cpu() for statistics in (self._real, self._other, *self._left_out))
         return real, other, tuple(left_out), self._size
 
     def merge(self, state: Seen) -> None:
@@ -198,7 +198,7 @@ class Frechet(Evaluator):
         if min(counts) > NEAR * self._features.extractor.dimension:
             return None
         bias = small_sample_bias(self._real if self._reference is None else self._other, _distance)
-        return None if bias is None else bias.of_distance(reference.count, self._other.count)
+        return None if bias is None else bias.distance_bias(reference.count, self._other.count)
 
     def _values(self) -> SampleValues | None:
         """The distance without each group of images. Raises DataError where the spec asks for too many groups."""

@@ -78,12 +78,12 @@ class PrecisionRecall(SampleSetEvaluator[PrecisionRecallSpec]):
         real, generated = (self._store.vectors(which, self.least) for which in ("real", "generated"))
         precise, recalled = covered_by_each_other(real, generated, self.spec.neighbours)
         results = []
-        for name, inside, of in (
+        for name, inside, indices in (
             ("precision", precise, self._store.generated),
             ("recall", recalled, self._store.real),
         ):
             value = float(inside.double().mean())
-            values = SampleValues.of_samples(sorted(of), inside.double().tolist())
+            values = SampleValues.from_samples(sorted(indices), inside.double().tolist())
             results.append(
                 EvalResult(
                     metric=self.spec.metric(name),

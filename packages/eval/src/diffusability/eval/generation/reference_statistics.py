@@ -14,6 +14,7 @@ from torch import Tensor
 from diffusability.core.errors import DataError
 from diffusability.core.published_weights import file_digest
 from diffusability.core.reading import reading
+from diffusability.core.writing import replacing
 
 #: Names of mean and covariance in ADM's files: of pooled features, and of spatial ones (sFID).
 POOLED = ("mu", "sigma")
@@ -52,14 +53,14 @@ def read_reference(path: Path, names: tuple[str, str] = POOLED) -> ReferenceStat
         path.open("rb") as file,
         np.load(file, allow_pickle=False) as content,
     ):
-        found = sorted(content.files)
-        if not set(names) <= set(found):
+        keys = sorted(content.files)
+        if not set(names) <= set(keys):
             raise DataError(
-                f"{str(path)!r} holds {', '.join(map(repr, found))}; expected statistics under {names[0]!r} and"
+                f"{str(path)!r} holds {', '.join(map(repr, keys))}; expected statistics under {names[0]!r} and"
                 f" {names[1]!r}, as in ADM's reference files"
             )
         mean, covariance = (torch.from_numpy(np.asarray(content[name], dtype=np.float64)) for name in names)
-        provenance = json.loads(str(content["provenance"])) if "provenance" in found else {}
+        provenance = json.loads(str(content["provenance"])) if "provenance" in keys else {}
         if not isinstance(provenance, dict):
             raise DataError(f"the provenance in {str(path)!r} is no JSON object")
         size = provenance.get("image_size")
@@ -89,12 +90,10 @@ def write_reference(path: Path, statistics: ReferenceStatistics, names: tuple[st
         "image_size": statistics.image_size,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     arrays: dict[str, Any] = {
         names[0]: statistics.mean.cpu().numpy(),
         names[1]: statistics.covariance.cpu().numpy(),
         "provenance": np.array(json.dumps(provenance, allow_nan=False)),
     }
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
-    partial.replace(path)

@@ -28,14 +28,14 @@ class SmallSampleBias:
     offset: float
     slope: float
 
-    def of_sets(self, num_images: float) -> float:
+    def expected_distance(self, num_images: float) -> float:
         """The expected distance of two sets of so many images each."""
         return 1 / (self.offset + self.slope * num_images)
 
-    def of_distance(self, first: int | None, second: int) -> float:
+    def distance_bias(self, first: int | None, second: int) -> float:
         """The bias of a distance between sets of these sizes: half of it comes of each. None stands for very many."""
-        own = self.of_sets(second) / 2
-        return own if first is None else own + self.of_sets(first) / 2
+        own = self.expected_distance(second) / 2
+        return own if first is None else own + self.expected_distance(first) / 2
 
 
 def small_sample_bias(parts: GroupedStatistics, distance: Distance) -> SmallSampleBias | None:

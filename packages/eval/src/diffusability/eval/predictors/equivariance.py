@@ -93,7 +93,7 @@ class Equivariance(Evaluator):
                         spread=spread_of_mean(values),
                         spec={"relative_to": to, "scaling": "of all images", "spread_over": "200 bootstrap samples"},
                         note=scaling.note,
-                        values=SampleValues.of_samples(self._table.indices, values.tolist()),
+                        values=SampleValues.from_samples(self._table.indices, values.tolist()),
                     )
                 )
         return results

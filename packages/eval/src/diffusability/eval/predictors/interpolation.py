@@ -83,6 +83,6 @@ class Interpolation(Evaluator):
                 num_samples=2 * num_pairs,
                 spread=spread_of_mean(values),
                 spec={"num_steps": self.spec.num_steps, "spread_over": "200 bootstrap samples of pairs"},
-                values=SampleValues.of_samples(self._table.indices[: 2 * num_pairs : 2], values.tolist()),
+                values=SampleValues.from_samples(self._table.indices[: 2 * num_pairs : 2], values.tolist()),
             )
         ]

@@ -93,5 +93,5 @@ class NeighborConsistency(Evaluator):
                 "spread_over": "200 bootstrap samples",
             },
             note=note,
-            values=SampleValues.of_samples(self._table.indices, consistency.tolist()),
+            values=SampleValues.from_samples(self._table.indices, consistency.tolist()),
         )

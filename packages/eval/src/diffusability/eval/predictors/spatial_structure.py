@@ -142,7 +142,7 @@ class SpatialStructure(Evaluator):
     def compute(self) -> list[EvalResult]:
         columns = self._table.columns()
         latents, foregrounds = columns["latents"], columns["foreground"]
-        scaling = ChannelScaling.of(latents, "spatial-structure")
+        scaling = ChannelScaling.from_latents(latents, "spatial-structure")
         rows: dict[str, list[Tensor]] = {}
         for latent, foreground in zip(latents, foregrounds, strict=True):  # one by one: a pair of places takes 8 bytes
             for suffix, values in (("", scaling(latent[None])), ("_raw", latent[None])):
@@ -188,7 +188,7 @@ class SpatialStructure(Evaluator):
             spread=spread_of_mean(values),
             spec=settings,
             note="" if raw else note,
-            values=SampleValues.of_samples(places, values.tolist()),
+            values=SampleValues.from_samples(places, values.tolist()),
         )
 
 

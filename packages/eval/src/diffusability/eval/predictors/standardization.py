@@ -32,7 +32,7 @@ class ChannelScaling:
         return cls._checked(mean, (mean_square - mean.square()).clamp_min(0), what)
 
     @classmethod
-    def of(cls, latents: Float[Tensor, "n c *s"], what: str) -> "ChannelScaling":
+    def from_latents(cls, latents: Float[Tensor, "n c *s"], what: str) -> "ChannelScaling":
         """The scaling of a set of latents; ``what`` needs them, for the message.
 
         Raises:
@@ -75,4 +75,4 @@ def standardized(latents: Float[Tensor, "n c *s"], what: str = "standardization"
     Raises:
         DataError: a number is not finite, or all channels are constant.
     """
-    return ChannelScaling.of(latents, what)(latents)
+    return ChannelScaling.from_latents(latents, what)(latents)

@@ -155,8 +155,8 @@ class LatentUniformity(Evaluator):
 def _statistic(densities: Tensor, name: str) -> Callable[[Tensor], float]:
     """One of the statistics of a sample of the densities."""
 
-    def of(chosen: Tensor) -> float:
+    def statistic(chosen: Tensor) -> float:
         value: float = getattr(uniformity(densities[chosen]), name)
         return value
 
-    return of
+    return statistic

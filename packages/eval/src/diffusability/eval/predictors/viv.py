@@ -207,7 +207,7 @@ class VIV(Evaluator):
         count = len(self._table)
         if count < 2:
             raise DataError(f"viv needs at least two samples to estimate a covariance, got {count}")
-        scaling = ChannelScaling.of(columns["latents"], "viv")
+        scaling = ChannelScaling.from_latents(columns["latents"], "viv")
         latents = spatial_frequencies(scaling(columns["latents"]))
         labels = columns.get("labels")
         groups = self._groups(labels)
@@ -302,14 +302,14 @@ class VIV(Evaluator):
             spectra = [eigenvalues(members, fit) for members, fit in remaining if len(members) > 1]
             if not spectra:
                 raise DataError("viv without a group of samples needs a class with at least two others")
-            found = {
+            metrics = {
                 "viv": _mean([integrated_irreducible_variance(values) for values in spectra]),
                 "trajectory_straightness": _mean([trajectory_curvature(values) for values in spectra]),
             }
             if len(fits) > 1:
                 everything = eigenvalues(stays.nonzero().flatten(), whole)
-                found["viv_unconditional"] = integrated_irreducible_variance(everything)
-            return found
+                metrics["viv_unconditional"] = integrated_irreducible_variance(everything)
+            return metrics
 
         return without_each_group_of_all(self._table.indices, numbers, num_groups)[1]
 

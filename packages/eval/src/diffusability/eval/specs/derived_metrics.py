@@ -15,9 +15,9 @@ def with_raw(metrics: Mapping[str, MetricInfo]) -> dict[str, MetricInfo]:
     return {**metrics, **{f"{name}_raw": _of_raw_latents(info) for name, info in metrics.items()}}
 
 
-def with_images(metrics: Mapping[str, MetricInfo], of: str) -> dict[str, MetricInfo]:
+def with_images(metrics: Mapping[str, MetricInfo], images: str) -> dict[str, MetricInfo]:
     """These metrics of latents, and each with the prefix ``rgb_``, of the images that ``of`` names."""
-    return {**metrics, **{f"rgb_{name}": _of_images(info, of) for name, info in metrics.items()}}
+    return {**metrics, **{f"rgb_{name}": _of_images(info, images) for name, info in metrics.items()}}
 
 
 def _of_raw_latents(info: MetricInfo) -> MetricInfo:
@@ -31,11 +31,11 @@ def _of_raw_latents(info: MetricInfo) -> MetricInfo:
     )
 
 
-def _of_images(info: MetricInfo, of: str) -> MetricInfo:
+def _of_images(info: MetricInfo, images: str) -> MetricInfo:
     return attrs.evolve(
         info,
         label=f"RGB {info.label}",
-        meaning=f"{info.meaning}, of {of}",
+        meaning=f"{info.meaning}, of {images}",
         judges=None,
         group="of the images",
         rank=_OF_IMAGES + info.order,

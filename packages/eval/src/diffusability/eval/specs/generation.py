@@ -45,7 +45,9 @@ class SampleSetSpec(EvaluatorSpec):
         return base if self.features.label() == self.named_for else f"{base}_{self.features.label()}"
 
     def metric_info(self, name: str) -> MetricInfo | None:
-        return self.metrics.get(name) or generation_metrics.of_features(self.metrics, name, self.features.label())
+        return self.metrics.get(name) or generation_metrics.info_with_features(
+            self.metrics, name, self.features.label()
+        )
 
 
 class KIDSpec(SampleSetSpec):

@@ -12,7 +12,7 @@ def in_words(features: str) -> str:
     return features.replace("_", " ")
 
 
-def of_features(metrics: Mapping[str, MetricInfo], name: str, features: str) -> MetricInfo | None:
+def info_with_features(metrics: Mapping[str, MetricInfo], name: str, features: str) -> MetricInfo | None:
     """A metric that is called ``BASE_FEATURES`` because its features are not those that ``BASE`` alone stands for."""
     info = metrics.get(name.removesuffix(f"_{features}"))
     if info is None:

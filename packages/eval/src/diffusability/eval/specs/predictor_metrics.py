@@ -37,7 +37,8 @@ SPATIAL_STRUCTURE = with_raw(
     {
         "lds": _info(
             "LDS",
-            "local against distant similarity: cosine similarity of neighbouring latent pixels minus that of distant ones",
+            "local against distant similarity: cosine similarity of neighbouring latent pixels minus that of distant"
+            " ones",
             "structure",
             400,
         ),
@@ -57,7 +58,14 @@ SPATIAL_STRUCTURE = with_raw(
 )
 
 NEIGHBOR_CONSISTENCY = with_raw(
-    {"lnc": _info("LNC", "neighbour consistency of latents: share of nearest neighbours with the same label", "structure", 403)}
+    {
+        "lnc": _info(
+            "LNC",
+            "neighbour consistency of latents: share of nearest neighbours with the same label",
+            "structure",
+            403,
+        )
+    }
 )
 
 UNIFORMITY = {

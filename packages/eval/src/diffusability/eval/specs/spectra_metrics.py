@@ -16,8 +16,8 @@ def _denoiser(label: str, meaning: str, rank: float) -> MetricInfo:
     return MetricInfo(label=label, meaning=meaning, group="denoiser", rank=rank)
 
 
-def _reference(label: str, of: str, rank: float) -> MetricInfo:
-    return MetricInfo(label=label, reference_of=of, rank=rank)
+def _reference(label: str, metric: str, rank: float) -> MetricInfo:
+    return MetricInfo(label=label, reference_of=metric, rank=rank)
 
 
 _POOLED = "RGB pooled to the latents' size"

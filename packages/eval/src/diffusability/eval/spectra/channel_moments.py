@@ -84,8 +84,8 @@ class ChannelMoments:
 
 def _joined(first: ChannelMoments, second: ChannelMoments) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
     """Third and fourth moments of both together."""
-    one, two = first.gaussian.count, second.gaussian.count
-    total = one + two
+    n_a, n_b = first.gaussian.count, second.gaussian.count
+    total = n_a + n_b
     device = first.third.device
     if second.gaussian.mean.shape != first.gaussian.mean.shape:
         raise DataError(
@@ -97,14 +97,14 @@ def _joined(first: ChannelMoments, second: ChannelMoments) -> tuple[Float[Tensor
     third = (
         cubes[0]
         + cubes[1]
-        + d.pow(3) * (one * two * (one - two) / total**2)
-        + 3 * d * (one * squares[1] - two * squares[0]) / total
+        + d.pow(3) * (n_a * n_b * (n_a - n_b) / total**2)
+        + 3 * d * (n_a * squares[1] - n_b * squares[0]) / total
     )
     fourth = (
         first.fourth
         + second.fourth.to(device)
-        + d.pow(4) * (one * two * (one**2 - one * two + two**2) / total**3)
-        + 6 * d.square() * (one**2 * squares[1] + two**2 * squares[0]) / total**2
-        + 4 * d * (one * cubes[1] - two * cubes[0]) / total
+        + d.pow(4) * (n_a * n_b * (n_a**2 - n_a * n_b + n_b**2) / total**3)
+        + 6 * d.square() * (n_a**2 * squares[1] + n_b**2 * squares[0]) / total**2
+        + 4 * d * (n_a * cubes[1] - n_b * cubes[0]) / total
     )
     return third, fourth

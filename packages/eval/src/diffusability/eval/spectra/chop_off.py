@@ -231,7 +231,7 @@ def _areas(shares: Sequence[float], means: Sequence[SampleMean]) -> SampleValues
     """The area under each image's own curve, of which the area under the mean curve is the mean."""
     rows = [mean.values() for mean in means]
     columns = zip(*(row.values.tolist() for row in rows), strict=True)
-    return SampleValues.of_samples(rows[0].places.tolist(), [area_under(shares, column) for column in columns])
+    return SampleValues.from_samples(rows[0].places.tolist(), [area_under(shares, column) for column in columns])
 
 
 def as_pictures(images: Images) -> list[Float[Tensor, "c h w"]]:

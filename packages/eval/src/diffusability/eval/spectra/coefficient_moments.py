@@ -20,8 +20,8 @@ class CoefficientMoments:
     def update(self, steps: list[Float[Tensor, "n c blocks k"]]) -> None:
         """Adds a batch, of each step."""
         self.count += steps[0].shape[0] * steps[0].shape[2]
-        self._sum = self._sum + torch.stack([one.sum((0, 2)).cpu() for one in steps])
-        self._square = self._square + torch.stack([one.square().sum((0, 2)).cpu() for one in steps])
+        self._sum = self._sum + torch.stack([step.sum((0, 2)).cpu() for step in steps])
+        self._square = self._square + torch.stack([step.square().sum((0, 2)).cpu() for step in steps])
 
     def merge(self, other: "CoefficientMoments") -> None:
         """Adds what another one has seen."""

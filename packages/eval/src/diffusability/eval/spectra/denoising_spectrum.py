@@ -59,14 +59,14 @@ class DenoisingSpectrum(Evaluator):
             noisy = (1 - t) * latents + t * noise
             estimate = data_of(velocities(noisy, times, labels), noisy, times)
             errors.append(_sums(coefficients(estimate - latents, size), len(latents)))
-        found = coefficients(latents, size)
+        clean = coefficients(latents, size)
         self.block_size = size
-        error, energy = torch.stack(errors), _sums(found, len(latents))
+        error, energy = torch.stack(errors), _sums(clean, len(latents))
         self._error = self._error + error.sum(1)
         self._energy = self._energy + energy.sum(0)
-        self._num_blocks += found.shape[0] * found.shape[2]
+        self._num_blocks += clean.shape[0] * clean.shape[2]
         for place, index in enumerate(batch.indices):
-            blocks = found.shape[0] * found.shape[2] // len(latents)
+            blocks = clean.shape[0] * clean.shape[2] // len(latents)
             self._add_to_group(index % NUM_GROUPS, (error[:, place], energy[place], blocks))
         self._indices += batch.indices
 

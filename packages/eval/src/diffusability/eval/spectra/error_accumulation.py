@@ -92,7 +92,7 @@ class ErrorAccumulation(Evaluator):
         for place, steps in enumerate((sampled, stepped, true)):
             (self._sampled, self._stepped, self._true)[place].update(steps)
             for group in sorted(set(groups)):
-                self._group(group)[place].update([one[numbers == group] for one in steps])
+                self._group(group)[place].update([step[numbers == group] for step in steps])
 
     def _group(self, group: int) -> tuple[CoefficientMoments, CoefficientMoments, CoefficientMoments]:
         return self._groups.setdefault(group, (CoefficientMoments(), CoefficientMoments(), CoefficientMoments()))

@@ -124,8 +124,8 @@ class MapSpectrum(Evaluator):
             ("rgb_pooled", self._pooled, rgb),
             ("rgb", self._images, None),
         )
-        for name, sums, of in spectra:
-            amplitude = sums.amplitude() if of is None else sums.amplitude()[of.varying]
+        for name, sums, channels in spectra:
+            amplitude = sums.amplitude() if channels is None else sums.amplitude()[channels.varying]
             frequencies, profile = radial_profile(amplitude)
             results.append(_curve_result(f"{name}_radial_spectrum_curve", frequencies, _relative(profile), count))
         if self._times.num_clips:

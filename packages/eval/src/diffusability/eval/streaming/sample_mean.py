@@ -41,7 +41,7 @@ class SampleMean:
 
     def values(self) -> SampleValues:
         """The values, in the order of the samples' places."""
-        return SampleValues.of_samples(self._indices, self._values)
+        return SampleValues.from_samples(self._indices, self._values)
 
     def spread(self) -> float | None:
         """Standard deviation of the mean over bootstrap samples of the values; None of fewer than two values.

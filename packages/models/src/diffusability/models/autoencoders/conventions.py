@@ -31,7 +31,7 @@ def posterior_of(encoded: Any, name: str) -> Posterior:
     if isinstance(encoded, tuple | list):
         if len(encoded) == 1:
             return posterior_of(encoded[0], name)
-        tensors = [one for one in encoded if isinstance(one, Tensor)]
+        tensors = [item for item in encoded if isinstance(item, Tensor)]
         if len(encoded) == 2 and len(tensors) == 2 and tensors[0].shape == tensors[1].shape:
             return Posterior(mean=tensors[0], logvar=tensors[1])
         raise _unknown("encode", encoded, _ENCODED, name)

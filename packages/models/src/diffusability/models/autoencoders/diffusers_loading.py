@@ -112,14 +112,14 @@ def _from_file(spec: DiffusersFamilySpec, file: Path) -> Any:
     model = _random(config)
     expected = model.state_dict()
     if config["_class_name"] in READ_BY_NAME:
-        found = read_tensors(file, autoencoder_names(tensor_shapes(file), file))
+        tensors = read_tensors(file, autoencoder_names(tensor_shapes(file), file))
     else:
         weights = without_prefix(read_weight_file(file), expected, file)
-        found = weights if set(expected) <= set(weights) else _converted(weights, config, file)
+        tensors = weights if set(expected) <= set(weights) else _converted(weights, config, file)
     # LDM's attentions are convolutions of single pixels, and diffusers' are linear layers.
     fitting = {
         name: value.flatten(1) if name in expected and expected[name].ndim == 2 else value
-        for name, value in found.items()
+        for name, value in tensors.items()
     }
     optional = {name for name in expected if name.endswith("num_batches_tracked")}
     missing = sorted(set(expected) - set(fitting) - optional)
@@ -157,10 +157,10 @@ def _filled_behind_prefix(model: Any, files: list[Path]) -> bool:
     """Fills a model with weights whose names a wrapper has put a prefix before; False where there is none."""
     weights = {name: tensor for file in files for name, tensor in read_weight_file(file).items()}
     expected = model.state_dict()
-    found = without_prefix(weights, expected, files[0])
-    if not set(expected) <= set(found) or any(found[name].shape != expected[name].shape for name in expected):
+    unprefixed = without_prefix(weights, expected, files[0])
+    if not set(expected) <= set(unprefixed) or any(unprefixed[name].shape != expected[name].shape for name in expected):
         return False
-    model.load_state_dict({name: found[name] for name in expected})
+    model.load_state_dict({name: unprefixed[name] for name in expected})
     return True
 
 

@@ -142,7 +142,7 @@ def _shapes() -> Iterator[tuple[int, ...]]:
 
 def _tried(model: Any, name: str, shape: tuple[int, ...]) -> AutoencoderInfo:
     """Facts from one input. Raises whatever the model raises, and ValueError or PluginError for what does not fit."""
-    weight = next((one for one in model.parameters() if one.is_floating_point()), None)
+    weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
     like = torch.zeros(()) if weight is None else weight.detach()
     images = torch.linspace(-1, 1, _BATCH * int(torch.tensor(shape).prod()), dtype=like.dtype, device=like.device)
     images = images.view(_BATCH, *shape)

@@ -82,12 +82,12 @@ class PythonAutoencoder(Autoencoder):
 
     def published_normalizer(self) -> LatentNormalizer | None:
         """What the module's own ``published_normalizer`` returns, where it has one."""
-        found = getattr(self.model, "published_normalizer", None)
-        normalizer = found() if callable(found) else None
+        published = getattr(self.model, "published_normalizer", None)
+        normalizer = published() if callable(published) else None
         return normalizer if isinstance(normalizer, LatentNormalizer) else None
 
     def _dtype(self, like: Tensor) -> torch.dtype:
-        weights = (one.dtype for one in self.model.parameters() if one.is_floating_point())
+        weights = (parameter.dtype for parameter in self.model.parameters() if parameter.is_floating_point())
         return next(weights, like.dtype)
 
 

@@ -167,7 +167,7 @@ def _compare_sizes(weights: Weights, architecture: DiTArchitecture, layout: Layo
     depth = len({name.split(".")[1] for name in weights if name.startswith(f"{_BLOCKS[layout]}.")})
     labels = weights.get(_LABELS[1 if layout == "original" else 2])
     outputs = len(weights["final_layer.linear.bias" if layout == "original" else "proj_out_2.bias"])
-    found = {
+    stored = {
         "blocks": depth,
         "width": patch.shape[0],
         "latent channels": patch.shape[1],
@@ -183,7 +183,7 @@ def _compare_sizes(weights: Weights, architecture: DiTArchitecture, layout: Layo
         "classes": architecture.num_classes,
         "output channels": architecture.out_channels,
     }
-    differ = [f"{name} {found[name]!r} against {built[name]!r}" for name in found if found[name] != built[name]]
+    differ = [f"{name} {stored[name]!r} against {built[name]!r}" for name in stored if stored[name] != built[name]]
     if differ:
         raise CheckpointError(
             f"{str(path)!r} is of another size than this DiT (checkpoint against model): {', '.join(differ)}"
@@ -193,10 +193,10 @@ def _compare_sizes(weights: Weights, architecture: DiTArchitecture, layout: Layo
 def _fill(model: nn.Module, weights: Weights, path: Path) -> None:
     own: dict[str, Tensor] = model.state_dict()
     for name in [*own, *weights]:
-        expected, found = (tuple(held[name].shape) if name in held else None for held in (own, weights))
-        if expected != found:
+        expected, actual = (tuple(held[name].shape) if name in held else None for held in (own, weights))
+        if expected != actual:
             raise CheckpointError(
-                f"{str(path)!r} does not fit this DiT: {name!r} has shape {found!r} in the checkpoint,"
+                f"{str(path)!r} does not fit this DiT: {name!r} has shape {actual!r} in the checkpoint,"
                 f" and {expected!r} in the model"
             )
     model.load_state_dict(dict(weights))

@@ -33,12 +33,12 @@ def starting_model(spec: DenoiserSpec, context: BuildContext, parametrisation: P
     origin = (
         f"of stage {stage!r}" if (stage := getattr(spec, "stage", None)) else f"in {str(spec.trained_in(context))!r}"
     )
-    found = (model.latent_shape, model.num_classes)
+    actual = (model.latent_shape, model.num_classes)
     ignores_classes = getattr(model.spec, "class_conditional", True) is False
     wanted = (context.latent_shape, None if ignores_classes else context.num_classes)
-    if found != wanted:
+    if actual != wanted:
         raise SpecError(
-            f"the denoiser {origin} is for latents of shape {found[0]!r} and {found[1]!r} classes;"
+            f"the denoiser {origin} is for latents of shape {actual[0]!r} and {actual[1]!r} classes;"
             f" the data has shape {wanted[0]!r} and {wanted[1]!r} classes"
         )
     if model.parametrisation != parametrisation:

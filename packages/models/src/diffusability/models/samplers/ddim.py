@@ -55,7 +55,7 @@ class DDIMSampler(GuidedSampler):
             steps=spec.steps,
             eta=spec.eta,
             learned_variance=spec.learned_variance,
-            guidance=Guidance.of_spec(spec, context),
+            guidance=Guidance.from_spec(spec, context),
             time_shift=spec.time_shift,
         )
 

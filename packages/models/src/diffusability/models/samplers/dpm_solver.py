@@ -37,7 +37,7 @@ class DPMSolverSampler(GuidedSampler):
     def from_spec(cls, spec: DPMSolverSpec, context: BuildContext) -> "DPMSolverSampler":
         return cls(
             steps=spec.steps,
-            guidance=Guidance.of_spec(spec, context),
+            guidance=Guidance.from_spec(spec, context),
             time_shift=spec.time_shift,
         )
 

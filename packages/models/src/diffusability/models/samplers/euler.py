@@ -22,7 +22,7 @@ class EulerSampler(GuidedSampler):
 
     @classmethod
     def from_spec(cls, spec: EulerSpec, context: BuildContext) -> "EulerSampler":
-        return cls(steps=spec.steps, guidance=Guidance.of_spec(spec, context), time_shift=spec.time_shift)
+        return cls(steps=spec.steps, guidance=Guidance.from_spec(spec, context), time_shift=spec.time_shift)
 
     def integrate(
         self, velocity: GuidedVelocity, latents: Latents, steps: Iterable[Step], randomness: BatchRandomness | None

@@ -44,7 +44,7 @@ class EulerMaruyamaSampler(GuidedSampler):
             diffusion=spec.diffusion,
             last_step=spec.last_step,
             last_step_size=spec.last_step_size,
-            guidance=Guidance.of_spec(spec, context),
+            guidance=Guidance.from_spec(spec, context),
             time_shift=spec.time_shift,
         )
 

@@ -42,7 +42,7 @@ class Guidance:
     guide: VelocityModel | None = None
 
     @classmethod
-    def of_spec(cls, spec: GuidedSamplerSpec, context: BuildContext) -> "Guidance":
+    def from_spec(cls, spec: GuidedSamplerSpec, context: BuildContext) -> "Guidance":
         """The guidance that a sampler's spec describes, with the guide's weights loaded."""
         guide = None
         if spec.guide is not None:
@@ -57,7 +57,7 @@ class Guidance:
                 other latents.
             DataError: a label is out of range.
         """
-        model = VelocityModel.of(denoiser)
+        model = VelocityModel.from_denoiser(denoiser)
         _check_labels(model, labels)
         if self.scale != 1 and self.guide is None:
             _check_classes(model, labels, self.scale)
@@ -162,8 +162,8 @@ def _check_guide(model: VelocityModel, guide: VelocityModel) -> None:
         )
 
 
-def _equal(one: LatentNormalizer, other: LatentNormalizer) -> bool:
-    if one.mean.shape != other.mean.shape:
+def _equal(own: LatentNormalizer, others: LatentNormalizer) -> bool:
+    if own.mean.shape != others.mean.shape:
         return False
-    pairs = ((one.mean, other.mean), (one.std, other.std))
+    pairs = ((own.mean, others.mean), (own.std, others.std))
     return all(torch.allclose(first.cpu(), second.cpu(), rtol=1e-4, atol=1e-5) for first, second in pairs)

@@ -49,7 +49,7 @@ class GuidedSampler(Sampler):
         randomness: BatchRandomness | None = None,
     ) -> Latents:
         """Normalised latents of standard normal noise. Raises SpecError when guidance is asked and impossible."""
-        model = VelocityModel.of(denoiser)
+        model = VelocityModel.from_denoiser(denoiser)
         velocity = self.guidance.bind(model, labels)
         return self.integrate(velocity, model.start(noise), pairwise(self.times(model)), randomness)
 

@@ -28,7 +28,7 @@ class HeunSampler(GuidedSampler):
     def from_spec(cls, spec: HeunSpec, context: BuildContext) -> "HeunSampler":
         return cls(
             steps=spec.steps,
-            guidance=Guidance.of_spec(spec, context),
+            guidance=Guidance.from_spec(spec, context),
             time_shift=spec.time_shift,
         )
 

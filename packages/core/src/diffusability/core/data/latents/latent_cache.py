@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from diffusability.core.data.latents.latent_origin import Origin, refuse_other
 from diffusability.core.data.latents.shard_reader import SUMS, ShardReader
 from diffusability.core.errors import DataError
 from diffusability.core.reading import read_json_object, reading
+from diffusability.core.writing import replacing
 
 INDEX = "cache.json"
 FORMAT = "diffusability-latents"
@@ -36,7 +36,7 @@ class CacheIndex:
         num_classes: labels, or None.
         mean: per-channel mean of the latents (samples of the posterior).
         std: per-channel standard deviation.
-        provenance: digests and specs of the autoencoder and the data.
+        provenance: digests and specs of the autoencoder and the data, as JSON.
     """
 
     shard_sizes: tuple[int, ...]
@@ -71,6 +71,10 @@ class ShardOrigin:
     data: Origin
     indices: str
 
+    def as_json(self) -> dict[str, Any]:
+        """What the shard's metadata say of it."""
+        return {"autoencoder": self.autoencoder.as_json(), "data": self.data.as_json(), "indices": self.indices}
+
 
 def write_shard(
     directory: Path, shard: int, tensors: Mapping[str, Tensor], statistics: ChannelStatistics, origin: ShardOrigin
@@ -80,14 +84,13 @@ def write_shard(
     Beside each column goes one of the CRC-32 of its rows, which the reader compares whenever it reads a row.
     """
     path = shard_path(directory, shard)
-    partial = path.with_suffix(".partial")
     # One entry: safetensors writes several in any order, and equal shards are to be equal files.
-    facts = {"statistics": statistics.state(), "origin": attrs.asdict(origin)}
+    facts = {"statistics": statistics.state(), "origin": origin.as_json()}
     text = json.dumps(facts | {"crc32": _sum_of(facts)}, allow_nan=False)
     columns = {name: tensor.contiguous() for name, tensor in tensors.items()}
     sums = {name + SUMS: torch.tensor([crc32_of_tensor(row) for row in rows]) for name, rows in columns.items()}
-    save_file(columns | sums, partial, metadata={"facts": text})
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        save_file(columns | sums, partial, metadata={"facts": text})
 
 
 def _sum_of(facts: Mapping[str, Any]) -> int:
@@ -126,13 +129,13 @@ def holds(directory: Path, shard: int, origin: ShardOrigin) -> bool:
     try:
         reader = ShardReader(path)
         reader.verify()
-        found = dict(_facts(reader).get("origin", {}))
+        recorded = dict(_facts(reader).get("origin", {}))
     except DataError:
         return False
     advice = f"remove {str(directory)!r} to encode anew"
-    refuse_other(f"latent shard {str(path)!r}", found.get("autoencoder"), origin.autoencoder, advice)
-    refuse_other(f"latent shard {str(path)!r}", found.get("data"), origin.data, advice)
-    return bool(found.get("indices") == origin.indices)
+    refuse_other(f"latent shard {str(path)!r}", recorded.get("autoencoder"), origin.autoencoder, advice)
+    refuse_other(f"latent shard {str(path)!r}", recorded.get("data"), origin.data, advice)
+    return bool(recorded.get("indices") == origin.indices)
 
 
 def remove_shards_from(directory: Path, first: int) -> None:
@@ -144,10 +147,8 @@ def remove_shards_from(directory: Path, first: int) -> None:
 
 def write_index(directory: Path, index: CacheIndex) -> None:
     """Writes ``cache.json``."""
-    path = directory / INDEX
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"format": FORMAT, **attrs.asdict(index)}, indent=2, allow_nan=False) + "\n")
-    os.replace(partial, path)
+    with replacing(directory / INDEX) as partial:
+        partial.write_text(json.dumps({"format": FORMAT, **attrs.asdict(index)}, indent=2, allow_nan=False) + "\n")
 
 
 def read_index(directory: Path) -> CacheIndex:
@@ -198,6 +199,9 @@ def _list_of(value: Any, *types: type) -> bool:
     if not isinstance(value, list):
         return False
     return all(
-        isinstance(one, int | float) and not isinstance(one, bool) and isinstance(one, types) and math.isfinite(one)
-        for one in value
+        isinstance(entry, int | float)
+        and not isinstance(entry, bool)
+        and isinstance(entry, types)
+        and math.isfinite(entry)
+        for entry in value
     )

@@ -18,15 +18,30 @@ from diffusability.core.specs.files.contents import contents
 
 @attrs.frozen(kw_only=True)
 class Origin:
-    """One thing that latents depend on: its digest, words for people, and a digest of the files, where it has some."""
+    """One thing that latents depend on.
+
+    Attributes:
+        digest: tells it from any other.
+        description: names it to people.
+        contents: a digest of the files, where it has some.
+    """
 
     digest: str
-    words: str
+    description: str
     contents: str = ""
 
     def __str__(self) -> str:
         files = f", files {self.contents[:12]}" if self.contents else ""
-        return f"{self.words} (digest {self.digest[:12]}{files})"
+        return f"{self.description} (digest {self.digest[:12]}{files})"
+
+    def as_json(self) -> dict[str, str]:
+        """What caches keep of it."""
+        return {"digest": self.digest, "words": self.description, "contents": self.contents}
+
+    @classmethod
+    def from_json(cls, recorded: Mapping[str, str]) -> "Origin":
+        """From what a cache kept; those of earlier versions say nothing of the contents."""
+        return cls(digest=recorded["digest"], description=recorded["words"], contents=recorded.get("contents", ""))
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -43,7 +58,7 @@ def autoencoder_origin(autoencoder: nn.Module, kind: str) -> Origin:
     """The autoencoder by its class and weights: the same weights give the same digest, wherever they came from."""
     inner = tensors_digest(autoencoder.state_dict())
     digest = hashlib.sha256(f"{type(autoencoder).__name__} {inner}".encode()).hexdigest()
-    return Origin(digest=digest, words=f"autoencoder {kind!r}")
+    return Origin(digest=digest, description=f"autoencoder {kind!r}")
 
 
 def data_origin(data: DatasetSpec, split: str) -> Origin:
@@ -52,17 +67,19 @@ def data_origin(data: DatasetSpec, split: str) -> Origin:
     identity = json.dumps({"data": fields, "split": split}, sort_keys=True, default=str)
     digest = hashlib.sha256(identity.encode()).hexdigest()
     shown = {name: value for name, value in fields.items() if name in ("path", "shards", "resolution")}
-    words = ", ".join([f"data {data.kind!r}", *(f"{name} {value}" for name, value in shown.items()), f"split {split}"])
-    files = [f"{name} {contents(found).digest}" for name, found in sorted(data.files_read().items())]
+    description = ", ".join(
+        [f"data {data.kind!r}", *(f"{name} {value}" for name, value in shown.items()), f"split {split}"]
+    )
+    files = [f"{name} {contents(file_set).digest}" for name, file_set in sorted(data.files_read().items())]
     held = hashlib.sha256("\n".join(files).encode()).hexdigest() if files else ""
-    return Origin(digest=digest, words=words, contents=held)
+    return Origin(digest=digest, description=description, contents=held)
 
 
 def normalizer_origin(normalizer: LatentNormalizer, how: str = "") -> Origin:
     """The normaliser, by its statistics."""
     tensors = {"mean": normalizer.mean.float(), "std": normalizer.std.float()}
     first = ", ".join(f"{value:.4g}" for value in normalizer.std.flatten()[:3].tolist())
-    return Origin(digest=tensors_digest(tensors), words=f"{how} normaliser with std {first}...".strip())
+    return Origin(digest=tensors_digest(tensors), description=f"{how} normaliser with std {first}...".strip())
 
 
 def indices_digest(indices: list[int]) -> str:
@@ -70,17 +87,17 @@ def indices_digest(indices: list[int]) -> str:
     return hashlib.sha256(np.asarray(indices, dtype=np.int64).tobytes()).hexdigest()
 
 
-def refuse_other(where: str, found: Mapping[str, Any] | None, wanted: Origin, advice: str) -> None:
+def refuse_other(where: str, recorded: Mapping[str, Any] | None, wanted: Origin, advice: str) -> None:
     """Compares what a cache says it was made with.
 
     Raises:
         DataError: it is something else; names both, with their digests.
     """
-    if not found:
+    if not recorded:
         return
-    held = found.get("contents", "")  # caches of earlier versions do not say it
-    if found["digest"] == wanted.digest and (not held or not wanted.contents or held == wanted.contents):
+    held = recorded.get("contents", "")  # caches of earlier versions do not say it
+    if recorded["digest"] == wanted.digest and (not held or not wanted.contents or held == wanted.contents):
         return
-    before = Origin(**found)
-    same = ": the name is the same, the content is not" if before.words == wanted.words else ""
+    before = Origin.from_json(recorded)
+    same = ": the name is the same, the content is not" if before.description == wanted.description else ""
     raise DataError(f"{where} was made with {before}, not with {wanted}{same}; {advice}")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
@@ -15,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from diffusability.core.reading import parsed_json, user_cache
+from diffusability.core.writing import replacing
 
 _SHARDS_IN_MEMORY = 2
 
@@ -51,9 +51,8 @@ class StreamedShards:
                 return sizes
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                partial = path.with_suffix(f".{os.getpid()}")
-                partial.write_text(json.dumps(sizes, allow_nan=False))
-                os.replace(partial, path)
+                with replacing(path, shared=True) as partial:
+                    partial.write_text(json.dumps(sizes, allow_nan=False))
             except OSError:
                 pass  # the cache only saves time
         return sizes

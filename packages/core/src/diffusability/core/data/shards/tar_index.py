@@ -1,7 +1,6 @@
 """Where the examples of a tar file lie, so that any of them can be read without what stands before it."""
 
 import hashlib
-import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from diffusability.core.data.specs.shard_files import shard_problem
 from diffusability.core.errors import DataError
 from diffusability.core.numerics.seeds import derived_seed
 from diffusability.core.reading import user_cache
+from diffusability.core.writing import replacing
 
 _BLOCK = 512
 _VERSION = 2
@@ -160,9 +160,8 @@ def tar_index(path: Path, images: Sequence[str], label: str | None) -> TarIndex:
     index = build_index(path, images, label)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
-        partial = cached.with_suffix(f".{os.getpid()}.npz")
-        np.savez(partial, **attrs.asdict(index))
-        os.replace(partial, cached)
+        with replacing(cached, shared=True) as partial, partial.open("wb") as file:
+            np.savez(file, **attrs.asdict(index))
     except OSError:
         pass  # the cache only saves time
     return index

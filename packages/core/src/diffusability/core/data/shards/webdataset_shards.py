@@ -130,14 +130,14 @@ class WebDataset(Dataset):
         if offset == -1:
             wanted = ", ".join(self.spec.images)
             seen = self.strangers[shard]
-            found = f"; other members are {seen}" if seen else ""
+            other_members = f"; other members are {seen}" if seen else ""
             raise UnreadableExample(
-                f"{name}: example {index} has no image; expected a member ending in {wanted}{found}"
+                f"{name}: example {index} has no image; expected a member ending in {wanted}{other_members}"
             )
         if self.spec.label is not None and not 0 <= label < (self.num_classes or 0):
-            found = "no label" if label < 0 else f"label {label}"
+            given = "no label" if label < 0 else f"label {label}"
             member = self._member_name(shard, offset)
-            raise UnreadableExample(f"{name}: {member!r} has {found}; there are {self.num_classes} classes")
+            raise UnreadableExample(f"{name}: {member!r} has {given}; there are {self.num_classes} classes")
         content = os.pread(self._file(shard), size, offset)
         member = f"{name}: {self._member_name(shard, offset)}"
         image = read_rgb(content, member)

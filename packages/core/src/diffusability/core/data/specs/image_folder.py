@@ -47,10 +47,10 @@ class ImageFolderSpec(ImageViewSpec):
                 what = "is a file" if folder.is_file() else "does not exist"
                 raise ValueError(f"{name} {str(folder)!r} {what}; expected a folder with images")
             try:
-                found = has_images(folder)
+                holds_images = has_images(folder)
             except DataError as error:
                 raise ValueError(f"{name}: {error}") from None
-            if not found:
+            if not holds_images:
                 suffixes = ", ".join(sorted(image_suffixes()))
                 raise ValueError(f"{name} {str(folder)!r} holds no images; expected files ending in {suffixes}")
 

@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from diffusability.core.errors import DataError
 from diffusability.core.reading import compression_of, lfs_problem
+from diffusability.core.writing import replacing
 
 
 def is_url(shard: str) -> bool:
@@ -75,15 +75,12 @@ def _fetched(url: str, folder: Path | None) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if target.is_file():
             return target
-        partial = target.with_suffix(".partial")
-        try:
-            with gopen(url) as stream, partial.open("wb") as file:
-                shutil.copyfileobj(stream, file, 1 << 20)
-        except Exception as error:  # noqa: BLE001 - every reader has errors of its own
-            partial.unlink(missing_ok=True)
-            raise DataError(f"shard {url!r} cannot be fetched: {type(error).__name__}: {error}") from None
-        if partial.stat().st_size == 0:
-            partial.unlink()
-            raise DataError(f"shard {url!r} cannot be fetched: it is empty")
-        os.replace(partial, target)
+        with replacing(target) as partial:
+            try:
+                with gopen(url) as stream, partial.open("wb") as file:
+                    shutil.copyfileobj(stream, file, 1 << 20)
+            except Exception as error:  # noqa: BLE001 - every reader has errors of its own
+                raise DataError(f"shard {url!r} cannot be fetched: {type(error).__name__}: {error}") from None
+            if partial.stat().st_size == 0:
+                raise DataError(f"shard {url!r} cannot be fetched: it is empty")
     return target

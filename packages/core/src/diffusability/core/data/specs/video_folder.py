@@ -89,10 +89,10 @@ class VideoFolderSpec(DatasetSpec):
                 what = "is a file" if folder.is_file() else "does not exist"
                 raise ValueError(f"{name} {str(folder)!r} {what}; expected a folder with videos")
             try:
-                found = holds_any(folder, VIDEO_SUFFIXES)
+                holds_videos = holds_any(folder, VIDEO_SUFFIXES)
             except DataError as error:
                 raise ValueError(f"{name}: {error}") from None
-            if not found:
+            if not holds_videos:
                 suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
                 raise ValueError(f"{name} {str(folder)!r} holds no videos; expected files ending in {suffixes}")
 

@@ -78,7 +78,7 @@ class WebDatasetSpec(ImageViewSpec):
                     raise ValueError(f"shard {str(file)!r} cannot be used: {problem}")
 
     def files_read(self) -> dict[str, FileSet]:
-        found = {}
+        file_sets = {}
         for name, patterns in (("shards", self.shards), ("validation_shards", self.validation_shards)):
             here = [pattern for pattern in patterns if not is_url(pattern)]
             try:
@@ -86,8 +86,8 @@ class WebDatasetSpec(ImageViewSpec):
             except DataError:  # check_inputs says so
                 continue
             if paths:
-                found[name] = FileSet(root=Path(), names=[str(path) for path in paths])
-        return found
+                file_sets[name] = FileSet(root=Path(), names=[str(path) for path in paths])
+        return file_sets
 
     def unlabelled(self) -> str | None:
         return "label null" if self.label is None else None

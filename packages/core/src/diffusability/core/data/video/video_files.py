@@ -33,17 +33,17 @@ def read_frames(path: Path, numbers: Sequence[int]) -> list[Image.Image]:
         index = video_index(path)
         read = _by_time if index.digests is None else _by_digest
         for start in _places(index, numbers[0]):
-            found = read(path, index, numbers, start)
-            if all(number in found for number in numbers):
-                return [found[number] for number in numbers]
+            images = read(path, index, numbers, start)
+            if all(number in images for number in numbers):
+                return [images[number] for number in numbers]
         if index.digests is None:
             break
         forget_index(path)  # another file of the same size and time, or another decoder
-    missing = next(number for number in numbers if number not in found)
+    missing = next(number for number in numbers if number not in images)
     seconds = float((index.times[missing] - index.times[0]) * index.unit)
     raise UnreadableExample(
         f"{path}: frame {missing} of {len(index.times)}, at {seconds:.2f} s, cannot be decoded; what could be read of"
-        f" frames {numbers[0]} to {numbers[-1]}: {len(found) or 'none'}"
+        f" frames {numbers[0]} to {numbers[-1]}: {len(images) or 'none'}"
     )
 
 
@@ -77,7 +77,7 @@ def _by_time(path: Path, index: VideoIndex, numbers: Sequence[int], start: int |
 
     number_at = {time: number for number, time in enumerate(index.times)}
     starts, wanted = set(index.starts), set(numbers)
-    found: dict[int, Image.Image] = {}
+    images: dict[int, Image.Image] = {}
     begun = False
     with ffmpeg_errors() as errors, opened_video(path) as (container, stream):
         decoder = stream.codec_context
@@ -99,12 +99,12 @@ def _by_time(path: Path, index: VideoIndex, numbers: Sequence[int], start: int |
                 for frame in shown:
                     number = number_at.get(frame.pts)
                     if number in wanted and not frame.is_corrupt:
-                        found[number] = upright(frame)
-                    if len(found) == len(wanted) or (number is not None and number > numbers[-1]):
-                        return found
+                        images[number] = upright(frame)
+                    if len(images) == len(wanted) or (number is not None and number > numbers[-1]):
+                        return images
         except (av.FFmpegError, OSError):
             pass  # what is missing is said, or is sought elsewhere
-    return found
+    return images
 
 
 def _by_digest(path: Path, index: VideoIndex, numbers: Sequence[int], start: int | None) -> dict[int, Image.Image]:
@@ -117,7 +117,7 @@ def _by_digest(path: Path, index: VideoIndex, numbers: Sequence[int], start: int
         wanted.setdefault(index.digests[number], []).append(number)
     counts = Counter(index.digests)
     place_of = {pixels: number for number, pixels in enumerate(index.digests) if counts[pixels] == 1}
-    found: dict[int, Image.Image] = {}
+    images: dict[int, Image.Image] = {}
     unknown = 0
     with opened_video(path) as (container, stream):
         for packet in _packets(container, stream, index, start):
@@ -129,10 +129,10 @@ def _by_digest(path: Path, index: VideoIndex, numbers: Sequence[int], start: int
                 pixels = digest(frame)
                 if pixels in wanted:
                     image = upright(frame)
-                    found.update(dict.fromkeys(wanted.pop(pixels), image))
+                    images.update(dict.fromkeys(wanted.pop(pixels), image))
                 unknown = 0 if pixels in counts else unknown + 1
                 if not wanted or unknown > _PATIENCE or place_of.get(pixels, -1) > numbers[-1]:
-                    return found
-                if not found and place_of.get(pixels, -1) > numbers[0]:
-                    return found  # the seek landed late
-    return found
+                    return images
+                if not images and place_of.get(pixels, -1) > numbers[0]:
+                    return images  # the seek landed late
+    return images

@@ -89,19 +89,19 @@ def _proven(container: Any, stream: Any) -> dict[int, bool] | None:
     reader = packet_reader(stream.codec_context.name, stream.codec_context.extradata)
     if reader is None or not container.format.name.startswith(_TIMED_CONTAINERS):
         return None
-    found: dict[int, bool] = {}
+    starts_by_time: dict[int, bool] = {}
     for packet in container.demux(stream):
         if packet.size == 0:  # the end
             continue
         content = reader(memoryview(packet))
-        if packet.pts is None or packet.is_discard or packet.is_corrupt or packet.pts in found:
+        if packet.pts is None or packet.is_discard or packet.is_corrupt or packet.pts in starts_by_time:
             return None
         if content is None or content.shown != 1 or packet.is_keyframe != content.starts:
             return None
-        found[packet.pts] = content.starts
-        if not found[min(found)]:  # the first frame on the screen needs one that is not there
+        starts_by_time[packet.pts] = content.starts
+        if not starts_by_time[min(starts_by_time)]:  # the first frame on the screen needs one that is not there
             return None
-    return found or None
+    return starts_by_time or None
 
 
 def index_of_packets(path: Path) -> VideoIndex | None:
@@ -111,10 +111,10 @@ def index_of_packets(path: Path) -> VideoIndex | None:
     split into fields), and keyframes at which a decoder can start by the codec's own marks.
     """
     with ffmpeg_errors() as errors, opened_video(path) as (container, stream):
-        found = _proven(container, stream)
-        if found is None or errors.first:
+        starts_by_time = _proven(container, stream)
+        if starts_by_time is None or errors.first:
             return None
-        times = tuple(sorted(found))
+        times = tuple(sorted(starts_by_time))
         unit = Fraction(stream.time_base)
         rate = stream.average_rate
         duration = _duration(times, None, rate, unit)
@@ -135,7 +135,7 @@ def index_of_packets(path: Path) -> VideoIndex | None:
         duration=duration,
         size=size,
         pixel_aspect=aspect,
-        starts=tuple(number for number, time in enumerate(times) if found[time]),
+        starts=tuple(number for number, time in enumerate(times) if starts_by_time[time]),
     )
 
 

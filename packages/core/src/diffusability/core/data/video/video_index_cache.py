@@ -11,6 +11,7 @@ import numpy as np
 
 from diffusability.core.contracts.dataset import UnreadableExample
 from diffusability.core.data.video.video_index import VideoIndex, index_of_frames, index_of_packets
+from diffusability.core.writing import replacing
 
 _VERSION = 2
 
@@ -46,19 +47,18 @@ def _stored(cached: Path) -> VideoIndex | None:
 def _store(cached: Path, index: VideoIndex) -> None:
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
-        partial = cached.with_suffix(f".{os.getpid()}.npz")
-        np.savez(
-            partial,
-            times=np.array(index.times, dtype=np.int64),
-            unit=np.array(index.unit.as_integer_ratio()),
-            duration=index.duration,
-            size=np.array(index.size),
-            pixel_aspect=np.array(index.pixel_aspect.as_integer_ratio()),
-            starts=np.array(index.starts, dtype=np.int64),
-            digests=np.frombuffer(b"".join(index.digests or ()), dtype=np.uint8).reshape(-1, 8),
-            problem=index.problem,
-        )
-        os.replace(partial, cached)
+        with replacing(cached, shared=True) as partial, partial.open("wb") as file:
+            np.savez(
+                file,
+                times=np.array(index.times, dtype=np.int64),
+                unit=np.array(index.unit.as_integer_ratio()),
+                duration=index.duration,
+                size=np.array(index.size),
+                pixel_aspect=np.array(index.pixel_aspect.as_integer_ratio()),
+                starts=np.array(index.starts, dtype=np.int64),
+                digests=np.frombuffer(b"".join(index.digests or ()), dtype=np.uint8).reshape(-1, 8),
+                problem=index.problem,
+            )
     except OSError:
         pass  # the cache only saves time
 

@@ -21,19 +21,19 @@ class LastLayer:
     """
 
     def __init__(self, autoencoder: Autoencoder) -> None:
-        found = [
+        convolutions = [
             inner
             for module in autoencoder.decoder_tail()
             for inner in module.modules()
             if isinstance(inner, nn.Conv2d | nn.Conv3d)
         ]
         self.name = type(autoencoder).__name__
-        if not found:
+        if not convolutions:
             raise SpecError(
                 f"adversarial.adaptive needs the decoder's last convolution, and {self.name} names none in its"
                 " decoder_tail(); set adaptive to false"
             )
-        self.convolution = found[-1]
+        self.convolution = convolutions[-1]
         if self.convolution.padding_mode != "zeros" or isinstance(self.convolution.padding, str):
             raise SpecError(f"adversarial.adaptive cannot use {self.convolution!r} of {self.name}; set it to false")
         # ZeRO-3 empties the weight outside of forward passes.

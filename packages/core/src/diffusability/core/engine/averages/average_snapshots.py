@@ -1,7 +1,6 @@
 """Snapshots of power-function averages, taken while training, and what is made of them afterwards."""
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from diffusability.core.engine.distributed import Ranks
 from diffusability.core.errors import CheckpointError
 from diffusability.core.numerics.power_function import gamma_of, reconstruction_coefficients
 from diffusability.core.reading import reading
+from diffusability.core.writing import replacing
 
 FOLDER = "ema-snapshots"
 _NAME = re.compile(r"step-(\d{8})-sigma-rel-.+\.safetensors")
@@ -70,12 +70,11 @@ class SnapshotWriter:
         facts["crc32"] = crc32s_of(tensors)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{done:08d}-{average.label}.safetensors"
-        partial = path.with_suffix(".partial")
         try:
-            save_file(tensors, partial, {"facts": json.dumps(facts, allow_nan=False)})
+            with replacing(path) as partial:
+                save_file(tensors, partial, {"facts": json.dumps(facts, allow_nan=False)})
         except SafetensorError as error:  # it wraps a full disk
             raise CheckpointError(f"snapshot {path.name!r} could not be written: {error}") from error
-        os.replace(partial, path)
 
 
 @attrs.frozen(kw_only=True)
@@ -114,9 +113,9 @@ class Synthesis:
                 if not name.startswith(_BUFFER):
                     value = tensor.double() * coefficient
                     sums[name] = sums[name] + value if name in sums else value
-        found = {name: value.float() for name, value in sums.items()}
+        weights = {name: value.float() for name, value in sums.items()}
         buffers = {name: tensor for name, tensor in tensors.items() if name.startswith(_BUFFER)}
-        return found | {name.removeprefix(_BUFFER): tensor for name, tensor in buffers.items()}
+        return weights | {name.removeprefix(_BUFFER): tensor for name, tensor in buffers.items()}
 
 
 def synthesis(folder: Path, sigma_rel: float, step: int | None = None) -> Synthesis:
@@ -130,23 +129,25 @@ def synthesis(folder: Path, sigma_rel: float, step: int | None = None) -> Synthe
     Raises:
         CheckpointError: there are no snapshots, none of that step, or one that cannot be read.
     """
-    snapshots = sorted((_read(path) for path in folder.glob("*.safetensors")), key=lambda one: (one.step, one.path))
+    snapshots = sorted(
+        (_read(path) for path in folder.glob("*.safetensors")), key=lambda snapshot: (snapshot.step, snapshot.path)
+    )
     if not snapshots:
         raise CheckpointError(
             f"no snapshots in {str(folder)!r}; a stage leaves them there when its spec has ema.power_function"
         )
-    steps = sorted({one.step for one in snapshots})
+    steps = sorted({snapshot.step for snapshot in snapshots})
     step = steps[-1] if step is None else step
     if step not in steps:
         raise CheckpointError(f"no snapshot after step {step}; there are snapshots after {', '.join(map(str, steps))}")
-    known = [one for one in snapshots if one.step <= step]
+    known = [snapshot for snapshot in snapshots if snapshot.step <= step]
     coefficients = reconstruction_coefficients(
-        [one.num_updates for one in known],
-        [gamma_of(one.sigma_rel) for one in known],
+        [snapshot.num_updates for snapshot in known],
+        [gamma_of(snapshot.sigma_rel) for snapshot in known],
         known[-1].num_updates,
         gamma_of(sigma_rel),
     )
-    terms = [(one.path, float(coefficient)) for one, coefficient in zip(known, coefficients, strict=True)]
+    terms = [(snapshot.path, float(coefficient)) for snapshot, coefficient in zip(known, coefficients, strict=True)]
     return Synthesis(step=step, sigma_rel=sigma_rel, terms=terms)
 
 

@@ -14,6 +14,7 @@ from diffusability.core.engine.averages.average_snapshots import FOLDER, Synthes
 from diffusability.core.errors import CheckpointError
 from diffusability.core.reading import parsed_json
 from diffusability.core.specs.files.saved_format import AUTOENCODER, CONFIG, WEIGHTS
+from diffusability.core.writing import replacing_folder
 
 
 def synthesize_model(stage_folder: Path, sigma_rel: float, to: Path, step: int | None = None) -> Synthesis:
@@ -41,14 +42,11 @@ def synthesize_model(stage_folder: Path, sigma_rel: float, to: Path, step: int |
     if averaged.keys() == set():
         raise CheckpointError(f"the snapshots in {str(stage_folder / FOLDER)!r} hold no weight of {str(model)!r}")
     to.parent.mkdir(parents=True, exist_ok=True)
-    partial = to.with_name(f".{to.name}-writing")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(model, partial, ignore=shutil.ignore_patterns(WEIGHTS))
     mixed = {name: averaged.get(name, value).contiguous() for name, value in saved.items()}
-    save_with_checksums(mixed, partial / WEIGHTS)
-    _point_to_the_same_decoder(partial / CONFIG, model, to)
-    shutil.rmtree(to, ignore_errors=True)
-    os.replace(partial, to)
+    with replacing_folder(to) as partial:
+        shutil.copytree(model, partial, ignore=shutil.ignore_patterns(WEIGHTS), dirs_exist_ok=True)
+        save_with_checksums(mixed, partial / WEIGHTS)
+        _point_to_the_same_decoder(partial / CONFIG, model, to)
     return made
 
 

@@ -122,8 +122,8 @@ class Checkpoints:
             read_back,
         ]
         failure, failed = None, False
-        for one in steps:  # a rank that fails must not leave the others waiting in the next
-            failure = _failure_of(one)
+        for action in steps:  # a rank that fails must not leave the others waiting in the next
+            failure = _failure_of(action)
             failed = self.ranks.any(failure is not None)
             if failed:
                 break
@@ -145,19 +145,19 @@ class Checkpoints:
 
         Those are put aside under another name, so that they neither count nor stand in the way. All ranks must call it.
         """
-        found: int | None = None
+        newest_step: int | None = None
         skipped: list[str] = []
         if self.ranks.is_main:
             for step in reversed(self.steps()):
                 fault = _fault(self.path(step))
                 if fault is None:
-                    found = step
+                    newest_step = step
                     break
                 skipped.append(f"checkpoint {self.path(step).name} is not whole and was skipped: {fault}")
                 aside = self.directory / f"damaged-{self.path(step).name}"
                 shutil.rmtree(aside, ignore_errors=True)
                 os.replace(self.path(step), aside)
-        return self.ranks.gathered((found, skipped))[0]
+        return self.ranks.gathered((newest_step, skipped))[0]
 
     def remove(self) -> None:
         """Removes all checkpoints of the stage. All ranks must call it."""
@@ -254,9 +254,9 @@ def _damage(folder: Path, checksums: Mapping[str, int]) -> str | None:
     """Which file's bytes are others than were written, or None. Reads all of them."""
     for name, checksum in checksums.items():  # absent from checkpoints of earlier versions
         try:
-            found = crc32_of(folder / name)
+            actual = crc32_of(folder / name)
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
-        if found != checksum:
-            return f"{name} has changed since it was written (CRC-32 {found:08x} instead of {checksum:08x})"
+        if actual != checksum:
+            return f"{name} has changed since it was written (CRC-32 {actual:08x} instead of {checksum:08x})"
     return None

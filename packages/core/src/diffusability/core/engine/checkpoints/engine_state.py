@@ -105,17 +105,17 @@ class _SavedPieces:
 
     def read(self, what: str, piece: Piece) -> Tensor:
         """The elements of a piece, however they were cut when they were saved."""
-        found = torch.empty(piece.size)
+        elements = torch.empty(piece.size)
         num_found = 0
         for first, part in self._parts(what, piece):
-            found[first : first + len(part)] = part
+            elements[first : first + len(part)] = part
             num_found += len(part)
         if num_found != piece.size:
             raise CheckpointError(
                 f"checkpoint {str(self.directory)!r} has {num_found} of the {piece.size} elements from {piece.first} on"
                 f" of {what} of parameter {piece.name!r}; was the code of the model changed meanwhile?"
             )
-        return found
+        return elements
 
     def _parts(self, what: str, piece: Piece) -> Iterator[tuple[int, Tensor]]:
         for cut in self._cuts.get(piece.name, []):
@@ -137,8 +137,8 @@ def _counters(engine: Any) -> dict[str, Any]:
 def _untrained(engine: Any, ranks: Ranks) -> dict[str, Tensor]:
     """Frozen parameters and persistent buffers, on the first rank: code may change them while training, too."""
     frozen = {name for name, value in engine.module.named_parameters() if not value.requires_grad}
-    found = gathered(engine.module, local_values(engine.module, frozen), ranks)
-    return found | {
+    values = gathered(engine.module, local_values(engine.module, frozen), ranks)
+    return values | {
         f"buffer/{name}": value.detach().to("cpu", copy=True).contiguous()
         for name, value in persistent_buffers(engine.module).items()
     }

@@ -87,8 +87,8 @@ class Partition:
             tensor[piece.offset : piece.offset + piece.size].copy_(values)
 
     def _tensor(self, what: str) -> Tensor:
-        found: Tensor = self.weights if what == "weights" else self.optimizer.state[self.weights][what]
-        return found
+        tensor: Tensor = self.weights if what == "weights" else self.optimizer.state[self.weights][what]
+        return tensor
 
 
 def partitions(engine: Any, writing: bool = False) -> Iterator[Partition]:
@@ -114,10 +114,10 @@ def partitions(engine: Any, writing: bool = False) -> Iterator[Partition]:
 
 def _flat_partitions(engine: Any, names: dict[int, str]) -> Iterator[Partition]:
     inner = engine.optimizer.optimizer
-    found = ((parameter, fragment_of(parameter)) for parameter in engine.module.parameters())
+    fragments = ((parameter, fragment_of(parameter)) for parameter in engine.module.parameters())
     pieces = [
         Piece(name=names[id(parameter)], first=fragment.first, offset=fragment.offset, size=fragment.size)
-        for parameter, fragment in found
+        for parameter, fragment in fragments
         if fragment is not None
     ]
     (weights,) = (tensor for group in inner.param_groups for tensor in group["params"])

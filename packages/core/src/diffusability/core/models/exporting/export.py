@@ -1,7 +1,5 @@
 """Writes a model of a run into a folder of its own, which appears whole or not at all."""
 
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,6 +8,7 @@ from diffusability.core.models.exporting.autoencoders import export_autoencoder
 from diffusability.core.models.exporting.denoisers import export_denoiser
 from diffusability.core.run.selection import TrainedModel
 from diffusability.core.specs.files.saved_format import AUTOENCODER_FORMAT, DENOISER_FORMAT
+from diffusability.core.writing import replacing_folder
 
 #: What exports a model, by the format that its ``config.json`` names.
 EXPORTERS: Mapping[str, Callable[[TrainedModel, Path, bool], None]] = {
@@ -34,13 +33,7 @@ def export(model: TrainedModel, to: Path, trust_code: bool = False) -> None:
             f" {', '.join(map(repr, EXPORTERS))}"
         )
     to.parent.mkdir(parents=True, exist_ok=True)
-    partial = to.with_name(f".{to.name}-writing")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
+    with replacing_folder(to) as partial:
         exporter(model, partial, trust_code)
         if to.exists():
-            to.rmdir()
-        os.replace(partial, to)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            to.rmdir()  # raises where somebody has filled it meanwhile

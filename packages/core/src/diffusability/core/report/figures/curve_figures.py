@@ -116,7 +116,7 @@ def _curves_of(comparison: Comparison, metric_name: str) -> Iterator[DrawnCurve]
 def _family_figure(comparison: Comparison, family: CurveFamily) -> ReportFigure | None:
     curves = list(_curves_of(comparison, family.metric))
     references = [(item, _distinct(list(_curves_of(comparison, item.metric)))) for item in family.references]
-    everything = [*curves, *(drawn for _, shown in references for drawn in shown)]
+    everything = [*curves, *(drawn for _, reference_curves in references for drawn in reference_curves)]
     if not everything:
         return None
     limits = _narrow_limits(curves, everything)
@@ -178,10 +178,10 @@ def _draw_variants(axes: Axes, curves: Sequence[DrawnCurve]) -> list[LegendEntry
 
 def _draw_references(axes: Axes, references: Sequence[tuple[Reference, Sequence[DrawnCurve]]]) -> list[LegendEntry]:
     legend = []
-    for reference, shown in references:
-        for place, drawn in enumerate(shown):
+    for reference, curves in references:
+        for place, drawn in enumerate(curves):
             style = reference_style(place, reference.dashes)
-            label = reference.label if len(shown) == 1 else f"{reference.label} ({drawn.owner}: {drawn.stage})"
+            label = reference.label if len(curves) == 1 else f"{reference.label} ({drawn.owner}: {drawn.stage})"
             _draw_curve(axes, attrs.evolve(drawn, style=style), label, band=False)
             legend.append(LegendEntry(label=label, style=style))
     return legend
@@ -221,8 +221,8 @@ def _equal(first: MetricCurve, second: MetricCurve) -> bool:
     if len(first.x) != len(second.x):
         return False
     return all(
-        np.allclose(one, other, rtol=1e-4, atol=1e-6, equal_nan=True)
-        for one, other in ((first.x, second.x), (first.y, second.y))
+        np.allclose(values, other_values, rtol=1e-4, atol=1e-6, equal_nan=True)
+        for values, other_values in ((first.x, second.x), (first.y, second.y))
     )
 
 

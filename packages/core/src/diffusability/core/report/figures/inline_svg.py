@@ -22,6 +22,7 @@ from diffusability.core.report.figures.theme import variable, with_variables
 
 #: Points of an SVG in an inch.
 _POINTS = 72.0
+_PIXELS_IN_POINT = 96 / 72
 #: Room around a panel, in points.
 _MARGIN = 3.0
 #: Values that the pointer can reach: of a line, and of a panel of many lines.
@@ -55,6 +56,11 @@ class Panel:
     axis: str
     title: str
 
+    @property
+    def width(self) -> int:
+        """In CSS pixels, at which its text is as large as the page's small print."""
+        return round(self.view_box[2] * _PIXELS_IN_POINT)
+
 
 def panels(drawn: ReportFigure) -> list[Panel]:
     """The visible axes of a figure, row by row, without its legend."""
@@ -62,7 +68,7 @@ def panels(drawn: ReportFigure) -> list[Panel]:
     visible = [axes for axes in figure.axes if axes.get_visible()]
     with _for_a_page(figure, visible):
         root = ET.fromstring(_svg(figure))
-        boxes = [_view_box(figure, axes.get_tightbbox()) for axes in visible]
+        boxes = _view_boxes(figure, visible)
         series = [_all_series(figure, axes) for axes in visible]
     by_id = {element.get("id", ""): element for element in root.iter()}
     return [
@@ -109,18 +115,24 @@ def _svg(figure: Figure) -> str:
     return target.getvalue()
 
 
-def _view_box(figure: Figure, box: Bbox | None) -> tuple[float, float, float, float]:
-    assert box is not None, "the axes are visible"
+def _view_boxes(figure: Figure, visible: Sequence[Axes]) -> list[tuple[float, float, float, float]]:
+    """Of each panel, all that belongs to it; those of one row have the same height."""
     scale = _POINTS / figure.dpi
-    top = figure.get_figheight() * _POINTS - box.y1 * scale
-    numbers = (
-        box.x0 * scale - _MARGIN,
-        top - _MARGIN,
-        box.width * scale + 2 * _MARGIN,
-        box.height * scale + 2 * _MARGIN,
-    )
-    left, upper, width, height = (round(float(number), 1) for number in numbers)
-    return left, upper, width, height
+    extents = [box for axes in visible if (box := axes.get_tightbbox()) is not None]
+    rows = [getattr(axes.get_subplotspec(), "rowspan", range(1)).start for axes in visible]
+    whole = {row: Bbox.union([box for box, other in zip(extents, rows, strict=True) if other == row]) for row in rows}
+    boxes = []
+    for box, row in zip(extents, rows, strict=True):
+        top = figure.get_figheight() * _POINTS - whole[row].y1 * scale
+        numbers = (
+            box.x0 * scale - _MARGIN,
+            top - _MARGIN,
+            box.width * scale + 2 * _MARGIN,
+            whole[row].height * scale + 2 * _MARGIN,
+        )
+        left, upper, width, height = (round(float(number), 1) for number in numbers)
+        boxes.append((left, upper, width, height))
+    return boxes
 
 
 def _all_series(figure: Figure, axes: Axes) -> list[dict[str, Any]]:

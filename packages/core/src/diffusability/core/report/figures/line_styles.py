@@ -23,8 +23,8 @@ class LineStyle:
         return " ".join(f"{length * width:g}" for length in self.dashes)
 
 
-# Hues that stay apart for the common colour-vision deficiencies, neighbours of unlike lightness, each with a contrast of
-# at least 3 on white (WCAG 2.2, 1.4.11).
+# Hues that stay apart for the common colour-vision deficiencies, neighbours of unlike lightness, each with a contrast
+# of at least 3 on white (WCAG 2.2, 1.4.11).
 COLORS = ("#1f5fa8", "#d27200", "#0b8a6f", "#c2477f", "#3a96d0", "#7a4a16", "#6a51c4", "#8a9612")
 DASHES: tuple[tuple[float, ...], ...] = (
     (),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import attrs
 
-from diffusability.core.report.comparison import Comparison, StageFolder
+from diffusability.core.report.comparison import Comparison
 from diffusability.core.report.figures.line_styles import LineStyle, reference_style
 
 #: What ``evaluate`` stages call the grid of real images that they draw beside their samples.
@@ -90,10 +90,10 @@ def plot_rows(comparison: Comparison) -> list[PictureRow]:
 def _rows(comparison: Comparison, find: Callable[[Path], Mapping[str, tuple[Path, str]]]) -> Iterator[PictureRow]:
     for stage in comparison.stage_names:
         folders = comparison.folders(stage)
-        found = [find(folder.stage.directory) if folder.stage.directory else {} for folder in folders]
-        for title in dict.fromkeys(title for pictures in found for title in pictures):
+        by_folder = [find(folder.stage.directory) if folder.stage.directory else {} for folder in folders]
+        for title in dict.fromkeys(title for pictures in by_folder for title in pictures):
             by_base: dict[str, Picture] = {}
-            for folder, pictures in zip(folders, found, strict=True):
+            for folder, pictures in zip(folders, by_folder, strict=True):
                 if title in pictures or folder.base not in by_base:
                     path, note = pictures.get(title, (None, ""))
                     picture = Picture(

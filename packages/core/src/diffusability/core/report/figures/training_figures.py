@@ -119,14 +119,14 @@ def _figures(comparison: Comparison, groups: Sequence[PanelGroup]) -> list[Repor
 
 def _keys(folders: Sequence[StageFolder]) -> list[str]:
     """Keys that have a finite value, the loss first, without terms that equal the loss in every variant."""
-    found = dict.fromkeys(
+    logged = dict.fromkeys(
         key
         for folder in folders
         for key, series in folder.stage.log.items()
         if len(series.values) and np.isfinite(series.values).any()
     )
-    keys = sorted(found, key=lambda key: key != "loss")
-    if "loss" not in found:
+    keys = sorted(logged, key=lambda key: key != "loss")
+    if "loss" not in logged:
         return keys
     return [key for key in keys if key == "loss" or not all(_repeats_loss(folder, key) for folder in folders)]
 
@@ -164,10 +164,10 @@ def _panels(
 
 def _draw_panel(axes: Axes, folders: Sequence[StageFolder], key: str) -> None:
     series = [(folder, folder.stage.log[key]) for folder in folders if key in folder.stage.log]
-    for folder, one in series:
-        smoothing = key != "lr" and len(one.values) >= 20
-        _draw_series(axes, one, folder, smoothing)
-    values = np.concatenate([one.values for _, one in series])
+    for folder, curve in series:
+        smoothing = key != "lr" and len(curve.values) >= 20
+        _draw_series(axes, curve, folder, smoothing)
+    values = np.concatenate([curve.values for _, curve in series])
     if is_wide(values) and key != "lr":
         _use_log_axis(axes, values)
     axes.set_title(plain_text(_key_label(key)), loc="left", fontweight="bold" if key == "loss" else "normal")

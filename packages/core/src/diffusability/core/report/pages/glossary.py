@@ -70,9 +70,7 @@ def _kinds(comparison: Comparison) -> Iterator[GlossaryEntry]:
         for plugin in registry.installed(group):
             meaning = summary(plugin).rstrip(".").replace("``", "")
             if (group, plugin.kind) in named and plugin.kind not in _REFERENCES and meaning:
-                yield GlossaryEntry(
-                    term=plugin.kind, name=plugin.kind, group=registry.GROUPS[group], meaning=meaning
-                )
+                yield GlossaryEntry(term=plugin.kind, name=plugin.kind, group=registry.GROUPS[group], meaning=meaning)
 
 
 def _parsed(spec: str | None) -> Any:

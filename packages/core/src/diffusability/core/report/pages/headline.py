@@ -64,8 +64,8 @@ def _key_result(comparison: Comparison, column: Column) -> KeyResult:
     elif len(set(rivals)) == 1:
         verdict = "equal for all"
     elif place == 0:
-        rest = [one.difference for one in column.cells[1:] if one.difference is not None]
-        unclear = any(one.significant is False for one in rest)
+        rest = [cell.difference for cell in column.cells[1:] if cell.difference is not None]
+        unclear = any(change.significant is False for change in rest)
         verdict = "best, but not significantly" if unclear else "best; no variant improves on it"
     elif baseline is None:
         verdict = f"best of {len(rivals)}"

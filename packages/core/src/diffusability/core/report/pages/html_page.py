@@ -19,7 +19,7 @@ from diffusability.core.report.pages.contents import Contents
 from diffusability.core.report.pages.glossary import METRICS, anchor
 from diffusability.core.report.pages.stage_list import relative_link, stage_lines
 from diffusability.core.report.tables.metric_table import Column
-from diffusability.core.report.tables.number_format import ABSENT, format_date
+from diffusability.core.report.tables.number_format import ABSENT, format_date, readable_unit
 from diffusability.core.report.tables.paper_table_html import paper_table_html
 
 #: More metrics than these are rows of the table of results, and variants its columns.
@@ -52,6 +52,11 @@ class ShownFigure:
     anchor: str
     panels: Sequence[Panel]
 
+    @property
+    def width(self) -> int:
+        """Of all panels side by side, in CSS pixels."""
+        return sum(panel.width for panel in self.panels)
+
 
 @attrs.frozen(kw_only=True)
 class Section:
@@ -67,9 +72,7 @@ def render_html(contents: Contents, output: Path) -> str:
     comparison = contents.comparison
     notes = [note for run in comparison.runs for note in run.notes]
     figures = {
-        name: [
-            ShownFigure(figure=figure, anchor=f"figure-{figure.name}", panels=panels(figure)) for figure in shown
-        ]
+        name: [ShownFigure(figure=figure, anchor=f"figure-{figure.name}", panels=panels(figure)) for figure in shown]
         for name, shown in (
             ("curves", contents.curves),
             ("training", contents.training),
@@ -178,5 +181,6 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters["variable"] = variable
+    environment.filters["readable_unit"] = readable_unit
     environment.filters["metric_anchor"] = lambda metric: anchor(METRICS, metric)
     return environment.get_template("report.html.j2")

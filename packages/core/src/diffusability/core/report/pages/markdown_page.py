@@ -40,7 +40,7 @@ def _header(contents: Contents) -> Iterator[str]:
     ]
     yield " · ".join([str(contents.progress), *dates])
     if comparison.remarks:
-        yield "\n".join(["Before you read the numbers:", "", *(f"- {escape(one)}" for one in comparison.remarks)])
+        yield "\n".join(["Before you read the numbers:", "", *(f"- {escape(remark)}" for remark in comparison.remarks)])
     seeds = {0: "", 1: " · one seed"}.get(comparison.num_seeds, f" · {comparison.num_seeds} seeds")
     yield "Variants: " + ", ".join(escape(variant.label) for variant in comparison.groups) + seeds
     for sentence in contents.verdicts:
@@ -80,7 +80,7 @@ def _results(contents: Contents) -> Iterator[str]:
         if column.warning:
             yield f"† {escape(f'{column.stage}, {column.label}: {column.warning}')}; compare with care."
     if contents.notes:
-        yield "\n".join(["Notes on the numbers:", "", *(f"- {escape(one)}" for one in contents.notes)])
+        yield "\n".join(["Notes on the numbers:", "", *(f"- {escape(note)}" for note in contents.notes)])
 
 
 def _heading(column: Column) -> str:
@@ -136,8 +136,8 @@ def _details(comparison: Comparison, output: Path) -> Iterator[str]:
     rows = []
     for line in stage_lines(comparison, output):
         folder = f"[{escape(line.folder)}]({line.link})" if line.link else escape(line.folder)
-        words = (line.stage, line.kind, line.variants, line.status, line.progress, line.seconds, line.speed)
-        rows.append([*map(escape, words), folder])
+        cells = (line.stage, line.kind, line.variants, line.status, line.progress, line.seconds, line.speed)
+        rows.append([*map(escape, cells), folder])
     yield table(["stage", "kind", "variants", "status", "progress", "took", "speed", "folder"], rows)
     for label, run in zip(run_labels(comparison.runs), comparison.runs, strict=True):
         versions = ", ".join(f"{package} {version}" for package, version in run.versions.items())

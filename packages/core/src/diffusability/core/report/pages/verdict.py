@@ -6,7 +6,7 @@ from diffusability.core.report.comparison import Comparison
 from diffusability.core.report.pages.headline import headline_columns
 from diffusability.core.report.tables.differences import Difference
 from diffusability.core.report.tables.metric_table import Column
-from diffusability.core.report.tables.number_format import MINUS, format_delta, format_interval
+from diffusability.core.report.tables.number_format import MINUS, format_delta, format_interval, readable_unit
 from diffusability.core.specs.metric_info import Judged
 
 #: Decimals of a difference that is written out in a sentence.
@@ -29,12 +29,12 @@ def verdicts(comparison: Comparison, columns: Sequence[Column]) -> list[str]:
         samples = _first("samples", latest, place)
         parts = []
         if latents is not None:
-            parts.append(_of_latents(latents, place))
+            parts.append(_verdict_on_latents(latents, place))
         if reconstruction is not None:
             parts.append(f"at {_change(reconstruction, place)} {reconstruction.label}")
         text = " ".join(parts)
         if samples is not None:
-            text = "; ".join(filter(None, (text, f"samples: {_of_samples(samples, place)}")))
+            text = "; ".join(filter(None, (text, f"samples: {_verdict_on_samples(samples, place)}")))
         if text:
             sentences.append(f"{variant.label} {text}." if latents is not None else f"{variant.label}: {text}.")
     return sentences
@@ -52,55 +52,55 @@ def _first(judged: Judged, columns: Mapping[str, Column], place: int) -> Column 
     return next(iter(headline_columns(measured, judged)), None)
 
 
-def _of(column: Column, place: int) -> Difference:
-    found = column.cells[place].difference
-    assert found is not None, "columns are chosen by their difference"
-    return found
+def _difference(column: Column, place: int) -> Difference:
+    difference = column.cells[place].difference
+    assert difference is not None, "columns are chosen by their difference"
+    return difference
 
 
-def _of_latents(column: Column, place: int) -> str:
-    found = _of(column, place)
-    if found.significant is False:
-        return f"shows no significant difference in {column.label} ({_relative(column, found)})"
-    verb = "raises" if found.mean > 0 else "lowers"
-    return f"{verb} {column.label} by {_relative(column, found, unsigned=True)}{_doubt(found)}"
+def _verdict_on_latents(column: Column, place: int) -> str:
+    difference = _difference(column, place)
+    if difference.significant is False:
+        return f"shows no significant difference in {column.label} ({_relative(column, difference)})"
+    verb = "raises" if difference.mean > 0 else "lowers"
+    return f"{verb} {column.label} by {_relative(column, difference, unsigned=True)}{_doubt(difference)}"
 
 
-def _of_samples(column: Column, place: int) -> str:
-    found = _of(column, place)
-    if found.significant is False:
+def _verdict_on_samples(column: Column, place: int) -> str:
+    difference = _difference(column, place)
+    if difference.significant is False:
         return f"no significant difference in {column.label} ({_change(column, place, doubt=False)})"
-    quality = {True: "better", False: "worse", None: "changed"}[(found.mean > 0) == column.higher_is_better]
+    quality = {True: "better", False: "worse", None: "changed"}[(difference.mean > 0) == column.higher_is_better]
     return f"{column.label} {quality} by {_change(column, place)}"
 
 
 def _change(column: Column, place: int, doubt: bool = True) -> str:
     """A signed difference with its unit and interval, and in words what keeps it from being significant."""
-    found = _of(column, place)
-    unit = f" {column.unit}" if column.unit else ""
-    scale = max(abs(end) for end in (found.mean, found.low or 0.0, found.high or 0.0))
+    difference = _difference(column, place)
+    unit = f" {readable_unit(column.unit)}" if column.unit else ""
+    scale = max(abs(end) for end in (difference.mean, difference.low or 0.0, difference.high or 0.0))
     decimals = _DECIMALS if scale >= 10**-_DECIMALS else None
-    interval = format_interval(found.low, found.high, decimals)
-    text = f"{format_delta(found.mean, decimals)}{unit}{' ' + interval if interval else ''}"
-    return text + (_doubt(found) if doubt else "")
+    interval = format_interval(difference.low, difference.high, decimals)
+    text = f"{format_delta(difference.mean, decimals)}{unit}{' ' + interval if interval else ''}"
+    return text + (_doubt(difference) if doubt else "")
 
 
-def _doubt(found: Difference) -> str:
-    if found.significant is None:
+def _doubt(difference: Difference) -> str:
+    if difference.significant is None:
         return " (no interval is known)"
-    return "" if found.significant else " (not significant)"
+    return "" if difference.significant else " (not significant)"
 
 
-def _relative(column: Column, found: Difference, unsigned: bool = False) -> str:
+def _relative(column: Column, difference: Difference, unsigned: bool = False) -> str:
     """In per cent of the baseline, or as it is where that makes no sense."""
     baseline = column.values[0]
     if baseline is None or baseline <= 0:
-        scale, unit, decimals = 1.0, f" {column.unit}".rstrip(), _DECIMALS
+        scale, unit, decimals = 1.0, f" {readable_unit(column.unit)}".rstrip(), _DECIMALS
     else:
         scale, unit, decimals = 100 / baseline, " %", 0
-    sign = -1.0 if unsigned and found.mean < 0 else 1.0
-    mean = sign * scale * found.mean
-    ends = sorted(sign * scale * end for end in (found.low, found.high) if end is not None)
+    sign = -1.0 if unsigned and difference.mean < 0 else 1.0
+    mean = sign * scale * difference.mean
+    ends = sorted(sign * scale * end for end in (difference.low, difference.high) if end is not None)
     if unit == " %" and (not ends or ends[-1] - ends[0] < 2):
         decimals = 1
     text = f"{mean:.{decimals}f}".replace("-", MINUS) if unsigned else format_delta(mean, decimals)

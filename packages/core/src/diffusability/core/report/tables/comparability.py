@@ -20,8 +20,8 @@ def disagreement(metrics: Sequence[Metric]) -> str:
         if len(seen) > 1:
             parts.append(f"{noun} ({', '.join(sorted(seen))})")
     settings = [{key: value for key, value in metric.settings.items() if key != SPREAD} for metric in metrics]
-    if len({json.dumps(one, sort_keys=True, default=str) for one in settings}) > 1:
-        keys = sorted({str(key) for one in settings for key in one})
-        differing = [key for key in keys if len({repr(one.get(key)) for one in settings}) > 1]
+    if len({json.dumps(spec, sort_keys=True, default=str) for spec in settings}) > 1:
+        keys = sorted({str(key) for spec in settings for key in spec})
+        differing = [key for key in keys if len({repr(spec.get(key)) for spec in settings}) > 1]
         parts.append(f"settings ({', '.join(differing)})")
     return f"variants differ in {' and '.join(parts)}" if parts else ""

@@ -37,8 +37,8 @@ class Difference(Estimate):
         return (self.mean > 0) == higher_is_better
 
 
-def difference(baseline: Sequence[SeedValue], found: Sequence[SeedValue]) -> Difference | None:
-    """Found minus baseline; None where either has no value, and where both are one measurement.
+def difference(baseline: Sequence[SeedValue], variant: Sequence[SeedValue]) -> Difference | None:
+    """Variant minus baseline; None where either has no value, and where both are one measurement.
 
     Equal seeds make pairs, those of the same two stages once. Of several pairs the interval is Student's over seeds,
     with the evaluated images taken as given. Of a single one it is that over the samples: in pairs where both stages
@@ -47,7 +47,7 @@ def difference(baseline: Sequence[SeedValue], found: Sequence[SeedValue]) -> Dif
     by_seed = {value.seed: value for value in baseline}
     pairs = {
         (value.stage_key, by_seed[value.seed].stage_key): (by_seed[value.seed], value)
-        for value in found
+        for value in variant
         if value.seed in by_seed
     }
     if pairs and all(same_stage(before, after) for before, after in pairs.values()):
@@ -63,7 +63,7 @@ def difference(baseline: Sequence[SeedValue], found: Sequence[SeedValue]) -> Dif
         return _of_one_pair(*known[0])
     if pairs:
         return None
-    first, second = distinct_values(baseline), distinct_values(found)
+    first, second = distinct_values(baseline), distinct_values(variant)
     if len(first) == 1 and len(second) == 1:
         return _of_one_pair(first[0], second[0])
     return _of_other_seeds(first, second)
@@ -76,13 +76,13 @@ def _gain(before: SeedValue, after: SeedValue) -> float:
 
 
 def _over_seeds(gains: Sequence[float]) -> Difference:
-    one = estimate(gains, [None] * len(gains))
+    summary = estimate(gains, [None] * len(gains))
     return Difference(
-        mean=one.mean,
-        std=one.std,
-        low=one.low,
-        high=one.high,
-        num_seeds=one.num_seeds,
+        mean=summary.mean,
+        std=summary.std,
+        low=summary.low,
+        high=summary.high,
+        num_seeds=summary.num_seeds,
         method=f"paired t interval over {len(gains)} seeds",
         paired=True,
     )
@@ -98,9 +98,9 @@ def _of_one_pair(before: SeedValue, after: SeedValue) -> Difference:
     if not reason:
         assert before.metric.value is not None
         assert after.metric.value is not None
-        found = paired_interval(before.metric.value, after.metric.value, first.metrics[name], second.metrics[name])
+        interval = paired_interval(before.metric.value, after.metric.value, first.metrics[name], second.metrics[name])
         return Difference(
-            mean=gain, std=None, low=found.low, high=found.high, num_seeds=1, method=found.method, paired=True
+            mean=gain, std=None, low=interval.low, high=interval.high, num_seeds=1, method=interval.method, paired=True
         )
     spreads = [value.metric.spread for value in (before, after)]
     if None in spreads:

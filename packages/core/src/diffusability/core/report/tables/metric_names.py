@@ -24,16 +24,16 @@ def named_info(name: str) -> MetricInfo:
 
 @cache
 def _installed(plugins: tuple[registry.Plugin, ...]) -> dict[str, MetricInfo]:
-    found: dict[str, MetricInfo] = {}
+    infos: dict[str, MetricInfo] = {}
     for kind in dict.fromkeys(plugin.kind for plugin in plugins):
         try:
             spec_class = registry.load("evaluators", kind, EvaluatorSpec)
         except PluginError:
             continue  # a broken plugin breaks no report; `dfz plugins --check` names it
-        found = {**spec_class.metrics, **found}
-    return found
+        infos = {**spec_class.metrics, **infos}
+    return infos
 
 
 def _in_words(name: str) -> str:
-    words = name.removesuffix("_curve").replace("_", " ").strip() or name
-    return words[:1].upper() + words[1:]
+    label = name.removesuffix("_curve").replace("_", " ").strip() or name
+    return label[:1].upper() + label[1:]

@@ -114,9 +114,15 @@ def metric_columns(comparison: Comparison) -> list[Column]:
     """The columns of the table, grouped by stage; curves are not among them."""
     columns = []
     for stage_name in comparison.stage_names:
-        found = [variant.stages[stage_name].metrics for variant in comparison.variants if stage_name in variant.stages]
-        names = dict.fromkeys(name for metrics in found for name, metric in metrics.items() if not _is_curve(metric))
-        references = {name: reference for name in names if (reference := _reference(name, names, found)) is not None}
+        by_variant = [
+            variant.stages[stage_name].metrics for variant in comparison.variants if stage_name in variant.stages
+        ]
+        names = dict.fromkeys(
+            name for metrics in by_variant for name, metric in metrics.items() if not _is_curve(metric)
+        )
+        references = {
+            name: reference for name in names if (reference := _reference(name, names, by_variant)) is not None
+        }
         columns += [
             _column(comparison, stage_name, name, references.get(name))
             for name in names
@@ -125,11 +131,11 @@ def metric_columns(comparison: Comparison) -> list[Column]:
     return columns
 
 
-def _reference(name: str, names: Iterable[str], found: Sequence[Mapping[str, Metric]]) -> float | None:
+def _reference(name: str, names: Iterable[str], by_variant: Sequence[Mapping[str, Metric]]) -> float | None:
     """What a metric is for the images themselves, if ``rgb_<name>`` says so and is equal for all variants."""
     if REFERENCE_PREFIX + name not in names:
         return None
-    metrics = [metrics[REFERENCE_PREFIX + name] for metrics in found if REFERENCE_PREFIX + name in metrics]
+    metrics = [metrics[REFERENCE_PREFIX + name] for metrics in by_variant if REFERENCE_PREFIX + name in metrics]
     values = [metric.value for metric in metrics if metric.value is not None]
     agree = len(values) == len(metrics) and all(math.isclose(value, values[0], rel_tol=1e-4) for value in values)
     return values[0] if agree else None
@@ -144,18 +150,18 @@ def _column(comparison: Comparison, stage_name: str, name: str, reference: float
     present = [value.metric for values in measured for value in values]
     first = next((metric for metric in present if metric.value is not None), present[0])
     estimates = [over_seeds(values) for values in measured]
-    values = [None if one is None else one.mean for one in estimates]
+    values = [None if mean_estimate is None else mean_estimate.mean for mean_estimate in estimates]
     directions = {metric.higher_is_better for metric in present}
     direction = directions.pop() if len(directions) == 1 else None
     decimals = column_decimals([value for value in values if value is not None])
     best = best_places(values, direction)
     baseline = comparison.groups[0].label
-    differences = [difference(measured[0], found) if place else None for place, found in enumerate(measured)]
+    differences = [difference(measured[0], seeds) if place else None for place, seeds in enumerate(measured)]
     leading = _leading(differences, direction)
     cells = [
         _cell(
-            found,
-            one,
+            seeds,
+            mean_estimate,
             away=differences[place],
             baseline_label=baseline,
             direction=direction,
@@ -163,7 +169,7 @@ def _column(comparison: Comparison, stage_name: str, name: str, reference: float
             best=place in best,
             leads=place in best and leading[place],
         )
-        for place, (found, one) in enumerate(zip(measured, estimates, strict=True))
+        for place, (seeds, mean_estimate) in enumerate(zip(measured, estimates, strict=True))
     ]
     counts = {metric.num_samples for metric in present}
     return Column(
@@ -182,12 +188,12 @@ def _column(comparison: Comparison, stage_name: str, name: str, reference: float
 
 def _leading(differences: Sequence[Difference | None], direction: bool | None) -> list[bool]:
     """Whether each, if it is the best, is so by more than chance. The first is the baseline."""
-    verdicts = [None if one is None else one.improves(direction) for one in differences]
+    verdicts = [None if change is None else change.improves(direction) for change in differences]
     return [all(verdict is False for verdict in verdicts[1:]), *(verdict is True for verdict in verdicts[1:])]
 
 
 def _cell(
-    found: Sequence[SeedValue],
+    seeds: Sequence[SeedValue],
     estimate: Estimate | None,
     *,
     away: Difference | None,
@@ -197,11 +203,11 @@ def _cell(
     best: bool,
     leads: bool,
 ) -> Cell:
-    if not found:
+    if not seeds:
         return Cell(title="no result yet")
     if estimate is None:
-        return Cell(title=found[0].metric.absence)
-    metric = next(value.metric for value in found if value.metric.value is not None)
+        return Cell(title=seeds[0].metric.absence)
+    metric = next(value.metric for value in seeds if value.metric.value is not None)
     details = [f"{metric.name} = {estimate.mean!r}{' ' + metric.unit if metric.unit else ''}"]
     if metric.num_samples is not None:
         details.append(f"of {metric.num_samples:,} samples")

@@ -1,11 +1,22 @@
 """Numbers, durations and dates as the report writes them."""
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
 ABSENT = "—"
 MINUS = "\u2212"
+
+
+_POWER = re.compile(r"1e([+-]?\d+)")
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def readable_unit(unit: str) -> str:
+    """A unit as readers know it: ``1e-3`` is a power of ten; others stay as they are."""
+    power = _POWER.fullmatch(unit)
+    return unit if power is None else f"×10{str(int(power[1])).translate(_SUPERSCRIPTS)}"
 
 
 def column_decimals(values: Sequence[float]) -> int | None:

@@ -32,19 +32,25 @@ class PairedInterval:
 
 def obstacle(metric: str, first: KeptValues, second: KeptValues) -> str:
     """Why a metric of two stages cannot be compared in pairs; empty when it can."""
-    one, other = first.metrics.get(metric), second.metrics.get(metric)
-    if one is None or other is None:
+    first_values, second_values = first.metrics.get(metric), second.metrics.get(metric)
+    if first_values is None or second_values is None:
         return "no values of single samples were kept"
-    if not (np.isfinite(one.values).all() and np.isfinite(other.values).all()):
+    if not (np.isfinite(first_values.values).all() and np.isfinite(second_values.values).all()):
         return "some values are not finite"
-    same_groups = (one.counts is None) == (other.counts is None) and (
-        one.counts is None or other.counts is None or np.array_equal(one.counts, other.counts)
+    same_groups = (first_values.counts is None) == (second_values.counts is None) and (
+        first_values.counts is None
+        or second_values.counts is None
+        or np.array_equal(first_values.counts, second_values.counts)
     )
-    if len(one.values) < 2 or not same_groups or not np.array_equal(one.places, other.places):
+    if len(first_values.values) < 2 or not same_groups or not np.array_equal(first_values.places, second_values.places):
         return "the samples are not the same"
     if bool(first.images) != bool(second.images):
         return "the images are not known to be the same"
-    places = one.places.tolist() if one.counts is None else sorted(first.images.keys() & second.images.keys())
+    places = (
+        first_values.places.tolist()
+        if first_values.counts is None
+        else sorted(first.images.keys() & second.images.keys())
+    )
     if any(first.images.get(place) != second.images.get(place) for place in places) or (first.images and not places):
         return "the images are not the same"
     return ""
@@ -100,13 +106,13 @@ def _over_samples(difference: float, first: Float[np.ndarray, " n"], second: Flo
 def _bootstrap(first: bytes, second: bytes) -> tuple[float, float]:
     """The BCa interval (Efron 1987) of the mean difference. A report asks for the same one several times."""
     pairs = (np.frombuffer(first, dtype=np.float64), np.frombuffer(second, dtype=np.float64))
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         pairs,
-        lambda one, other, axis: (other - one).mean(axis),
+        lambda before, after, axis: (after - before).mean(axis),
         paired=True,
         vectorized=True,
         n_resamples=NUM_RESAMPLES,
         batch=200,
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(interval.low), float(interval.high)

@@ -160,7 +160,7 @@ class PaperTable:
         """The table with each cell as a text, without the rows of variants before ``first_row``."""
         texts = [[show(cell) for cell in row] for row in self.cells[first_row:]]
         rows = [Heading(label=label) for label in self.rows[first_row:]]
-        columns = [Heading(label=one.label, group=one.group, title=one.title) for one in self.columns]
+        columns = [Heading(label=column.label, group=column.group, title=column.title) for column in self.columns]
         if self.transposed:
             return Grid(rows=columns, columns=rows, texts=[list(line) for line in zip(*texts, strict=True)])
         return Grid(rows=rows, columns=columns, texts=texts)
@@ -236,7 +236,7 @@ def _column(
     directions = {metric.higher_is_better for metric in present}
     direction = directions.pop() if len(directions) == 1 else None
     estimates = [over_seeds(values) for values in measured]
-    means = [None if one is None else one.mean for one in estimates]
+    means = [None if mean_estimate is None else mean_estimate.mean for mean_estimate in estimates]
     known = [value for value in published if value is not None]
     published_decimals = max((_decimals(value) for value in known), default=0)
     decimals = column_decimals([mean for mean in means if mean is not None])
@@ -255,12 +255,12 @@ def _column(
     cells = [
         TableCell(
             metric=metric,
-            estimate=one,
+            estimate=mean_estimate,
             difference=difference(measured[0], measured[place]) if place else None,
             published=published[place],
             best=place in best,
         )
-        for place, one in enumerate(estimates)
+        for place, mean_estimate in enumerate(estimates)
     ]
     warning = disagreement(present)
     return metric, cells, [f"{metric.label}: {warning}; compare with care."] if warning else []
@@ -279,11 +279,11 @@ def _missing(column: TableColumn, comparison: Comparison) -> list[str]:
 
 
 def _groups(headings: Sequence[Heading]) -> list[tuple[str, int]]:
-    found: list[tuple[str, int]] = []
+    spans: list[tuple[str, int]] = []
     for group, members in groupby(headings, key=lambda heading: heading.group):
         count = len(list(members))
-        found += [(group, count)] if group else [("", 1)] * count
-    return found
+        spans += [(group, count)] if group else [("", 1)] * count
+    return spans
 
 
 def _decimals(value: float) -> int:

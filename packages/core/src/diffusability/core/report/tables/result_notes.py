@@ -9,14 +9,14 @@ SEPARATOR = "; "
 
 def result_notes(comparison: Comparison) -> list[str]:
     """A line for each stage and note, with the metrics and the variants that it concerns."""
-    found: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
+    holders: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
     for folder in comparison.all_folders():
         for metric in folder.stage.metrics.values():
             for note in metric.note.split(SEPARATOR) if metric.note else ():
-                labels, variants = found.setdefault((folder.stage.name, note), ([], []))
+                labels, variants = holders.setdefault((folder.stage.name, note), ([], []))
                 labels.append(info_of(metric).label)
                 variants.append(folder.label)
     return [
         f"{stage}: {', '.join(dict.fromkeys(labels))}: {note} ({', '.join(dict.fromkeys(variants))})"
-        for (stage, note), (labels, variants) in found.items()
+        for (stage, note), (labels, variants) in holders.items()
     ]

@@ -26,12 +26,12 @@ class SeedValue:
 
 def seed_values(group: VariantGroup, stage_name: str, metric: str) -> list[SeedValue]:
     """A metric with each seed of a variant, where it is measured. Its value may be None."""
-    found = []
+    measured = []
     for member in group.members:
         stage = member.stages.get(stage_name)
         if stage is not None and metric in stage.metrics:
-            found.append(SeedValue(seed=member.seed, stage=stage, metric=stage.metrics[metric]))
-    return found
+            measured.append(SeedValue(seed=member.seed, stage=stage, metric=stage.metrics[metric]))
+    return measured
 
 
 def same_stage(first: SeedValue, second: SeedValue) -> bool:
@@ -46,5 +46,7 @@ def distinct_values(values: Sequence[SeedValue]) -> list[SeedValue]:
 
 def over_seeds(values: Sequence[SeedValue]) -> Estimate | None:
     """Its mean over seeds. None without a finite value."""
-    known = [(one.metric.value, one.metric.spread) for one in distinct_values(values) if one.metric.value is not None]
+    known = [
+        (value.metric.value, value.metric.spread) for value in distinct_values(values) if value.metric.value is not None
+    ]
     return estimate([value for value, _ in known], [spread for _, spread in known]) if known else None

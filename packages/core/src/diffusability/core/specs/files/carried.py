@@ -126,7 +126,7 @@ def refuse_code(spec: PluginSpec, directory: Path, trust_code: bool, known: froz
 
 def local_paths(part: Spec) -> list[tuple[str, Path]]:
     """Fields with a path at which something is; source files are not among them."""
-    found = []
+    paths = []
     for name, field in type(part).model_fields.items():
         value = getattr(part, name)
         if any(isinstance(marker, Written | Incidental) for marker in field.metadata):
@@ -135,8 +135,8 @@ def local_paths(part: Spec) -> list[tuple[str, Path]]:
         if isinstance(value, Path) or (local and not (isinstance(part, FromFile) and name == "target")):
             path = Path(value)
             if path.exists():
-                found.append((name, path))
-    return found
+                paths.append((name, path))
+    return paths
 
 
 def _copied(value: Any) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 
 from diffusability.core.reading import parsed_json
+from diffusability.core.writing import replacing
 
 #: Sets of files up to this size are read whole; of larger ones, pieces of each file.
 WHOLE_BYTES = 256 * 2**20
@@ -128,12 +129,12 @@ def _stated(root: Path, name: str) -> _Stated:
 def _read_all(stated: Sequence[_Stated], known: Mapping[bytes, bytes], whole: bool) -> dict[bytes, bytes]:
     """The digest of each file by its state; only files that are not known are read."""
     missing = [file for file in stated if file.state not in known]
-    found = {file.state: known[file.state] for file in stated if file.state in known}
+    digests = {file.state: known[file.state] for file in stated if file.state in known}
     with ThreadPoolExecutor(max_workers=8) as pool:  # waits for disks and networks, eight files at a time
         batches = [missing[first : first + 64] for first in range(0, len(missing), 64)]
         for batch in pool.map(lambda files: [(file.state, _read(file, whole)) for file in files], batches):
-            found.update(batch)
-    return found
+            digests.update(batch)
+    return digests
 
 
 def _digest(stated: Sequence[_Stated], known: Mapping[bytes, bytes]) -> str:
@@ -205,8 +206,7 @@ class _Memory:
         try:
             self._set.parent.mkdir(parents=True, exist_ok=True)
             for path, content in written.items():
-                partial = path.with_name(f"{path.name}.{os.getpid()}")
-                partial.write_bytes(content)
-                os.replace(partial, path)
+                with replacing(path, shared=True) as partial:
+                    partial.write_bytes(content)
         except OSError:
             pass

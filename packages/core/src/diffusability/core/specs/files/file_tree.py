@@ -42,7 +42,7 @@ class FileTree:
 
 
 #: Whether a link led to a file, its path from the root, the device of its folder, and its inode.
-_Found = tuple[bool, str, int, int]
+_Entry = tuple[bool, str, int, int]
 
 
 def read_tree(root: Path, suffixes: Collection[str] | None, known: Collection[str] = ()) -> FileTree:
@@ -58,7 +58,7 @@ def read_tree(root: Path, suffixes: Collection[str] | None, known: Collection[st
     Raises:
         DataError: a folder cannot be listed; names it.
     """
-    found: list[_Found] = []
+    files: list[_Entry] = []
     folders: set[str] = set()
     unread: Counter[str] = Counter()
     has_links = False
@@ -78,10 +78,10 @@ def read_tree(root: Path, suffixes: Collection[str] | None, known: Collection[st
                 continue
             is_link = through_link or entry.is_symlink()
             has_links = has_links or is_link
-            found.append((is_link, name, device, entry.inode()))
-    found.sort()
-    paths = _each_once(root, found, has_links)
-    return FileTree(paths=sorted(paths), folders=sorted(folders), repeated=len(found) - len(paths), unread=dict(unread))
+            files.append((is_link, name, device, entry.inode()))
+    files.sort()
+    paths = _each_once(root, files, has_links)
+    return FileTree(paths=sorted(paths), folders=sorted(folders), repeated=len(files) - len(paths), unread=dict(unread))
 
 
 def holds_any(root: Path, suffixes: Collection[str]) -> bool:
@@ -139,15 +139,15 @@ def _is_file(entry: "os.DirEntry[str]") -> bool:
         return True
 
 
-def _each_once(root: Path, found: Sequence[_Found], has_links: bool) -> list[str]:
+def _each_once(root: Path, entries: Sequence[_Entry], has_links: bool) -> list[str]:
     """The first name of each real file.
 
     The inode numbers of a listing cost nothing, but in layered file systems they are not always unique: where two are
     the same, and everywhere as soon as there are links, the files themselves are asked.
     """
-    counts = Counter((device, inode) for _, _, device, inode in found)
+    counts = Counter((device, inode) for _, _, device, inode in entries)
     names: dict[tuple[object, ...], str] = {}
-    for _, path, device, inode in found:
+    for _, path, device, inode in entries:
         key: tuple[object, ...] = (device, inode)
         if has_links or counts[device, inode] > 1:
             try:
@@ -185,12 +185,12 @@ def folder_files(
     Raises:
         DataError: a folder cannot be listed.
     """
-    found = {}
+    file_sets = {}
     for name, folder in folders.items():
         if folder is not None and folder.is_dir():
             tree = read_tree(folder, suffixes)
-            found[name] = FileSet(root=folder, names=tree.paths, facts=tree.folders if with_classes else ())
-    return found
+            file_sets[name] = FileSet(root=folder, names=tree.paths, facts=tree.folders if with_classes else ())
+    return file_sets
 
 
 def class_names_of(paths: Sequence[str], root: Path, folders: Sequence[str] = ()) -> list[str]:

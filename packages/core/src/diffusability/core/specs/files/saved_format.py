@@ -42,12 +42,12 @@ def noun_of_class(name: object) -> str | None:
 
 def problem_of_format(config: Mapping[str, Any], wanted: str) -> str | None:
     """Why a folder is not what is expected, naming what it is instead; None when it is."""
-    noun, found = _NOUNS[wanted], config.get("format")
-    if found == wanted:
+    noun, actual = _NOUNS[wanted], config.get("format")
+    if actual == wanted:
         key = noun
         return None if isinstance(config.get(key), Mapping) else f"is damaged: {key!r} is missing"
-    if isinstance(found, str) and found in _NOUNS:
-        return f"is of {_with_article(_NOUNS[found])} that diffusability saved; expected {_with_article(noun)}"
+    if isinstance(actual, str) and actual in _NOUNS:
+        return f"is of {_with_article(_NOUNS[actual])} that diffusability saved; expected {_with_article(noun)}"
     name = config.get("_class_name")
     theirs = noun_of_class(name)
     if theirs == noun == "autoencoder":
@@ -55,7 +55,7 @@ def problem_of_format(config: Mapping[str, Any], wanted: str) -> str | None:
     if theirs is not None:
         expected = f"expected {_with_article(noun)} that diffusability saved"
         return f"is of {_with_article(theirs)} of diffusers ({name}); {expected}"
-    return f"has format {found!r}; expected {wanted!r}"
+    return f"has format {actual!r}; expected {wanted!r}"
 
 
 def check_saved(directory: Path, wanted: str) -> None:

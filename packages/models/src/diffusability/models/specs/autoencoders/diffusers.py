@@ -124,9 +124,9 @@ class DiffusersFamilySpec(AutoencoderSpec):
         assert self.path is not None
         for subfolder in (self.subfolder,) if self.subfolder else (None, "vae"):
             name = "/".join(filter(None, (subfolder, "config.json")))
-            found = try_to_load_from_cache(self.path, name, revision=self.revision)
-            if isinstance(found, str):
-                return Path(found).parent
+            cached = try_to_load_from_cache(self.path, name, revision=self.revision)
+            if isinstance(cached, str):
+                return Path(cached).parent
         return None
 
     def info(self, context: BuildContext) -> AutoencoderInfo | None:

@@ -131,13 +131,13 @@ def _allegro_steps(config: Config) -> dict[str, Steps]:
     spatial, temporal = _levels_and("block_out_channels", "temporal_compression_ratio")(config)
     firsts = (_ALLEGRO_FRAMES, config["sample_size"], config["sample_size"])
     factors = (temporal, spatial, spatial)
-    found = {}
+    steps = {}
     for name, first, overlap, factor in zip(
         ("frames", "height", "width"), firsts, _ALLEGRO_OVERLAPS, factors, strict=True
     ):
         step = first - overlap
-        found[name] = Steps(first=first, step=step, latent_first=first // factor, latent_step=step // factor)
-    return found
+        steps[name] = Steps(first=first, step=step, latent_first=first // factor, latent_step=step // factor)
+    return steps
 
 
 def _rae_steps(config: Config) -> dict[str, Steps]:

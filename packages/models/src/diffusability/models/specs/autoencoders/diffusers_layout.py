@@ -117,8 +117,8 @@ def folder_within(root: Path, subfolder: str | None) -> Path:
 
 def variant_of(file: Path) -> str | None:
     """The variant of a file of weights: ``fp16`` in ``diffusion_pytorch_model.fp16.safetensors``; None for none."""
-    words = file.name.removeprefix(_WEIGHTS).split(".")[1:-1]
-    return re.sub(r"-\d+-of-\d+$", "", words[-1]) if words else None
+    parts = file.name.removeprefix(_WEIGHTS).split(".")[1:-1]
+    return re.sub(r"-\d+-of-\d+$", "", parts[-1]) if parts else None
 
 
 def weight_files(folder: Path) -> list[Path]:

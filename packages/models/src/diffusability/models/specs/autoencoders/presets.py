@@ -79,15 +79,15 @@ class PresetSpec(DiffusersFamilySpec):
         published = self.published()
         if published["_class_name"] not in READ_BY_NAME:
             return published
-        found = read_single_file(file)
-        self.check_class(found, repr(str(file)))
-        if found["latent_channels"] != published["latent_channels"]:
+        config = read_single_file(file)
+        self.check_class(config, repr(str(file)))
+        if config["latent_channels"] != published["latent_channels"]:
             raise CheckpointError(
-                f"{str(file)!r} holds an autoencoder of {found['latent_channels']} latent channels, and kind"
+                f"{str(file)!r} holds an autoencoder of {config['latent_channels']} latent channels, and kind"
                 f" {self.kind!r} has {published['latent_channels']}; use kind 'diffusers'"
             )
-        scaling = {name: published.get(name) for name in ("scaling_factor", "shift_factor") if name in found}
-        return published | found | scaling
+        scaling = {name: published.get(name) for name in ("scaling_factor", "shift_factor") if name in config}
+        return published | config | scaling
 
     def _config(self) -> dict[str, Any] | None:
         config = super()._config()

@@ -86,7 +86,7 @@ def _translated(name: str, levels: int) -> str:
     for pattern, word in _WORDS:
         name = re.sub(pattern, word, name)
     if levels:  # LDM counts the decoder's levels from the highest resolution, diffusers from the lowest
-        name = re.sub(r"\.up_blocks\.(\d+)\.", lambda found: f".up_blocks.{levels - 1 - int(found[1])}.", name)
+        name = re.sub(r"\.up_blocks\.(\d+)\.", lambda match: f".up_blocks.{levels - 1 - int(match[1])}.", name)
     block, separator, rest = name.partition(".attentions.")
     index, _, word = rest.partition(".")
     kind, _, parameter = word.rpartition(".")

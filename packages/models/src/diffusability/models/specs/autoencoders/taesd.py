@@ -73,9 +73,9 @@ class TaesdSpec(AutoencoderSpec):
         missing = [path.name for path in files.values() if not path.is_file()]
         if missing:
             raise fail("path", f"folder {str(folder)!r} lacks {' and '.join(missing)}", value["path"], cls.__name__)
-        found = {key: item for key, item in value.items() if key != "path"}
+        others = {key: item for key, item in value.items() if key != "path"}
         try:
-            return {**layout_of(files["encoder"]), **files, **found}
+            return {**layout_of(files["encoder"]), **files, **others}
         except CheckpointError as error:
             raise fail("path", str(error), value["path"], cls.__name__) from None
 

@@ -122,7 +122,7 @@ class DiTArchitecture:
         """In what it differs from the DiT of Peebles & Xie (2023), in words; empty for the original's options."""
         square = len(self.latent_shape) == 3 and self.latent_shape[1] == self.latent_shape[2]
         plain = self.mlp_size == 4 * self.hidden_size
-        found = {
+        options = {
             f"latents of shape {self.latent_shape!r} are not square images": not square,
             "no classes": self.num_classes is None,
             f"positions {self.positions!r}": self.positions != "sin-cos",
@@ -132,7 +132,7 @@ class DiTArchitecture:
             "qk_norm": self.qk_norm,
             "self_conditioning": self.self_conditioning,
         }
-        return ", ".join(words for words, differs in found.items() if differs)
+        return ", ".join(option for option, differs in options.items() if differs)
 
     @property
     def is_original(self) -> bool:
