@@ -1,5 +1,6 @@
 """The report as one HTML file that needs nothing else: styles, figures and pictures are inside."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
@@ -24,6 +25,7 @@ from diffusability.core.report.tables.paper_table_html import paper_table_html
 
 #: More metrics than these are rows of the table of results, and variants its columns.
 MOST_COLUMNS = 8
+_FILE_LINK = re.compile(r'(<a href=")([^"#][^"]*)"')
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -99,6 +101,12 @@ def render_html(contents: Contents, output: Path) -> str:
         format_date=format_date,
         absent=ABSENT,
     )
+
+
+def moved_page(page: str, folder: Path, target: Path) -> str:
+    """A page whose links are relative to ``folder``, for a copy in the folder ``target``."""
+    way = relative_link(folder, target)
+    return _FILE_LINK.sub(lambda link: f'{link[1]}{way}/{link[2]}"', page)
 
 
 def _by_stage(columns: Sequence[Column]) -> dict[str, list[Column]]:
