@@ -241,7 +241,7 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
 class Page(HTMLParser):
     """An HTML page taken apart by the standard library's parser."""
 
-    VOID = ("meta", "img", "br", "line", "link", "hr")
+    VOID = ("meta", "img", "br", "line", "link", "hr", "input")
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -270,7 +270,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag, f"</{tag}> closes another element"
 
     def handle_data(self, data: str) -> None:
-        if "style" in self.open:
+        if {"style", "script"} & set(self.open):
             return
         self.text += data
         if "td" in self.open or "th" in self.open:
@@ -321,8 +321,8 @@ def test_table_shows_units_values_and_differences_from_the_first_variant(finishe
     psnr = {variant: text for variant, (text, _) in page.column("PSNR ↑ dB").items()}
     assert psnr == {
         "vanilla": "30.20 ± 1e-05",
-        "se": "30.37 ± 1e-05 +0.17 [0.16997, 0.17003]",
-        "eq-reg": "30.30 ± 1e-05 +0.10 [0.10197, 0.10203]",
+        "se": "30.37 ± 1e-05 +0.17 [0.16997, 0.17003] better",
+        "eq-reg": "30.30 ± 1e-05 +0.10 [0.10197, 0.10203] better",
         "images themselves": "",
     }
     assert page.column("FDD")["se"][0].startswith(f"369.15 ± 1e-05 {MINUS}46.72 [{MINUS}46.7")
@@ -334,29 +334,43 @@ def test_html_needs_nothing_from_outside(finished: Path) -> None:
     """Every source is inside the file, every link is relative and leads to something that exists."""
     page = Page(finished / "report.html")
     sources = page.values("src")
-    assert len(sources) > 15
+    assert len(sources) > 10
     assert all(source.startswith("data:image/") for source in sources)
-    links = page.values("href")
+    links = [link for link in page.values("href") if not link.startswith("#")]
     assert links
     for link in links:
         assert "://" not in link
         assert (finished / link).exists(), link
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed"}
+    assert not {tag for tag, _ in page.tags} & {"link", "iframe", "object", "embed"}
     text = (finished / "report.html").read_text()
     assert "@import" not in text
-    assert "url(" not in text
+    assert set(re.findall(r"url\((.)", text)) == {"#"}
     assert "http" not in text
     assert page.open == []
 
 
-def test_embedded_files_are_the_files_of_the_run(finished: Path) -> None:
-    """The data URIs decode to the bytes of the newest grids, of the pictures and of the report's own figures."""
-    contents = {base64.b64decode(source.split(",")[1]) for source in Page(finished / "report.html").values("src")}
+def test_embedded_pictures_are_the_pictures_of_the_run(finished: Path) -> None:
+    """Decoded from the page, the newest grids and pictures are those of the run to within what WebP loses; drawings
+    byte for byte.
+    """
+    contents = [base64.b64decode(source.split(",")[1]) for source in Page(finished / "report.html").values("src")]
     newest = [*finished.glob("stages/*/samples/step-000400.png"), *finished.glob("stages/*/samples/samples.png")]
-    wanted = [*newest, *finished.glob("stages/*/figures/*"), *finished.glob("figures/*.svg")]
+    wanted = [*newest, *finished.glob("stages/*/figures/*.png")]
     assert len(newest) == 10
-    assert {path.read_bytes() for path in wanted} == contents
-    assert next(finished.glob("stages/*/samples/step-000200.png")).read_bytes() not in contents
+    embedded = [pixels(content) for content in contents if content[:4] == b"RIFF"]
+    assert len(embedded) == len(wanted)
+    for path in wanted:
+        original = pixels(path.read_bytes())
+        same = [picture for picture in embedded if picture.shape == original.shape]
+        assert min(np.abs(picture - original).mean() for picture in same) < 3, path
+    drawings = {content for content in contents if content[:4] == b"<svg"}
+    assert drawings == {path.read_bytes() for path in finished.glob("stages/*/figures/*.svg")}
+
+
+def pixels(content: bytes) -> np.ndarray[Any, Any]:
+    """A picture of any format as RGB."""
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"), dtype=np.float64)
 
 
 def test_svg_figures_hold_the_color_of_every_variant(finished: Path) -> None:
@@ -373,7 +387,7 @@ def test_shared_stage_is_shown_once(finished: Path) -> None:
     page = Page(finished / "report.html")
     stages = [row for table in page.tables for row in table if row[0][0] == "pretrain"]
     assert [row[2][0] for row in stages] == ["all variants"]
-    assert [text for text in page.values("alt") if text.startswith("pretrain of")] == ["pretrain of all variants"]
+    assert [text for text in page.values("alt") if text.startswith("pretrain")] == ["pretrain, all variants"]
     assert "finished, 16 stages" in page.text
 
 
@@ -432,7 +446,8 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     edit(run / "run.json", lambda record: record.update(name='<script>alert("1")</script>', command="a < b && c"))
     build_report([run])
     page = Page(run / "report.html")
-    assert not {"script", "b>bold"} & {tag for tag, _ in page.tags}
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert "b>bold" not in {tag for tag, _ in page.tags}
     assert '<script>alert("1")</script>' in page.text
     assert "a < b && c" in page.text
     assert set(page.column("PSNR")) == {*names, "images themselves"}
@@ -453,7 +468,7 @@ def test_several_runs_are_compared(finished: Path, tmp_path: Path) -> None:
     assert [name for name in fdd if name != "images themselves"] == variants
     assert [variant for variant, (_, kind) in fdd.items() if "best" in kind] == ["flux/se"]
     assert fdd["flux/se"][0].startswith(f"359.81 ± 1e-05 {MINUS}56.06 [{MINUS}56.06")
-    links = page.values("href")
+    links = [link for link in page.values("href") if not link.startswith("#")]
     assert all((output / link).exists() for link in links)
     assert any("flux/stages/" in link for link in links)
     assert any("quickstart/stages/" in link for link in links)
@@ -602,13 +617,13 @@ def test_a_run_whose_process_was_killed_is_not_running(tmp_path: Path) -> None:
 
 
 def test_large_pictures_are_shrunk(small: Path) -> None:
-    """Noise does not compress: 12 MB of it must come in a file of a quarter, and the link leads to the whole."""
+    """Noise does not compress: 12 MB of it come within the budget of pictures, and the link leads to the whole."""
     pixels = np.random.default_rng(0).integers(0, 255, (2000, 2000, 3), dtype=np.uint8)
     path = next(small.glob("stages/spectrum-*/figures")) / "noise.png"
     Image.fromarray(pixels).save(path)
     build_report([small])
     assert path.stat().st_size > 11e6
-    assert 5e6 < (small / "report.html").stat().st_size < 9e6
+    assert (small / "report.html").stat().st_size < 1.5e6
     page = Page(small / "report.html")
     assert re.search("all 2000 . 2000 pixels", page.text)
     assert path.relative_to(small).as_posix() in page.values("href")
