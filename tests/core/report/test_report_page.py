@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_report import Page, edit, scalar, write_run
+from written_runs import Page, edit, scalar, write_run
 
 from diffusability.core.report import build_report
 from diffusability.core.report.figures.line_styles import variant_style
