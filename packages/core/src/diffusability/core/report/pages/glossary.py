@@ -9,7 +9,6 @@ import yaml
 from diffusability.core.plugins import registry
 from diffusability.core.plugins.summaries import summary
 from diffusability.core.report.comparison import Comparison
-from diffusability.core.report.figures.report_figure import file_name
 from diffusability.core.report.tables.metric_table import Column
 
 #: Keys of a spec below which a kind stands, and the group of plugins that provides it.
@@ -49,8 +48,8 @@ class GlossaryEntry:
 
 
 def anchor(group: str, name: str) -> str:
-    """The ``id`` of an entry in the page."""
-    return f"glossary-{file_name(group)}-{file_name(name)}"
+    """The ``id`` of an entry in the page, which may hold all but white space."""
+    return "-".join(["glossary", *group.split(), *name.split()])
 
 
 def glossary(comparison: Comparison, columns: Sequence[Column]) -> list[GlossaryEntry]:
@@ -66,11 +65,12 @@ def glossary(comparison: Comparison, columns: Sequence[Column]) -> list[Glossary
 
 def _kinds(comparison: Comparison) -> Iterator[GlossaryEntry]:
     named = {pair for run in comparison.runs for pair in _named_in(_parsed(run.spec), "")}
-    for group in dict.fromkeys(_GROUPS.values()):
-        for plugin in registry.installed(group):
+    for group in _GROUPS.values():
+        installed = {plugin.kind: plugin for plugin in registry.installed(group)}
+        for kind, plugin in installed.items():
             meaning = summary(plugin).rstrip(".").replace("``", "")
-            if (group, plugin.kind) in named and plugin.kind not in _REFERENCES and meaning:
-                yield GlossaryEntry(term=plugin.kind, name=plugin.kind, group=registry.GROUPS[group], meaning=meaning)
+            if (group, kind) in named and kind not in _REFERENCES and meaning:
+                yield GlossaryEntry(term=kind, name=kind, group=registry.GROUPS[group], meaning=meaning)
 
 
 def _parsed(spec: str | None) -> Any:
