@@ -25,6 +25,7 @@ from diffusability.core.report.tables.paper_table_html import paper_table_html
 
 #: More metrics than these are rows of the table of results, and variants its columns.
 MOST_COLUMNS = 8
+_INTERVAL = re.compile(r"\[[^][]*\]")
 _FILE_LINK = re.compile(r'(<a href=")([^"#][^"]*)"')
 
 
@@ -109,6 +110,11 @@ def moved_page(page: str, folder: Path, target: Path) -> str:
     return _FILE_LINK.sub(lambda link: f'{link[1]}{way}/{link[2]}"', page)
 
 
+def _whole_intervals(sentence: str) -> str:
+    """A sentence whose intervals are not broken into two lines."""
+    return _INTERVAL.sub(lambda interval: interval[0].replace(" ", "\u00a0"), sentence)
+
+
 def _by_stage(columns: Sequence[Column]) -> dict[str, list[Column]]:
     stages: dict[str, list[Column]] = {}
     for column in columns:
@@ -189,6 +195,7 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters["variable"] = variable
+    environment.filters["whole_intervals"] = _whole_intervals
     environment.filters["readable_unit"] = readable_unit
     environment.filters["metric_anchor"] = lambda metric: anchor(METRICS, metric)
     return environment.get_template("report.html.j2")
