@@ -102,5 +102,5 @@ def test_results_without_words_are_shown_by_name(tmp_path: Path, plugin: pytest.
     plugin.undo()
     build_report([run])
     assert "Latent variation ↓" in (run / "report.md").read_text()
-    assert "## Glossary" not in (run / "report.md").read_text()
+    assert "(`latent_variation`):" not in (run / "report.md").read_text()
     assert "Latent variation" in scorecard(run)
