@@ -85,7 +85,7 @@ def run_evaluate(stage: PlannedStage, runtime: StageRuntime, directory: Path) ->
         kept.remove()
         for evaluator in evaluation.evaluators:
             evaluator.draw(directory / ("samples" if evaluator is grid else "figures"))
-        if spec.denoiser is not None and spec.num_preview_images:
+        if spec.denoiser is not None and spec.num_preview_images and stage.data.holds == "images":
             draw_real_images(dataset, min(spec.num_preview_images, most), directory / "samples")
         write_values(directory / VALUES_FILE, kept_values(evaluation.results, digests.digests))
         for note in notes(evaluation.results):
