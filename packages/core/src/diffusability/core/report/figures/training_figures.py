@@ -224,4 +224,5 @@ def _key_label(key: str) -> str:
         return f"{key[: time_bin.start()]}, t in [{time_bin[1]}, {time_bin[2]})"
     if key.startswith(EVALUATION_PREFIX):
         return named_info(key.removeprefix(EVALUATION_PREFIX)).label
-    return OPTIMISATION_KEYS.get(key, key)
+    known = named_info(key)  # some objectives log metrics under the names that evaluators give them
+    return known.label if known.meaning else OPTIMISATION_KEYS.get(key, key)
