@@ -145,6 +145,17 @@ def test_a_spec_never_imports_what_it_builds(name: str) -> None:
     assert not IMPORTS[name] & set(built)
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_names_say_what_they_are_of(name: str) -> None:
+    """No variable, argument, field or function is called by a word that fits any other as well."""
+    tree = ast.parse(MODULES[name].read_text())
+    bound = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    bound += [node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)]
+    bound += [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    bound += [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assert not set(bound) & {"found", "words", "one", "around", "of"}
+
+
 def test_the_picture_of_the_layers_is_true() -> None:
     """The mermaid picture of docs/architecture.md against ``LAYERS``."""
     drawn = re.findall(r'L(\d+)\["([^"]+)"\]', (ROOT / "docs/architecture.md").read_text())

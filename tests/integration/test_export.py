@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from tiny_runs import run_here, write_spec
 
@@ -60,6 +61,7 @@ def run(tmp_path_factory):
 
 DECODE = """
 import sys, torch, diffusers
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 torch.set_num_threads(int(sys.argv[1]))
 for name in sys.argv[2:]:
@@ -95,12 +97,19 @@ def test_the_card_tells_recipe_metrics_and_scaling(run, tmp_path):
     model = select_model(run, stage="finetune", variant="flux")
     export(model, tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
-    _, header, body = text.split("---\n", 2)
-    assert yaml.safe_load(header) == {"library_name": "diffusers", "tags": ["autoencoder", "vae", "diffusability"]}
+    body = text.split("---\n", 2)[2]
+    metadata = ModelCard.load(tmp_path / "out" / "README.md").data
+    assert (metadata.library_name, metadata.tags) == ("diffusers", ["autoencoder", "vae", "diffusability"])
     assert "AutoencoderKL.from_pretrained" in body
     assert "images, f8, 16 latent channels" in body
     results = json.loads((run / "results.json").read_text())["variants"]["flux"]["measure"]["psnr"]
     assert f"| measure | psnr | {results['value']:.6g} dB | 2 |" in body
+    (psnr,) = [result for result in metadata.eval_results if result.metric_type == "psnr"]
+    assert (psnr.metric_value, psnr.metric_name, psnr.task_type) == (results["value"], "PSNR", "reconstruction")
+    assert (psnr.dataset_type, psnr.dataset_split) == (
+        yaml.safe_load(body.split("```yaml\n")[1].split("```")[0])["stage"]["data"]["kind"],
+        "validation",
+    )
     assert yaml.safe_load(body.split("```yaml\n")[1].split("```")[0])["digest"].startswith(model.directory.name[-8:])
     scaling = json.loads((tmp_path / "out" / "latent_normalizer.json").read_text())
     digest = model.directory.name[-8:]

@@ -7,13 +7,17 @@ from pydantic import ValidationError
 
 from diffusability.core.cli import app as cli
 from diffusability.core.data.huggingface import HuggingFaceTable
+from diffusability.core.data.video.video_index_cache import _cache_path
 from diffusability.core.errors import DataError, DiffusabilityError
 from diffusability.core.numerics.seeds import derived_seed
 from diffusability.core.plugins import registry
+from diffusability.core.published_weights import PublishedSnapshot, hub_checkpoints
 from diffusability.core.reading import reading, user_cache
 from diffusability.core.run.folder_writer import RunFolder
 from diffusability.core.specs.base import _paths_of
 from diffusability.core.specs.components import SPEC_BASES, AutoencoderSpec, DatasetSpec
+from diffusability.core.specs.files.contents import contents
+from diffusability.core.specs.files.file_tree import FileSet
 
 
 def outcome(monkeypatch, error, debug=False):
@@ -83,15 +87,23 @@ def test_bytes_that_are_not_utf_8_have_a_seed_of_their_own():
     assert derived_seed("validation", "caf\udce9.png") != derived_seed("validation", "cafe.png")
 
 
-def test_without_a_home_nothing_is_kept(monkeypatch):
-    """A container's user without an entry."""
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+def test_without_a_home_nothing_is_kept(monkeypatch, tmp_path):
+    """A container's user without an entry: files are read each time, and published weights are looked for in vain."""
+    for name in ("XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
 
     def none(self):
         raise RuntimeError
 
     monkeypatch.setattr(Path, "expanduser", none)
     assert user_cache("x") is None
+    (tmp_path / "a").write_bytes(b"1")
+    files = FileSet(root=tmp_path, names=["a"])
+    assert contents(files).digest == contents(files).digest
+    assert _cache_path(tmp_path / "a") is None
+    assert hub_checkpoints().name == "checkpoints"
+    with pytest.raises(ValueError, match="Hugging Face's cache does not hold them"):
+        PublishedSnapshot(purpose="features", repository="a/b", size_mib=1).locate()
 
 
 def test_home_is_written_out_in_every_path_of_every_spec(monkeypatch, tmp_path):

@@ -255,6 +255,21 @@ def test_the_metric_table_has_a_row_for_all_seeds_of_a_variant():
     assert fdd.cells[1].delta == f"{M}95.00"
 
 
+def test_both_tables_say_the_same_of_a_metric():
+    """Best value, direction, difference and interval of each metric in the paper's table and in the report's."""
+    run = seeded()
+    columns = {(column.stage, column.metric): column for column in metric_columns(compare([run]))}
+    named = [{"stage": stage, "metric": metric} for stage, metric in columns]
+    table = paper_table(run, TableSpec.model_validate({"columns": named}))
+    assert len(columns) == len(table.columns) > 1
+    for place, (column, metric) in enumerate(zip(columns.values(), table.columns, strict=True)):
+        assert metric.higher_is_better == column.higher_is_better
+        for row, cell in enumerate(column.cells):
+            other = table.cells[row][place]
+            assert (other.value, other.best, other.improves) == (cell.text, cell.best, cell.improves)
+            assert (other.delta, other.delta_interval) == (cell.delta, cell.interval)
+
+
 def write_run(folder, table=None):
     """The same run on disk, as a run leaves it."""
     run = seeded()

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from diffusability.core.report.comparison import Comparison, compare
 from diffusability.core.report.pages.headline import key_results
+from diffusability.core.report.tables.measured_column import best_places
 from diffusability.core.report.tables.metric_names import info_of
-from diffusability.core.report.tables.metric_table import best_places, metric_columns
+from diffusability.core.report.tables.metric_table import metric_columns
 from diffusability.core.report.tables.number_format import (
     MINUS,
     column_decimals,

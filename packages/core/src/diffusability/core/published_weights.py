@@ -12,16 +12,21 @@ from pathlib import Path
 import attrs
 
 
+def _home(variable: str, name: str) -> Path:
+    """The folder that an environment variable names, or the one of that name in the user's cache."""
+    named = os.environ.get(variable) or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / name
+    return Path(os.path.expanduser(named))  # unlike Path's own, it raises nothing where there is no home
+
+
 def hub_checkpoints() -> Path:
     """The folder in which torch.hub keeps downloaded weights: ``$TORCH_HOME/hub/checkpoints``."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
-    return Path(os.environ.get("TORCH_HOME", cache / "torch")).expanduser() / "hub" / "checkpoints"
+    return _home("TORCH_HOME", "torch") / "hub" / "checkpoints"
 
 
 def hub_snapshots(repository: str) -> list[Path]:
     """Folders of a Hugging Face repository in its cache (``$HF_HUB_CACHE``, ``$HF_HOME/hub``), the newest first."""
-    home = Path(os.environ.get("HF_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"))
-    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
+    named = os.environ.get("HF_HUB_CACHE")
+    cache = Path(os.path.expanduser(named)) if named else _home("HF_HOME", "huggingface") / "hub"
     snapshots = (cache / f"models--{repository.replace('/', '--')}" / "snapshots").glob("*")
     return sorted(snapshots, key=lambda path: path.stat().st_mtime, reverse=True)
 

@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusability.core.shapes import Images, Latents
+from diffusability.core.numerics.axes import per_sample
+from diffusability.core.shapes import Latents
 
 
 def at_least_float32(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -21,7 +22,7 @@ def without_autocast(values: Tensor) -> torch.autocast:
 def sample_deviation(latents: Latents) -> Float[Tensor, "b ..."]:
     """Standard deviation over all dimensions of each sample, at least 1e-6, ready to be multiplied with them."""
     deviation = latents.flatten(1).std(1, correction=0).clamp_min(1e-6)
-    return deviation.view(-1, *[1] * (latents.ndim - 1))
+    return per_sample(deviation, latents)
 
 
 def pool_time(clips: Float[Tensor, "b c t h w"], factor: int) -> Float[Tensor, "b c s h w"]:
@@ -41,8 +42,3 @@ def pool_time(clips: Float[Tensor, "b c t h w"], factor: int) -> Float[Tensor, "
     batch, channels, _, height, width = clips.shape
     others = clips[:, :, 1:].reshape(batch, channels, -1, factor, height, width).mean(3)
     return torch.cat([clips[:, :, :1], others], dim=2)
-
-
-def as_images(maps: Images) -> Float[Tensor, "n c h w"]:
-    """Images as they are, clips as all their frames: ``b c t h w`` to ``(b t) c h w``."""
-    return maps.transpose(1, 2).flatten(0, 1) if maps.ndim == 5 else maps

@@ -8,6 +8,7 @@ from jaxtyping import Float, jaxtyped
 from torch import Tensor, nn
 
 from diffusability.core.contracts.posterior import Posterior
+from diffusability.core.numerics.axes import per_channel
 from diffusability.core.shapes import Latents
 
 
@@ -69,7 +70,7 @@ class LatentNormalizer(nn.Module):
     def _shaped(self, values: Tensor, like: Latents) -> Tensor:
         values = values.to(like.dtype)
         if values.ndim == 1:
-            return values.view(1, -1, *[1] * (like.ndim - 2))
+            return per_channel(values, like)
         frames = like.shape[2] if like.ndim == 5 else 0
         if not 0 < frames <= values.shape[1]:
             raise ValueError(

@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import attrs
-from jaxtyping import Float
-from torch import Tensor
 
 from diffusability.core.contracts.linear_betas import LinearBetas
 from diffusability.core.errors import CheckpointError
+from diffusability.core.numerics.axes import per_sample
 from diffusability.core.shapes import Latents, Times
 
 #: What a denoiser's output stands for.
@@ -29,14 +28,9 @@ PREDICTIONS: tuple[Prediction, ...] = ("velocity", "data", "noise")
 _LAST_TIME_OF_NOISE_PREDICTION = 0.99
 
 
-def broadcast(time: Times, like: Latents) -> Float[Tensor, "b ..."]:
-    """Times, in the dtype of some latents, that multiply them sample by sample."""
-    return time.to(like.dtype).view(-1, *[1] * (like.ndim - 1))
-
-
 def interpolate(latents: Latents, noise: Latents, time: Times) -> Latents:
     """``z_t = (1 - t) z + t eps``: data at t = 0, noise at t = 1 (Liu et al. 2023, equation 1, time reversed)."""
-    t = broadcast(time, latents)
+    t = per_sample(time.to(latents.dtype), latents)
     return (1 - t) * latents + t * noise
 
 
@@ -50,7 +44,7 @@ def velocity_of(prediction: Prediction, predicted: Latents, latents: Latents, ti
 
     A data prediction has none at t = 0, and a noise prediction none at t = 1: there the result is not finite.
     """
-    t = broadcast(time, latents)
+    t = per_sample(time.to(latents.dtype), latents)
     if prediction == "velocity":
         return predicted
     if prediction == "data":
@@ -60,7 +54,7 @@ def velocity_of(prediction: Prediction, predicted: Latents, latents: Latents, ti
 
 def data_of(velocity: Latents, latents: Latents, time: Times) -> Latents:
     """``z = z_t - t v``."""
-    return latents - broadcast(time, latents) * velocity
+    return latents - per_sample(time.to(latents.dtype), latents) * velocity
 
 
 @attrs.frozen(kw_only=True)

@@ -4,8 +4,9 @@ import torch
 
 from diffusability.core.contracts.denoiser import Denoiser
 from diffusability.core.contracts.normalizer import LatentNormalizer
-from diffusability.core.contracts.parametrisation import Parametrisation, broadcast, data_of, velocity_of
+from diffusability.core.contracts.parametrisation import Parametrisation, data_of, velocity_of
 from diffusability.core.errors import SpecError
+from diffusability.core.numerics.axes import per_sample
 from diffusability.core.shapes import Labels, Latents, Predictions, Times
 
 #: Estimates that a denoiser is conditioned on are kept in this range; normalised latents have unit variance.
@@ -74,7 +75,7 @@ class VelocityModel(Denoiser):
         betas = self.parametrisation.betas
         seen, seen_time = latents, time.to(latents.dtype)
         if betas is not None:
-            t = broadcast(time, latents)
+            t = per_sample(time.to(latents.dtype), latents)
             seen = latents / ((1 - t).square() + t.square()).sqrt()
             seen_time = (betas.step_at(time.double()) / betas.num_steps).to(latents.dtype)
         extra = () if previous_estimate is None else (previous_estimate,)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from diffusability.core.numerics.axes import as_clips, as_frames
 from diffusability.core.shapes import Images
 
 Resampling = Literal["bilinear", "mean", "antialias"]
@@ -47,14 +48,12 @@ def resize(
         raise ValueError(f"a {height}x{width} map cannot be shrunk to {size[0]}x{size[1]}")
     if size == (height, width):
         return images
-    frames = images.transpose(1, 2).flatten(0, 1) if images.ndim == 5 else images
+    frames = as_frames(images)
     if method == "mean":
         small = F.adaptive_avg_pool2d(frames, size)
     else:
         small = F.interpolate(frames, size=size, mode="bilinear", align_corners=False, antialias=method == "antialias")
-    if images.ndim == 5:
-        small = small.reshape(images.shape[0], images.shape[2], *small.shape[1:]).transpose(1, 2)
-    return small
+    return as_clips(small, len(images)) if images.ndim == 5 else small
 
 
 def _check_method(method: str) -> None:

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffusability.core.errors import TrainingError
+from diffusability.core.numerics.axes import as_frames
 from diffusability.core.shapes import Images
 
 # Zhang et al. (2018) scale images in [-1, 1] by ImageNet's statistics.
@@ -70,5 +71,4 @@ class PerceptualDistance(nn.Module):
 
 
 def _frames(images: Images) -> Float[Tensor, "n three h w"]:
-    frames = images.transpose(1, 2).flatten(0, 1) if images.ndim == 5 else images
-    return frames.float().expand(-1, 3, -1, -1)
+    return as_frames(images).float().expand(-1, 3, -1, -1)

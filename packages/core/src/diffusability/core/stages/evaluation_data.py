@@ -1,6 +1,7 @@
 """A fixed sample of a dataset, the same for every variant, without augmentation."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import attrs
 import torch
@@ -62,7 +63,7 @@ def chunk_views(
     dataset: Dataset, chunks: Sequence[Sequence[int]], num_workers: int = 0, pin_memory: bool = False
 ) -> Iterator[EvaluationData]:
     """The deterministic views of these groups of examples, one batch for each group."""
-    yield from Loader(
+    loader: Loader[Any] = Loader(
         _Views(dataset),
         batch_sampler=[list(chunk) for chunk in chunks],
         num_workers=num_workers,
@@ -70,3 +71,4 @@ def chunk_views(
         pin_memory=pin_memory,
         worker_init_fn=leave_signals_to_the_run,
     )
+    yield from loader

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffusability.core.errors import DataError
+from diffusability.core.numerics.axes import as_clips, as_frames
 
 
 def resized_clips(
@@ -14,9 +15,8 @@ def resized_clips(
     """Every frame at ``size x size`` pixels; clips of this size stay as they are."""
     if clips.shape[-2:] == (size, size):
         return clips
-    frames = clips.transpose(1, 2).flatten(0, 1)
-    frames = F.interpolate(frames, (size, size), mode=mode, antialias=antialias, align_corners=False)
-    return frames.reshape(len(clips), -1, *frames.shape[1:]).transpose(1, 2)
+    frames = F.interpolate(as_frames(clips), (size, size), mode=mode, antialias=antialias, align_corners=False)
+    return as_clips(frames, len(clips))
 
 
 def sampled_frames(clips: Float[Tensor, "b c t h w"], count: int, name: str) -> Float[Tensor, "b c count h w"]:

@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from diffusability.core.errors import DataError
+from diffusability.core.numerics.axes import per_channel
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -62,6 +63,5 @@ def normalized(
     images: Float[Tensor, "n c *t h w"], mean: Sequence[float], std: Sequence[float]
 ) -> Float[Tensor, "n c *t h w"]:
     """``(x - mean) / std`` by channel, of images in [-1, 1] brought to [0, 1]."""
-    shape = (-1,) + (1,) * (images.ndim - 2)
-    shift, scale = (torch.tensor(values, device=images.device).view(shape) for values in (mean, std))
+    shift, scale = (per_channel(torch.tensor(values, device=images.device), images) for values in (mean, std))
     return ((images + 1) / 2 - shift) / scale

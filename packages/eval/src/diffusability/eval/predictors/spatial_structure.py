@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffusability.core.contracts.evaluator import EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.contracts.sample_values import SampleValues
-from diffusability.eval.frames import as_frames
+from diffusability.core.numerics.axes import as_frames
 from diffusability.eval.predictors.standardization import ChannelScaling
 from diffusability.eval.specs.predictors import SpatialStructureSpec
 from diffusability.eval.streaming.bootstrap import spread_of_mean

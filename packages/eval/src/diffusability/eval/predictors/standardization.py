@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from diffusability.core.errors import DataError
+from diffusability.core.numerics.axes import per_channel
 from diffusability.core.numerics.finite import require_finite
 
 #: A channel is constant when its variance is below this share of its mean square.
@@ -54,9 +55,9 @@ class ChannelScaling:
 
     def __call__(self, latents: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c2 *s"]:
         """The channels that vary, at mean 0 and variance 1 over the set, in float64."""
-        shape = (1, -1, *[1] * (latents.ndim - 2))
         chosen = latents[:, self.varying].double()
-        return (chosen - self.mean[self.varying].view(shape)) / self.std[self.varying].view(shape)
+        mean, std = (per_channel(values[self.varying], latents) for values in (self.mean, self.std))
+        return (chosen - mean) / std
 
     @property
     def note(self) -> str:

@@ -9,9 +9,10 @@ from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from diffusability.core.errors import DataError
+from diffusability.core.numerics.axes import as_frames
 from diffusability.core.shapes import Images
 from diffusability.core.specs.build_context import BuildContext
-from diffusability.eval.frames import as_frames, mean_of_frames
+from diffusability.eval.frames import mean_of_frames
 from diffusability.eval.reconstruction.reconstruction_mean import ReconstructionMean
 from diffusability.eval.reconstruction.ssim import to_intensities
 from diffusability.eval.specs.reconstruction import MS_SSIM_SMALLEST_SIDE, MSSSIMSpec

@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffusability.core.numerics.axes import as_frames
 from diffusability.core.shapes import Images
 from diffusability.core.specs.build_context import BuildContext
-from diffusability.eval.frames import as_frames, mean_of_frames
+from diffusability.eval.frames import mean_of_frames
 from diffusability.eval.reconstruction.reconstruction_mean import ReconstructionMean
 from diffusability.eval.specs.reconstruction import PSNRSpec
 

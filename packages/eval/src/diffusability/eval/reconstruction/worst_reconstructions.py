@@ -9,8 +9,8 @@ from torch import Tensor
 
 from diffusability.core.contracts.evaluator import EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.errors import DataError
+from diffusability.core.numerics.axes import as_frames
 from diffusability.eval.figures.figure_style import save
-from diffusability.eval.frames import as_frames
 from diffusability.eval.reconstruction.psnr import psnr_per_image
 from diffusability.eval.specs.reconstruction import WorstReconstructionsSpec
 

@@ -7,9 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from diffusability.core.errors import DataError
+from diffusability.core.numerics.axes import as_frames
 from diffusability.core.numerics.dct import dct2, to_blocks, zigzag_order
 from diffusability.core.shapes import Latents
-from diffusability.eval.frames import as_frames
 
 
 def coefficients(latents: Latents, block_size: int) -> Float[Tensor, "n c blocks k"]:

@@ -13,10 +13,11 @@ from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.contracts.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.contracts.sample_values import SampleValues
 from diffusability.core.errors import DataError
+from diffusability.core.numerics.axes import as_frames
 from diffusability.core.numerics.dct import chop, chop_mask
 from diffusability.core.shapes import Images
 from diffusability.eval.figures.chop_figures import ChoppedPictures, draw_chop_curves, draw_chopped_pictures
-from diffusability.eval.frames import as_frames, mean_of_frames
+from diffusability.eval.frames import mean_of_frames
 from diffusability.eval.reconstruction.psnr import psnr_per_image
 from diffusability.eval.specs.spectra import ChopOffSpec
 from diffusability.eval.spectra.block_spectrum import crop_to_blocks, fitting_block_size

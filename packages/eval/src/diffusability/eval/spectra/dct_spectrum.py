@@ -9,9 +9,9 @@ from torch import Tensor
 
 from diffusability.core.contracts.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.errors import DataError
+from diffusability.core.numerics.axes import as_frames
 from diffusability.core.numerics.resampling import downsample
 from diffusability.eval.figures.spectrum_figure import draw_spectrum
-from diffusability.eval.frames import as_frames
 from diffusability.eval.specs.spectra import DCTSpectrumSpec
 from diffusability.eval.spectra.block_spectrum import BlockSpectrum, fitting_block_size
 from diffusability.eval.spectra.spectrum import high_frequency_share, log_amplitude_ratio, spectral_gap

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffusability.core.contracts.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
-from diffusability.core.contracts.parametrisation import broadcast, data_of
+from diffusability.core.contracts.parametrisation import data_of
 from diffusability.core.errors import DataError
+from diffusability.core.numerics.axes import per_sample
 from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.eval.figures.denoising_figures import draw_channels, draw_denoising_spectrum
 from diffusability.eval.specs.spectra import DenoisingSpectrumSpec
@@ -55,7 +56,7 @@ class DenoisingSpectrum(Evaluator):
             randomness = BatchRandomness(seed=self.spec.seed, step=index, positions=batch.indices)
             noise = randomness.normal("denoising-spectrum", latents.shape[1:], latents.device)
             times = torch.full((len(latents),), time, dtype=torch.float64, device=latents.device)
-            t = broadcast(times, latents)
+            t = per_sample(times.to(latents.dtype), latents)
             noisy = (1 - t) * latents + t * noise
             estimate = data_of(velocities(noisy, times, labels), noisy, times)
             errors.append(_sums(coefficients(estimate - latents, size), len(latents)))

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from diffusability.core.contracts.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.errors import DataError
+from diffusability.core.numerics.axes import as_frames
 from diffusability.eval.figures.map_spectrum_figure import draw_channel_spectra
-from diffusability.eval.frames import as_frames
 from diffusability.eval.predictors.standardization import ChannelScaling
 from diffusability.eval.specs.spectra import MapSpectrumSpec
 from diffusability.eval.spectra.dct_spectrum import pool_to, repeated

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.contracts.posterior import Posterior
+from diffusability.core.numerics.axes import as_clips, as_frames
 from diffusability.core.shapes import Images, Latents
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.models.specs.autoencoders.compact_video_kl import CompactVideoKLSpec
@@ -164,7 +165,7 @@ class CompactVideoKL(Autoencoder):
             expected = f"(b, {self.info.latent_channels}, t, h, w)"
             raise ValueError(f"compact-video-kl decodes latents of shape {expected}, got {tuple(latents.shape)!r}")
         num_frames = latents.shape[2]
-        frames = latents.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        frames = as_frames(latents).contiguous(memory_format=torch.channels_last)
         decoded: Tensor = self.decoder(frames, num_frames)
         if self.to_patch is not None:
             decoded = decoded + F.pixel_shuffle(self.to_patch(frames), self.info.spatial_factor)
@@ -187,4 +188,4 @@ class CompactVideoKL(Autoencoder):
 
 
 def _as_clips(frames: Frames, num_frames: int) -> Float[Tensor, "b c t h w"]:
-    return _by_clip(frames, num_frames).transpose(1, 2).contiguous()
+    return as_clips(frames, len(frames) // num_frames).contiguous()

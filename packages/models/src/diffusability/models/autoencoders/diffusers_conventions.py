@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from diffusability.core.numerics.axes import as_clips, as_frames, per_channel
 from diffusability.core.shapes import Images, Latents
 from diffusability.models.specs.autoencoders.diffusers_classes import Layout
 
@@ -28,7 +29,7 @@ def pixels_in(images: Images, layout: Layout, temporal_factor: int) -> Given:
         return images.unsqueeze(2)
     if layout.frames == "padded" and temporal_factor > 1:
         return torch.cat([images[:, :, :1].expand(-1, -1, temporal_factor - 1, -1, -1), images], dim=2)
-    return images.transpose(1, 2).flatten(0, 1) if layout.frames == "batch" else images
+    return as_frames(images) if layout.frames == "batch" else images
 
 
 def pixels_out(decoded: Given, layout: Layout, samples: int) -> Images:
@@ -36,7 +37,7 @@ def pixels_out(decoded: Given, layout: Layout, samples: int) -> Images:
     if layout.frames == "one":
         decoded = decoded.squeeze(2)
     if layout.frames == "batch":
-        decoded = decoded.reshape(samples, -1, *decoded.shape[1:]).transpose(1, 2)
+        decoded = as_clips(decoded, samples)
     if layout.alpha:
         decoded = decoded[:, :-1]
     if layout.pixels == "imagenet":
@@ -51,14 +52,14 @@ def moments_out(moments: Given, layout: Layout, samples: int) -> Latents:
         return moments.squeeze(2)
     if layout.frames != "batch":
         return moments
-    return moments.reshape(samples, -1, *moments.shape[1:]).transpose(1, 2)
+    return as_clips(moments, samples)
 
 
 def latents_in(latents: Latents, layout: Layout) -> Given:
     """Latents as the class takes them."""
     if layout.frames == "one":
         return latents.unsqueeze(2)
-    return latents.transpose(1, 2).flatten(0, 1) if layout.frames == "batch" else latents
+    return as_frames(latents) if layout.frames == "batch" else latents
 
 
 def decoder_settings(layout: Layout, config: dict[str, Any], latents: Latents) -> dict[str, Any]:
@@ -78,6 +79,5 @@ def decoder_settings(layout: Layout, config: dict[str, Any], latents: Latents) -
 
 
 def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    shape = (1, -1, *[1] * (images.ndim - 2))
-    mean, std = (images.new_tensor(values).view(shape) for values in _IMAGENET)
+    mean, std = (per_channel(images.new_tensor(values), images) for values in _IMAGENET)
     return mean, std

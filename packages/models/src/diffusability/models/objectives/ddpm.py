@@ -7,6 +7,7 @@ from diffusability.core.contracts.diffusion_model import DiffusionModel
 from diffusability.core.contracts.linear_betas import LinearBetas
 from diffusability.core.contracts.objective import Batch, StepOutput
 from diffusability.core.contracts.parametrisation import Parametrisation
+from diffusability.core.numerics.axes import per_sample
 from diffusability.core.shapes import Latents
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.models.objectives.ddpm_variance import learned_log_variance, variational_bound
@@ -17,7 +18,7 @@ from diffusability.models.specs.objectives.ddpm import DDPMSpec
 
 def noised(schedule: LinearBetas, latents: Latents, noise: Latents, steps: Int[Tensor, " b"]) -> Latents:
     """``z_k = sqrt(abar_k) z + sqrt(1 - abar_k) eps`` (Ho et al. 2020, equation 4)."""
-    share = schedule.alphas_bar.to(latents.device)[steps].view(-1, *[1] * (latents.ndim - 1))
+    share = per_sample(schedule.alphas_bar.to(latents.device)[steps], latents)
     return share.sqrt().to(latents.dtype) * latents + (1 - share).sqrt().to(latents.dtype) * noise
 
 
@@ -58,7 +59,7 @@ class DDPM(DenoisingObjective):
         noisy = noised(self.schedule, latents, noise, steps)
         time = (steps / self.schedule.num_steps).to(latents.dtype)
         path_time = self.schedule.path_times.to(latents.device)[steps]
-        share = self.schedule.alphas_bar.to(latents.device)[steps].view(-1, *[1] * (latents.ndim - 1))
+        share = per_sample(self.schedule.alphas_bar.to(latents.device)[steps], latents)
         on_path = noisy / (share.sqrt() + (1 - share).sqrt()).to(latents.dtype)
         predicted = self.predict(noisy, time, on_path, path_time, batch).float()
         losses = {}

@@ -7,13 +7,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffusability.core.contracts.linear_betas import LinearBetas
+from diffusability.core.numerics.axes import per_sample
 from diffusability.core.shapes import Latents
 
 Steps = Int[Tensor, " b"]
 
 
 def _at(table: Float[Tensor, " k"], steps: Steps, like: Latents) -> Float[Tensor, "b ..."]:
-    return table.to(like.device)[steps].to(like.dtype).view(-1, *[1] * (like.ndim - 1))
+    return per_sample(table.to(like.device)[steps].to(like.dtype), like)
 
 
 def posterior_log_variance(schedule: LinearBetas) -> Float[Tensor, " k"]:
@@ -54,5 +55,5 @@ def variational_bound(
     true_log_variance = _at(posterior_log_variance(schedule), steps, noise)
     divergence = (log_variance - true_log_variance - 1 + torch.exp(true_log_variance - log_variance) + squared) / 2
     density = (math.log(2 * math.pi) + log_variance + squared) / 2
-    first = (steps == 0).view(-1, *[1] * (noise.ndim - 1))
+    first = per_sample(steps == 0, noise)
     return torch.where(first, density, divergence).flatten(1).mean(1) / math.log(2)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
+from diffusability.core.numerics.axes import per_channel
 from diffusability.core.shapes import Latents, Scalar
 from diffusability.regularizers.decoding import decoding_loss, distance_of, images_and_latents, trained_autoencoder
 from diffusability.regularizers.specs.channel_dropout import ChannelDropoutSpec
@@ -18,7 +19,7 @@ def first_channels(latents: Latents, count: int) -> Float[Tensor, "b c *t h w"]:
     """
     kept = latents.new_zeros(latents.shape[1])
     kept[:count] = 1
-    return latents * kept.view(1, -1, *[1] * (latents.ndim - 2))
+    return latents * per_channel(kept, latents)
 
 
 class ChannelDropout(Regularizer):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
 from diffusability.core.errors import SpecError
+from diffusability.core.numerics.axes import per_channel
 from diffusability.core.shapes import Images, Latents, Scalar
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.regularizers.decoding import (
@@ -42,7 +43,7 @@ def latent_masking_loss(
     distance: Distance,
 ) -> Scalar:
     """``d(x, D(z'))``, z' being the latents with a learned token in the masked places (arXiv 2512.05394, L_LMR)."""
-    shaped = token.view(1, -1, *[1] * (latents.ndim - 2)).to(latents)
+    shaped = per_channel(token, latents).to(latents)
     return decoding_loss(images, torch.where(mask, shaped, latents), decode, distance, "masked")
 
 

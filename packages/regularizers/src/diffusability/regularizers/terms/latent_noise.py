@@ -5,6 +5,7 @@ from torch import Tensor
 
 from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
+from diffusability.core.numerics.axes import per_sample
 from diffusability.core.shapes import Scalar
 from diffusability.regularizers.decoding import decoding_loss, distance_of, images_and_latents, trained_autoencoder
 from diffusability.regularizers.latents import sample_deviation
@@ -24,7 +25,7 @@ def noised(
     2025, arXiv 2507.15856); the latter as "Diffusion Transformers with Representation Autoencoders" (Zheng et al. 2025,
     arXiv 2510.11690) trains its decoder. Both papers draw their levels from other ranges than the default here.
     """
-    shaped = levels.view(-1, *[1] * (latents.ndim - 1)).to(latents)
+    shaped = per_sample(levels, latents).to(latents)
     kept = (1 - shaped) * latents if interpolate else latents
     return kept + shaped * noise
 

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
+from diffusability.core.numerics.axes import as_frames
 from diffusability.core.numerics.dct import dct2
 from diffusability.core.numerics.resampling import resize
 from diffusability.core.shapes import Images, Scalar
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.regularizers.decoding import images_and_latents
-from diffusability.regularizers.latents import as_images, at_least_float32, without_autocast
+from diffusability.regularizers.latents import at_least_float32, without_autocast
 from diffusability.regularizers.specs.spectrum_matching import SpectrumMatchingSpec
 from diffusability.regularizers.terms.spectral_masking import SpectralMasking
 
@@ -55,10 +56,10 @@ def spectrum_matching_loss(
     with without_autocast(latents):
         latents = at_least_float32(latents)
         small = resize(_frames_of_latents(images, latents), (latents.shape[-2], latents.shape[-1]), "antialias")
-        of_images = radial_power(as_images(small), num_bins)
+        of_images = radial_power(as_frames(small), num_bins)
         number = torch.arange(1, num_bins + 1, dtype=of_images.dtype, device=of_images.device)
         shares = log_shares(of_images * number**flattening)
-        of_latents = log_shares(radial_power(as_images(latents), num_bins))
+        of_latents = log_shares(radial_power(as_frames(latents), num_bins))
         return (shares * ((shares + _EPS).log() - (of_latents + _EPS).log())).sum(1).mean()
 
 

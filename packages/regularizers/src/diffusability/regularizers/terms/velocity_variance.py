@@ -8,9 +8,10 @@ from torch import Tensor
 
 from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
+from diffusability.core.numerics.axes import as_frames
 from diffusability.core.numerics.dct import to_blocks
 from diffusability.core.shapes import Latents, Scalar
-from diffusability.regularizers.latents import as_images, at_least_float32, without_autocast
+from diffusability.regularizers.latents import at_least_float32, without_autocast
 from diffusability.regularizers.specs.velocity_variance import VelocityVarianceSpec
 
 _EPS = 1e-6
@@ -39,7 +40,7 @@ def velocity_variance(latents: Latents, block_size: int = 8) -> Scalar:
     compare.
     """
     with without_autocast(latents):
-        frames = as_images(at_least_float32(latents))
+        frames = as_frames(at_least_float32(latents))
         blocks = to_blocks(frames, block_size).flatten(-2).permute(0, 2, 3, 1, 4).flatten(0, 2)  # samples, c, places
         centred = blocks - blocks.mean(0)
         variance = centred.square().mean().clamp_min(1e-12)

@@ -1,7 +1,6 @@
 """Keeps the indices of video files, so that a file is read or decoded for its index once."""
 
 import hashlib
-import os
 import zipfile
 from fractions import Fraction
 from functools import lru_cache
@@ -11,20 +10,22 @@ import numpy as np
 
 from diffusability.core.contracts.dataset import UnreadableExample
 from diffusability.core.data.video.video_index import VideoIndex, index_of_frames, index_of_packets
+from diffusability.core.reading import user_cache
 from diffusability.core.writing import replacing
 
 _VERSION = 2
 
 
-def _cache_path(path: Path) -> Path:
-    """A file of the user's cache folder, named by the video's path, size and time, and by the decoder."""
+def _cache_path(path: Path) -> Path | None:
+    """A file of the user's cache folder, named by the video's path, size and time, and by the decoder; None without
+    such a folder."""
     import av
 
     state = path.stat()
     identity = (_VERSION, str(path.resolve()), state.st_size, state.st_mtime_ns, sorted(av.library_versions.items()))
     name = hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    return cache / "diffusability" / "video-index" / f"{name}.npz"
+    cache = user_cache("video-index")
+    return None if cache is None else cache / f"{name}.npz"
 
 
 def _stored(cached: Path) -> VideoIndex | None:
@@ -67,10 +68,11 @@ def _store(cached: Path, index: VideoIndex) -> None:
 def _index(path: Path, size: int, changed: int) -> VideoIndex:
     """``size`` and ``changed`` tell a file that was replaced from the one before."""
     cached = _cache_path(path)
-    index = _stored(cached)
+    index = None if cached is None else _stored(cached)
     if index is None:
         index = index_of_packets(path) or index_of_frames(path)
-        _store(cached, index)
+        if cached is not None:
+            _store(cached, index)
     return index
 
 
@@ -92,5 +94,7 @@ def video_index(path: Path) -> VideoIndex:
 
 def forget_index(path: Path) -> None:
     """Drops what is kept of a file: its frames are others than the index says."""
-    _cache_path(path).unlink(missing_ok=True)
+    cached = _cache_path(path)
+    if cached is not None:
+        cached.unlink(missing_ok=True)
     _index.cache_clear()

@@ -10,6 +10,7 @@ from torch.nn.grad import conv2d_weight, conv3d_weight
 
 from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.errors import SpecError
+from diffusability.core.numerics.axes import as_frames
 from diffusability.core.shapes import Images
 
 
@@ -79,7 +80,7 @@ class LastLayer:
         """A gradient at the reconstruction, taken back to the output: through frames and shuffled pixels."""
         shape = self._output_shape
         if gradient.ndim == 5 and len(shape) == 4:
-            gradient = gradient.transpose(1, 2).flatten(0, 1)
+            gradient = as_frames(gradient)
         factor = gradient.shape[-1] // shape[-1]
         if gradient.ndim == 4 and factor > 1 and gradient.shape[-1] == factor * shape[-1]:
             gradient = F.pixel_unshuffle(gradient, factor)

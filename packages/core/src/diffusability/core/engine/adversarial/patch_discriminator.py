@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffusability.core.errors import SpecError
+from diffusability.core.numerics.axes import as_frames, per_channel
 from diffusability.core.shapes import Images
 from diffusability.core.specs.adversarial import PatchDiscriminatorSpec
 
@@ -27,8 +28,7 @@ class ActNorm(nn.Module):
 
     def forward(self, features: Features) -> Features:
         """Features of the same shape."""
-        shape = (1, -1, *(1,) * (features.ndim - 2))
-        return (features + self.shift.view(shape)) * self.scale.view(shape)
+        return (features + per_channel(self.shift, features)) * per_channel(self.scale, features)
 
     @torch.no_grad()
     def adapt(self, features: Features) -> None:
@@ -85,7 +85,7 @@ class PatchDiscriminator(nn.Module):
             features = layer(features)
 
     def _frames(self, images: Images) -> Features:
-        return images.transpose(1, 2).flatten(0, 1) if self.by_frame else images
+        return as_frames(images) if self.by_frame else images
 
 
 def _convolution(channels: int, width: int, stride: int, volume: bool) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from diffusability.core.contracts.diffusion_model import DiffusionModel
 from diffusability.core.models.exporting.evidence import Evidence
-from diffusability.core.models.exporting.model_card import card_header, card_metrics, card_recipe
+from diffusability.core.models.exporting.model_card import card_header, card_metrics, card_recipe, model_name
 from diffusability.core.run.selection import TrainedModel
 
 _SAMPLING = """```python
@@ -27,11 +27,11 @@ def denoiser_card(model: TrainedModel, evidence: Evidence, *, diffusion: Diffusi
     lines = [facts, "", f"{what} {files}{other}", "", _SAMPLING, ""]
     return "\n".join(
         [
-            card_header("diffusability", ["diffusion", "diffusability"]),
-            f"# {model.run.resolve().name}: {model.stage}",
+            card_header(model, evidence, "diffusability", ["diffusion", "diffusability"], "generation"),
+            f"# {model_name(model)}",
             "",
             *lines,
-            *card_metrics(evidence.results),
+            *card_metrics(evidence.evaluations),
             *card_recipe(model, evidence),
         ]
     )

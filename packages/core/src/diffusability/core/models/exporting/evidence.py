@@ -1,6 +1,6 @@
 """What a run knows about one of its models: its recipe, its metrics, the scaling of its latents. Free of torch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import attrs
 import yaml
 
 from diffusability.core.reading import parsed_json, reading
+from diffusability.core.run.results import Metric, parse_metrics
 from diffusability.core.run.selection import TrainedModel
 
 
@@ -21,19 +22,36 @@ class Scaling:
 
 
 @attrs.frozen(kw_only=True)
+class Evaluation:
+    """What a stage measured of a model.
+
+    Attributes:
+        stage: name of the stage.
+        data: kind of its dataset.
+        split: which part of the data.
+        metrics: by stable name.
+    """
+
+    stage: str
+    data: str
+    split: str
+    metrics: Mapping[str, Metric]
+
+
+@attrs.frozen(kw_only=True)
 class Evidence:
     """What is told about a model.
 
     Attributes:
         recipe: the resolved training stage.
         done: digest, time and versions of the training stage.
-        results: of stages that evaluated the model: metrics by stage.
+        evaluations: of the stages that evaluated the model.
         scaling: of latents that were encoded with it, or None.
     """
 
     recipe: Mapping[str, Any]
     done: Mapping[str, Any]
-    results: Mapping[str, Mapping[str, Any]]
+    evaluations: Sequence[Evaluation]
     scaling: Scaling | None
 
 
@@ -41,12 +59,12 @@ def evidence_of(model: TrainedModel) -> Evidence:
     """Reads it from the folders of the run."""
     with reading("the run folder", model.run):
         recipe = yaml.safe_load((model.directory / "resolved.yaml").read_text())
-        results: dict[str, Any] = {}
+        evaluations = []
         scaling = None
         for directory, resolved in _stages_on(model, recipe["digest"]):
             path = directory / "results.json"
             if resolved["stage"]["kind"] == "evaluate" and path.is_file():
-                results[resolved["name"]] = parsed_json(path.read_text())
+                evaluations.append(_evaluation(resolved, parsed_json(path.read_text())))
             index = directory / "latents" / "cache.json"
             if resolved["stage"]["kind"] == "encode" and index.is_file():
                 content = parsed_json(index.read_text())
@@ -54,7 +72,17 @@ def evidence_of(model: TrainedModel) -> Evidence:
                 source = f"{how} (stage {resolved['name']})"
                 scaling = Scaling(mean=content["mean"], std=content["std"], source=source)
         done = parsed_json((model.directory / "done.json").read_text())
-        return Evidence(recipe=recipe, done=done, results=results, scaling=scaling)
+        return Evidence(recipe=recipe, done=done, evaluations=evaluations, scaling=scaling)
+
+
+def _evaluation(resolved: Mapping[str, Any], results: object) -> Evaluation:
+    stage = resolved["stage"]
+    return Evaluation(
+        stage=resolved["name"],
+        data=stage["data"]["kind"],
+        split=stage.get("split") or ("validation" if stage.get("denoiser") is None else "train"),
+        metrics=parse_metrics(results, f"results of stage {resolved['name']!r}", []),
+    )
 
 
 def _stages_on(model: TrainedModel, digest: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:

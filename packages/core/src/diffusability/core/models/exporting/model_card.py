@@ -1,11 +1,12 @@
 """The text that goes with an exported model, as the Hugging Face hub shows it. Free of torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
-from diffusability.core.models.exporting.evidence import Evidence, Scaling
+from diffusability.core.models.exporting.evidence import Evaluation, Evidence, Scaling
+from diffusability.core.report.tables.metric_names import info_of
 from diffusability.core.run.selection import TrainedModel
 
 
@@ -21,23 +22,52 @@ def autoencoder_card(model: TrainedModel, evidence: Evidence, *, library: str, c
     """
     return "\n".join(
         [
-            card_header(library, ["autoencoder", "vae", "diffusability"]),
-            f"# {model.run.resolve().name}: {model.stage}",
+            card_header(model, evidence, library, ["autoencoder", "vae", "diffusability"], "reconstruction"),
+            f"# {model_name(model)}",
             "",
             f"An autoencoder of {facts}, trained with [diffusability](https://pypi.org/project/diffusability).",
             "",
             *_loading(library, class_name),
             *_scaling(evidence.scaling),
-            *card_metrics(evidence.results),
+            *card_metrics(evidence.evaluations),
             *card_recipe(model, evidence),
         ]
     )
 
 
-def card_header(library: str, tags: Sequence[str]) -> str:
-    """What the hub reads of a card."""
-    metadata = {"library_name": library, "tags": list(tags)}
-    return f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n"
+def model_name(model: TrainedModel) -> str:
+    """What a card calls a model: its run and its stage."""
+    return f"{model.run.resolve().name}: {model.stage}"
+
+
+def card_header(model: TrainedModel, evidence: Evidence, library: str, tags: Sequence[str], task: str) -> str:
+    """What the hub reads of a card: how to load the model, and its metrics, which it shows beside the model.
+
+    Args:
+        model: what was exported.
+        evidence: what the run knows about it.
+        library: what loads it.
+        tags: what it is found by.
+        task: what its metrics are of.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type=task,
+            dataset_type=evaluation.data,
+            dataset_name=evaluation.data,
+            dataset_split=evaluation.split,
+            metric_type=name,
+            metric_name=info_of(metric).label,
+            metric_value=metric.value,
+        )
+        for evaluation in evidence.evaluations
+        for name, metric in evaluation.metrics.items()
+        if metric.value is not None
+    ]
+    named = {"model_name": model_name(model), "eval_results": results} if results else {}
+    return f"---\n{ModelCardData(library_name=library, tags=list(tags), **named).to_yaml()}\n---\n"
 
 
 def _loading(library: str, class_name: str) -> list[str]:
@@ -79,13 +109,13 @@ def _numbers(values: Sequence[Any]) -> str:
     return "[" + ", ".join(_numbers(value) if isinstance(value, list) else f"{value:.6g}" for value in values) + "]"
 
 
-def card_metrics(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def card_metrics(evaluations: Sequence[Evaluation]) -> list[str]:
     """The metrics that the run measured of the model, as a table."""
     rows = [
-        f"| {stage} | {metric} | {entry['value']:.6g} {entry.get('unit') or ''} | {entry.get('num_samples') or ''} |"
-        for stage, metrics in results.items()
-        for metric, entry in metrics.items()
-        if isinstance(entry, Mapping) and isinstance(entry.get("value"), int | float)
+        f"| {evaluation.stage} | {name} | {metric.value:.6g} {metric.unit} | {metric.num_samples or ''} |"
+        for evaluation in evaluations
+        for name, metric in evaluation.metrics.items()
+        if metric.value is not None
     ]
     if not rows:
         return ["## Metrics", "", "No stage of the run evaluated this model.", ""]

@@ -9,18 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import attrs
 
 from diffusability.core.report.comparison import Comparison
-from diffusability.core.report.tables.comparability import disagreement
-from diffusability.core.report.tables.differences import Difference, difference
-from diffusability.core.report.tables.metric_names import info_of
+from diffusability.core.report.tables.differences import Difference
+from diffusability.core.report.tables.measured_column import MeasuredColumn, measured_column
 from diffusability.core.report.tables.number_format import (
     ABSENT,
-    column_decimals,
     format_delta,
     format_interval,
     format_number,
 )
-from diffusability.core.report.tables.seed_statistics import Estimate
-from diffusability.core.report.tables.seed_values import SeedValue, over_seeds, seed_values
 from diffusability.core.run.results import Metric
 from diffusability.core.specs.metric_info import MetricInfo
 
@@ -101,15 +97,6 @@ class Column:
         return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
 
 
-def best_places(values: Sequence[float | None], higher_is_better: bool | None) -> set[int]:
-    """Places of the best value and its ties. Empty without a direction, without a rival, or when all are equal."""
-    known = [value for value in values if value is not None]
-    if higher_is_better is None or len(set(known)) < 2:
-        return set()
-    best = max(known) if higher_is_better else min(known)
-    return {place for place, value in enumerate(values) if value == best}
-
-
 def metric_columns(comparison: Comparison) -> list[Column]:
     """The columns of the table, grouped by stage; curves are not among them."""
     columns = []
@@ -146,43 +133,24 @@ def _is_curve(metric: Metric) -> bool:
 
 
 def _column(comparison: Comparison, stage_name: str, name: str, reference: float | None) -> Column:
-    measured = [seed_values(group, stage_name, name) for group in comparison.groups]
-    present = [value.metric for values in measured for value in values]
-    first = next((metric for metric in present if metric.value is not None), present[0])
-    estimates = [over_seeds(values) for values in measured]
-    values = [None if mean_estimate is None else mean_estimate.mean for mean_estimate in estimates]
-    directions = {metric.higher_is_better for metric in present}
-    direction = directions.pop() if len(directions) == 1 else None
-    decimals = column_decimals([value for value in values if value is not None])
-    best = best_places(values, direction)
-    baseline = comparison.groups[0].label
-    differences = [difference(measured[0], seeds) if place else None for place, seeds in enumerate(measured)]
-    leading = _leading(differences, direction)
-    cells = [
-        _cell(
-            seeds,
-            mean_estimate,
-            away=differences[place],
-            baseline_label=baseline,
-            direction=direction,
-            decimals=decimals,
-            best=place in best,
-            leads=place in best and leading[place],
-        )
-        for place, (seeds, mean_estimate) in enumerate(zip(measured, estimates, strict=True))
-    ]
-    counts = {metric.num_samples for metric in present}
+    measured = measured_column(comparison.groups, stage_name, name)
+    assert measured.first is not None, "its name is among those of the results"
+    leading = _leading(measured.differences, measured.higher_is_better)
+    counts = {metric.num_samples for metric in measured.metrics}
     return Column(
         stage=stage_name,
-        metric=first.name,
-        info=info_of(first),
-        unit=first.unit,
-        higher_is_better=direction,
+        metric=measured.first.name,
+        info=measured.info,
+        unit=measured.first.unit,
+        higher_is_better=measured.higher_is_better,
         num_samples=counts.pop() if len(counts) == 1 else None,
-        warning=disagreement([metric for metric in present if metric.value is not None]),
-        values=values,
-        cells=cells,
-        reference="" if reference is None else format_number(reference, decimals),
+        warning=measured.warning,
+        values=measured.means,
+        cells=[
+            _cell(measured, place, comparison.groups[0].label, leads=place in measured.best and leads)
+            for place, leads in enumerate(leading)
+        ],
+        reference="" if reference is None else format_number(reference, measured.decimals),
     )
 
 
@@ -192,17 +160,8 @@ def _leading(differences: Sequence[Difference | None], direction: bool | None) -
     return [all(verdict is False for verdict in verdicts[1:]), *(verdict is True for verdict in verdicts[1:])]
 
 
-def _cell(
-    seeds: Sequence[SeedValue],
-    estimate: Estimate | None,
-    *,
-    away: Difference | None,
-    baseline_label: str,
-    direction: bool | None,
-    decimals: int | None,
-    best: bool,
-    leads: bool,
-) -> Cell:
+def _cell(column: MeasuredColumn, place: int, baseline_label: str, *, leads: bool) -> Cell:
+    seeds, estimate, away = column.seeds[place], column.estimates[place], column.differences[place]
     if not seeds:
         return Cell(title="no result yet")
     if estimate is None:
@@ -217,17 +176,17 @@ def _cell(
         details.append(f"{shown} {_origin(metric, estimate.num_seeds)}")
     delta, interval, improves = "", "", None
     if away is not None:
-        delta = format_delta(away.mean, decimals)
-        interval = format_interval(away.low, away.high, decimals)
-        improves = away.improves(direction)
+        delta = format_delta(away.mean, column.decimals)
+        interval = format_interval(away.low, away.high, column.decimals)
+        improves = away.improves(column.higher_is_better)
         verdict = {True: "better than", False: "worse than", None: "against"}[improves]
         details.append(f"{delta} {interval} {verdict} {baseline_label}".replace("  ", " "))
         details += [f"{away.method}" if away.significant else f"not significant ({away.method})"] if away.method else []
     if metric.note:
         details.append(metric.note)
     return Cell(
-        text=format_number(estimate.mean, decimals),
-        best=best,
+        text=format_number(estimate.mean, column.decimals),
+        best=place in column.best,
         delta=delta,
         interval=interval,
         difference=away,

@@ -8,18 +8,14 @@ import attrs
 
 from diffusability.core.errors import nearest
 from diffusability.core.report.comparison import Comparison, VariantGroup, compare
-from diffusability.core.report.tables.comparability import disagreement
-from diffusability.core.report.tables.differences import Difference, difference
-from diffusability.core.report.tables.metric_names import info_of, named_info
-from diffusability.core.report.tables.metric_table import best_places
+from diffusability.core.report.tables.differences import Difference
+from diffusability.core.report.tables.measured_column import measured_column
 from diffusability.core.report.tables.number_format import (
-    column_decimals,
     format_delta,
     format_interval,
     format_number,
 )
 from diffusability.core.report.tables.seed_statistics import Estimate
-from diffusability.core.report.tables.seed_values import over_seeds, seed_values
 from diffusability.core.run.folder_reader import Run
 from diffusability.core.specs.table import TableColumn, TableSpec
 
@@ -231,16 +227,10 @@ def paper_table(run: Run, spec: TableSpec) -> PaperTable:
 def _column(
     spec: TableColumn, groups: Sequence[VariantGroup | None], published: Sequence[float | None]
 ) -> tuple[TableMetric, list[TableCell], list[str]]:
-    measured = [[] if group is None else seed_values(group, spec.stage, spec.metric) for group in groups]
-    present = [value.metric for values in measured for value in values if value.metric.value is not None]
-    directions = {metric.higher_is_better for metric in present}
-    direction = directions.pop() if len(directions) == 1 else None
-    estimates = [over_seeds(values) for values in measured]
-    means = [None if mean_estimate is None else mean_estimate.mean for mean_estimate in estimates]
+    measured = measured_column(groups, spec.stage, spec.metric)
     known = [value for value in published if value is not None]
     published_decimals = max((_decimals(value) for value in known), default=0)
-    decimals = column_decimals([mean for mean in means if mean is not None])
-    info = info_of(present[0]) if present else named_info(spec.metric)
+    info, direction, decimals = measured.info, measured.higher_is_better, measured.decimals
     label = spec.label if spec.label is not None else info.label
     arrow = "" if any(sign in label for sign in ("↑", "↓")) else ARROWS[direction]
     metric = TableMetric(
@@ -251,18 +241,17 @@ def _column(
         decimals=None if decimals is None else max(decimals, published_decimals),
         published_decimals=published_decimals,
     )
-    best = best_places(means, direction)
     cells = [
         TableCell(
             metric=metric,
-            estimate=mean_estimate,
-            difference=difference(measured[0], measured[place]) if place else None,
+            estimate=estimate,
+            difference=measured.differences[place],
             published=published[place],
-            best=place in best,
+            best=place in measured.best,
         )
-        for place, mean_estimate in enumerate(estimates)
+        for place, estimate in enumerate(measured.estimates)
     ]
-    warning = disagreement(present)
+    warning = measured.warning
     return metric, cells, [f"{metric.label}: {warning}; compare with care."] if warning else []
 
 

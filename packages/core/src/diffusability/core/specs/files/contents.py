@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 
-from diffusability.core.reading import parsed_json
+from diffusability.core.reading import parsed_json, user_cache
 from diffusability.core.writing import replacing
 
 #: Sets of files up to this size are read whole; of larger ones, pieces of each file.
@@ -174,7 +174,7 @@ class _Memory:
         # Of files that lie anywhere the list itself is the name: lists from one working folder are to be kept apart.
         listed = "\0".join(files.names) if files.root == Path() else ""
         name = hashlib.sha256(os.fsencode(f"{files.root.absolute()}\0{whole}\0{listed}")).hexdigest()[:32]
-        cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "diffusability" / "contents"
+        cache = user_cache("contents") or Path(os.devnull)  # below which nothing is read, nor written
         self._set, self._files = cache / f"{name}.json", cache / f"{name}.files"
 
     def whole_set(self, state: str) -> str | None:
