@@ -28,7 +28,7 @@ from diffusability.core.report import build_report
 from diffusability.core.run.folder_reader import read_run
 from diffusability.core.run.selection import trained_models
 from diffusability.core.sampling.sampled_latents import SampledLatents
-from diffusability.core.score.named_autoencoders import named_autoencoders
+from diffusability.core.scoring.named_autoencoders import named_autoencoders
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.specs.model_references import SavedAutoencoderSpec

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from diffusability.core.extras import LIBRARIES
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("core", "models", "regularizers", "eval")
 
 #: Import names whose distribution is called otherwise.
-DISTRIBUTION_OF = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn"}
+DISTRIBUTION_OF = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "skimage": "scikit-image"}
 
 #: Declared without an import: photographs and weights inside these wheels are read.
 DATA_ONLY = {
@@ -57,7 +59,7 @@ def test_dependencies_are_exactly_what_is_imported(package):
     project = tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text())["project"]
     extras = [line for lines in project.get("optional-dependencies", {}).values() for line in lines]
     lines = [*project["dependencies"], *extras]
-    declared = {line.split(">")[0].split("=")[0].split("[")[0].strip() for line in lines}
+    declared = {line.split(">")[0].split("=")[0].split("[")[0].strip() for line in lines} - {f"diffusability-{package}"}
     used = set()
     for path in modules_of(package):
         for name in imports_of(path):
@@ -70,16 +72,44 @@ def test_dependencies_are_exactly_what_is_imported(package):
     assert declared - DATA_ONLY.get(package, set()) - THROUGH_OTHERS.get(package, set()) == used
 
 
+#: Where libraries of an extra may be imported at the top of a module: all of it is for those who have the extra.
+ROOMS_OF_EXTRAS = {
+    "matplotlib": ("core/report/", "eval/figures/"),
+    "scipy": ("core/report/",),
+    "typer": ("core/cli/",),
+    "rich": (
+        "core/cli/",
+        "core/report/tables/results_table.py",
+        "core/run/changed_files.py",
+        "core/run/progress.py",
+        "core/scoring/scorecard_table.py",
+        "core/stages/",
+    ),
+}
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_optional_libraries_are_imported_only_inside_functions(package):
-    """Without an extra every module still imports: no statement at the top of a module names its library."""
+    """Without an extra every module outside of its rooms imports: none names its library at the top."""
     project = tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text())["project"]
     extras = {line.split(">")[0] for lines in project.get("optional-dependencies", {}).values() for line in lines}
+    extras |= {name for name, distribution in DISTRIBUTION_OF.items() if distribution in extras}
     for path in modules_of(package):
+        place = str(path).partition("src/diffusability/")[2]
+        allowed = {name for name, rooms in ROOMS_OF_EXTRAS.items() if place.startswith(rooms)}
         for node in ast.parse(path.read_text()).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) else []
-            assert not extras & {name.split(".")[0] for name in names}, path
+            assert not (extras - allowed) & {name.split(".")[0] for name in names}, path
+
+
+def test_every_extra_of_a_command_is_declared():
+    """The libraries that are looked for before a command starts, against pyproject."""
+    project = tomllib.loads((ROOT / "packages/core/pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra, modules in LIBRARIES.items():
+        declared = {line.split(">")[0] for line in project[extra]}
+        assert {DISTRIBUTION_OF.get(module, module).replace("_", "-") for module in modules} == declared
+    assert project["all"] == [f"diffusability-core[{','.join(sorted(LIBRARIES))}]"]
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ MOST_FILES = 20
 
 #: The rooms of the core, lowest first: a room imports rooms of lower layers, and of its own layer only itself.
 LAYERS = (
-    ("errors", "shapes"),
-    ("reading", "writing", "weight_prefixes", "checksums", "published_weights"),
-    ("plugins",),
+    ("errors", "lazy_names", "shapes"),
+    ("extras", "reading", "writing", "weight_prefixes", "checksums"),
+    ("plugins", "published_weights"),
     ("numerics",),
     ("specs",),
     ("data.specs",),
@@ -33,8 +33,8 @@ LAYERS = (
     ("engine", "models"),
     ("sampling",),
     ("stages",),
-    ("cost", "score"),
-    ("cli",),
+    ("cost", "scoring"),
+    ("cli", "facade"),
 )
 
 

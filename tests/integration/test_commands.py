@@ -13,7 +13,7 @@ from diffusability.core import load_generator
 from diffusability.core.cli.run_command import run_spec
 from diffusability.core.data.latents.latent_cache import read_index
 from diffusability.core.errors import SpecError
-from diffusability.core.score.named_autoencoders import named_autoencoders
+from diffusability.core.scoring.named_autoencoders import named_autoencoders
 
 pytestmark = pytest.mark.integration
 

@@ -3,7 +3,7 @@ import re
 from urllib.parse import unquote
 
 from diffusability.core.cli.score_command import score_autoencoders
-from diffusability.core.score.scorecard_spec import ScoreOptions
+from diffusability.core.scoring.scorecard_spec import ScoreOptions
 
 
 def test_a_scorecard_compares_two_autoencoders(tmp_path, capsys):

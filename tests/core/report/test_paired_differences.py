@@ -19,7 +19,7 @@ from diffusability.core.report.tables.seed_values import seed_values
 from diffusability.core.run.folder_reader import Run, Stage
 from diffusability.core.run.results import Metric
 from diffusability.core.run.values_file import KeptValues, read_values, write_values
-from diffusability.core.score.scorecard_table import scorecard_table
+from diffusability.core.scoring.scorecard_table import scorecard_table
 
 MINUS = "\u2212"
 
@@ -215,7 +215,7 @@ def test_equal_differences_have_a_point_for_an_interval():
 
 
 def run_of_the_issue():
-    """PSNR falls by more than chance, the share falls by a fifth, samples are no different."""
+    """PSNR falls by more than chance, the share falls by a fifth, samples do not differ."""
     generator = np.random.default_rng(5)
     control, se = photographs()
     share = generator.uniform(0.1, 0.2, 256)

@@ -11,9 +11,9 @@ from rich.console import Console
 from diffusability.core import BuildContext, EvaluationBatch
 from diffusability.core.report import build_report
 from diffusability.core.report.tables.results_table import results_text
-from diffusability.core.score.named_autoencoders import Named
-from diffusability.core.score.scorecard_spec import STAGE, ScoreOptions, scorecard_spec
-from diffusability.core.score.scorecard_table import scorecard_table
+from diffusability.core.scoring.named_autoencoders import Named
+from diffusability.core.scoring.scorecard_spec import STAGE, ScoreOptions, scorecard_spec
+from diffusability.core.scoring.scorecard_table import scorecard_table
 from diffusability.core.specs.components import EvaluatorSpec
 from diffusability.core.stages.evaluation_results import described, results_json
 

@@ -4,7 +4,7 @@ import pytest
 
 from diffusability.core.errors import DataError
 from diffusability.core.plugins import registry
-from diffusability.core.score.scorecard_table import scorecard_table
+from diffusability.core.scoring.scorecard_table import scorecard_table
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
 

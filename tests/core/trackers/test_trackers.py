@@ -6,9 +6,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from diffusability.core.engine.metrics_log import MetricsLog
 from diffusability.core.specs.build_context import BuildContext
-from diffusability.core.trackers.specs import TensorBoardSpec, WandbSpec, require
+from diffusability.core.trackers.run_identity import run_id_of
+from diffusability.core.trackers.specs import TensorBoardSpec, WandbSpec
 from diffusability.core.trackers.tensorboard import TensorBoardTracker
-from diffusability.core.trackers.wandb import run_id_of
 
 
 def events(directory):
@@ -52,19 +52,21 @@ def test_every_line_and_grid_of_the_log_reaches_the_trackers(tmp_path):
     assert (image.step, image.width, image.height) == (5, 6, 4)
 
 
-def test_a_missing_library_is_named_with_its_extra():
+@pytest.mark.parametrize("spec", [TensorBoardSpec(), WandbSpec()])
+def test_a_missing_library_is_named_with_its_extra(monkeypatch, spec):
     """The sentence of a check, before anything starts; and nothing to say about what is installed."""
-    with pytest.raises(ValueError, match=r"no_such_tracker.*pip install 'diffusability-core\[no_such_tracker\]'"):
-        require("no_such_tracker")
-    assert TensorBoardSpec().check_inputs() is None
+    assert spec.check_inputs() is None
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=rf"tracker '{spec.kind}'.*pip install 'diffusability-core\[{spec.kind}\]'"):
+        spec.check_inputs()
 
 
 def test_a_stage_keeps_its_run_in_wandb(tmp_path):
     """The same identity when the stage resumes; another one for another stage."""
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    assert run_id_of(tmp_path / "a") == run_id_of(tmp_path / "a")
-    assert run_id_of(tmp_path / "a") != run_id_of(tmp_path / "b")
+    assert run_id_of(tmp_path / "a", "wandb") == run_id_of(tmp_path / "a", "wandb")
+    assert run_id_of(tmp_path / "a", "wandb") != run_id_of(tmp_path / "b", "wandb")
 
 
 @pytest.mark.parametrize("mode", ["onlin", "", None])

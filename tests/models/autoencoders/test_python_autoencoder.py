@@ -1,4 +1,4 @@
-"""Autoencoders from a file of one's own: what they may return, what is found by probing, and when their code runs."""
+"""Autoencoders from the user's own file: what they may return, what probing infers, and when their code runs."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor
 from diffusability.core.contracts.autoencoder import Autoencoder, build_autoencoder
 from diffusability.core.errors import DiffusabilityError
 from diffusability.core.models.saved_models import load_autoencoder, save_autoencoder
-from diffusability.core.score.named_autoencoders import named_autoencoders
+from diffusability.core.scoring.named_autoencoders import named_autoencoders
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
 

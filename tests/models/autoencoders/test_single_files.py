@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffusability.core.contracts.autoencoder import build_autoencoder
 from diffusability.core.errors import CheckpointError, SpecError
-from diffusability.core.score.named_autoencoders import check_named, named_autoencoders
+from diffusability.core.scoring.named_autoencoders import check_named, named_autoencoders
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.models.specs.autoencoders.single_file import autoencoder_names

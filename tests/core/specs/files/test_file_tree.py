@@ -78,7 +78,7 @@ def test_pipes_and_sockets_are_no_images(tmp_path):
 def test_every_suffix_of_an_image_is_read_or_counted(tmp_path):
     """JPEG under its further names; AVIF where Pillow has it; what remains is said."""
     folder_of(tmp_path, ["0.png"])
-    for name in ("1.heic", "2.CR2", "3.heic", "4.txt"):
+    for name in ("1.nef", "2.CR2", "3.nef", "4.txt"):
         (tmp_path / name).touch()
     Image.new("RGB", (9, 9)).save(tmp_path / "5.jfif", "jpeg")
     Image.new("RGB", (9, 9)).save(tmp_path / "6.JPE", "jpeg")
@@ -89,7 +89,7 @@ def test_every_suffix_of_an_image_is_read_or_counted(tmp_path):
     dataset = opened(tmp_path, validation_share=1e-9)
     assert dataset.paths == names
     assert [dataset[number].data.shape for number in range(1, len(names))] == [(3, 16, 16)] * (len(names) - 1)
-    assert any("1 .cr2, 2 .heic files are left out" in note for note in dataset.notes)
+    assert any("1 .cr2, 2 .nef files are left out" in note for note in dataset.notes)
 
 
 def test_an_empty_class_folder_keeps_its_number(tmp_path):

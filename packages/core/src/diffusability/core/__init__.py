@@ -1,11 +1,13 @@
-"""The core of diffusability: what plugin authors need, imported when it is first used.
+"""The core of diffusability: functions for notebooks and loops, and what plugin authors need.
 
-``import diffusability.core`` does not import torch; reading ``diffusability.core.Regularizer`` does.
+Names are imported when they are first used: ``import diffusability.core`` does not import torch, reading
+``diffusability.core.Regularizer`` does. Installed packages add functions by entry points of the group
+``diffusability.functions``, such as ``latent_spectrum``, ``frechet``, ``DiT`` and the losses.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import lazy_loader
+from diffusability.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from diffusability.core.contracts.autoencoder import Autoencoder
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
         SpecError,
         TrainingError,
     )
+    from diffusability.core.facade.autoencoders import load_autoencoder
+    from diffusability.core.facade.image_sets import image_set
+    from diffusability.core.facade.sampling import sample
+    from diffusability.core.facade.scorecard import Scorecard
+    from diffusability.core.facade.scoring import score
     from diffusability.core.numerics.randomness import BatchRandomness
     from diffusability.core.sampling.generation import ImageGenerator
     from diffusability.core.sampling.load_generator import load_generator
@@ -66,6 +73,11 @@ _HOMES = {
     "errors": ("CheckpointError", "DataError", "DiffusabilityError", "PluginError", "SpecError", "TrainingError"),
     "contracts.evaluator": ("Curve", "EvalResult", "EvaluationBatch", "Evaluator"),
     "contracts.features": ("FeatureExtractor",),
+    "facade.autoencoders": ("load_autoencoder",),
+    "facade.image_sets": ("image_set",),
+    "facade.sampling": ("sample",),
+    "facade.scorecard": ("Scorecard",),
+    "facade.scoring": ("score",),
     "sampling.generation": ("ImageGenerator",),
     "contracts.normalizer": ("LatentNormalizer", "NormalizedLatents"),
     "contracts.objective": ("Batch", "Objective", "StepOutput"),
@@ -102,4 +114,22 @@ _HOMES = {
     "contracts.tracker": ("Tracker",),
     "contracts.velocity_model": ("VelocityModel",),
 }
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)
+_own, _own_names, __all__ = lazy_names(__name__, _HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, or a function that another installed package adds."""
+    try:
+        return _own(name)
+    except AttributeError:
+        from diffusability.core.plugins import registry
+
+        if name.startswith("_") or name not in registry.functions():
+            raise
+        return registry.function(name)
+
+
+def __dir__() -> list[str]:
+    from diffusability.core.plugins import registry
+
+    return sorted({*_own_names(), *registry.functions()})

@@ -54,6 +54,12 @@ class RunLockedError(DiffusabilityError):
     exit_code = 2
 
 
+class MissingPackageError(DiffusabilityError, ValueError):
+    """A library is not installed; says which extra brings it. As a ValueError, it is a finding of ``dfz check``."""
+
+    exit_code = 2
+
+
 class DataError(DiffusabilityError):
     """Data that cannot be read, or not enough of it."""
 
@@ -67,11 +73,11 @@ class CheckpointError(DiffusabilityError):
 
 
 class TrainingError(DiffusabilityError):
-    """Training cannot go on, for example because the loss is not finite."""
+    """Training cannot continue, for example because the loss is not finite."""
 
 
 class RankLostError(DiffusabilityError):
-    """Another rank has ended, so that this one cannot go on; that rank says why."""
+    """Another rank has ended, so that this one cannot continue; that rank says why."""
 
 
 class StoppedOnRequest(DiffusabilityError):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import attrs
 
+from diffusability.core.extras import install_command
+
 
 def _home(variable: str, name: str) -> Path:
     """The folder that an environment variable names, or the one of that name in the user's cache."""
@@ -96,21 +98,8 @@ def packaged_file(
     what = f"holds no {relative!r}" if folders else "is not installed"
     raise ValueError(
         f"{purpose} needs the package {package.replace('_', '-')!r}, which {what};"
-        f" pip install '{distribution}[{extra}]'"
+        f" {install_command(extra, distribution)}"
     )
-
-
-def require_package(module: str, purpose: str, extra: str, distribution: str = "diffusability-core") -> None:
-    """Looks whether a package is installed, without importing it.
-
-    Raises:
-        ValueError: it is not; names the extra of our distribution that brings it.
-    """
-    if importlib.util.find_spec(module) is None:
-        raise ValueError(
-            f"{purpose} needs the package {module.replace('_', '-')!r}, which is not installed;"
-            f" pip install '{distribution}[{extra}]'"
-        )
 
 
 @attrs.frozen(kw_only=True)

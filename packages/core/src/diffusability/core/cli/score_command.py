@@ -17,9 +17,9 @@ from diffusability.core.report.comparison import compare
 from diffusability.core.report.pages.html_page import moved_page
 from diffusability.core.report.tables.metric_table import Cell, metric_columns
 from diffusability.core.run.folder_reader import Run, read_run
-from diffusability.core.score.named_autoencoders import Named, check_named, named_autoencoders
-from diffusability.core.score.scorecard_spec import STAGE, ScoreOptions, scorecard_spec
-from diffusability.core.score.scorecard_table import scorecard_notes, scorecard_table
+from diffusability.core.scoring.named_autoencoders import Named, check_named, named_autoencoders
+from diffusability.core.scoring.scorecard_spec import STAGE, ScoreOptions, scorecard_spec
+from diffusability.core.scoring.scorecard_table import scorecard_notes, scorecard_table
 from diffusability.core.specs.run import folder_name
 
 

@@ -181,7 +181,7 @@ class HuggingFaceStream(_HuggingFaceImages):
         self.rows = self._chosen(self.shards.num_rows)
         if spec.label is not None and self.num_classes is None:
             raise DataError(
-                f"column {spec.label!r} of {spec.path!r} is no ClassLabel, and a stream does not tell its largest"
+                f"column {spec.label!r} of {spec.path!r} is not a ClassLabel, and a stream does not tell its largest"
                 " number; leave 'streaming' out"
             )
 

@@ -11,6 +11,7 @@ from diffusability.core.contracts.dataset import Dataset, Example
 from diffusability.core.data.image_files import Box, cropped, mirrored, read_rgb, uniform
 from diffusability.core.data.specs.sample_photos import SamplePhotosSpec
 from diffusability.core.errors import DataError
+from diffusability.core.extras import require_extra
 from diffusability.core.numerics.seeds import derived_seed
 from diffusability.core.specs.components import Split
 
@@ -34,15 +35,18 @@ VALIDATION_SHARE = 0.3
 
 @cache
 def photographs() -> tuple[Image.Image, ...]:
-    """The photographs, decoded. Raises DataError naming the package whose file is missing."""
+    """The photographs, decoded.
+
+    Raises:
+        MissingPackageError: a package that ships them is not installed.
+        DataError: it is another version, without one of the files.
+    """
+    require_extra("photographs", "data of kind 'sample-photos'")
     images = []
     for package, names in PHOTOGRAPHS.items():
         module_spec = importlib.util.find_spec(package)
-        if module_spec is None or not module_spec.submodule_search_locations:
-            raise DataError(
-                f"the dataset 'sample-photos' needs the package that provides {package!r}; it is not installed"
-            )
-        folder = Path(module_spec.submodule_search_locations[0])
+        assert module_spec is not None
+        folder = Path((module_spec.submodule_search_locations or [""])[0])
         for name in names:
             if not (folder / name).is_file():
                 raise DataError(f"the installed package {package!r} ships no {name!r}; another version of it does")

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -9,11 +10,12 @@ from io import StringIO
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diffusability.core.engine.blocks import gathered_as_one, prepare_blocks, repeated_blocks
 from diffusability.core.engine.deepspeed_internals import (
     keep_gradients_in_memory,
+    leave_out_shared_memory_reduction,
     skip_needless_reduction,
     zero_gradients_of_optimizer,
 )
@@ -110,15 +112,35 @@ def _keep_frozen_in_float32(task: nn.Module) -> None:
                 module.register_buffer(name, parameter.data)
 
 
+def _start_deepspeed() -> None:
+    """Imports DeepSpeed and lets it take over the process group. Safe to call more than once.
+
+    What trains nothing does without: DeepSpeed is an optional library, and importing it takes seconds.
+    """
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    # It calls collectives by names that torch is about to drop; nothing that a user could do about.
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import deepspeed
+        from deepspeed.utils import logger
+
+        logger.setLevel(logging.ERROR)
+        leave_out_shared_memory_reduction()
+        deepspeed.init_distributed(verbose=False)
+
+
 def initialize(task: nn.Module, spec: TrainStage, engine: EngineSpec, ranks: Ranks) -> Any:
     """A DeepSpeed engine around the task's trainable parameters, with AdamW.
 
     Raises:
         SpecError: this machine, or the task, cannot do what the engine's settings ask.
     """
+    require_devices(engine)
+    _start_deepspeed()
     import deepspeed
 
-    require_devices(engine)
     prepare_blocks(task, engine)
     task.to(ranks.device)
     if engine.precision in ROUNDED_WEIGHTS:
@@ -145,15 +167,15 @@ def initialize(task: nn.Module, spec: TrainStage, engine: EngineSpec, ranks: Ran
     return made
 
 
-def clip_gradients(engine: Any, largest_norm: float | None) -> float | None:
-    """Clips before the update of an engine without sharding, and returns the global norm before clipping."""
+def clip_gradients(engine: Any, largest_norm: float | None) -> Tensor | None:
+    """Clips before the update of an engine without sharding; the global norm before clipping, on the device."""
     if engine.zero_optimization_stage() > 0 or not engine.is_gradient_accumulation_boundary():
         return None
     (group,) = engine.optimizer.param_groups
-    return float(torch.nn.utils.clip_grad_norm_(group["params"], largest_norm or math.inf))
+    return torch.nn.utils.clip_grad_norm_(group["params"], largest_norm or math.inf)
 
 
-def sharded_gradient_norm(engine: Any) -> float | None:
+def sharded_gradient_norm(engine: Any) -> Tensor | float | None:
     """The global norm before clipping that a sharding engine found in its last update."""
-    norm = engine.get_global_grad_norm() if engine.zero_optimization_stage() > 0 else None
-    return None if norm is None else float(norm)
+    norm: Tensor | float | None = engine.get_global_grad_norm() if engine.zero_optimization_stage() > 0 else None
+    return norm

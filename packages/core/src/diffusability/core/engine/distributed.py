@@ -1,11 +1,9 @@
 """The processes that run together, started by us, by torchrun, by deepspeed or by SLURM, or a single one."""
 
 import datetime
-import logging
 import os
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -13,8 +11,8 @@ from typing import Any, TypeVar
 import attrs
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
-from diffusability.core.engine.deepspeed_internals import leave_out_shared_memory_reduction
 from diffusability.core.engine.launched import LaunchedRank, launched_rank
 from diffusability.core.errors import DiffusabilityError, RankLostError
 
@@ -95,8 +93,29 @@ class Ranks:
         return bool(tensor.item())
 
 
+@attrs.define
+class RanksVote:
+    """A question asked at every step: whether a flag is set on any rank. On GPUs the answer is of the step before, so
+    that the host does not wait for them.
+    """
+
+    ranks: Ranks
+    _asked: Tensor | None = None
+
+    def any(self, flag: bool) -> bool:
+        """True on all ranks, at the same call, when it is true on one; False at the first call on GPUs."""
+        if self.ranks.size == 1 or self.ranks.device.type != "cuda":
+            return self.ranks.any(flag)
+        before, answer = self._asked, False
+        self._asked = torch.tensor(int(flag), device=self.ranks.device)
+        dist.all_reduce(self._asked, op=dist.ReduceOp.MAX)
+        if before is not None:
+            answer = bool(before.item())
+        return answer
+
+
 def start() -> Ranks:
-    """Joins the other ranks and prepares DeepSpeed. Safe to call more than once.
+    """Joins the other ranks. Safe to call more than once.
 
     Raises:
         DiffusabilityError: this rank has no GPU of its own on a host with GPUs, or the others cannot be reached.
@@ -106,13 +125,11 @@ def start() -> Ranks:
     )
     os.environ["LOCAL_RANK"] = str(launched.local_rank)
     has_gpu = torch.cuda.is_available()
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if has_gpu else "cpu")
     device = _own_gpu(launched) if has_gpu else torch.device("cpu")
     if has_gpu:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         _join(launched, "nccl" if has_gpu else "gloo")
-    _start_deepspeed()
     return Ranks(rank=launched.rank, size=launched.size, device=device)
 
 
@@ -176,20 +193,6 @@ def _say_later(launched: LaunchedRank, where: str) -> threading.Timer:
     return timer
 
 
-def _start_deepspeed() -> None:
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    # It calls collectives by names that torch is about to drop; nothing that a user could do about.
-    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import deepspeed
-        from deepspeed.utils import logger
-
-        logger.setLevel(logging.ERROR)
-        leave_out_shared_memory_reduction()
-        deepspeed.init_distributed(verbose=False)
-
-
 @contextmanager
 def naming_lost_ranks(ranks: Ranks) -> Iterator[None]:
     """Turns the failure of a collective call, after another rank has ended, into a RankLostError."""
@@ -199,7 +202,7 @@ def naming_lost_ranks(ranks: Ranks) -> Iterator[None]:
         if ranks.size > 1 and any(sign in str(error).lower() for sign in _LOST):
             cause = " ".join(str(error).partition(". ")[0].split())[:200]
             raise RankLostError(
-                f"rank {ranks.rank} cannot go on, because another rank has ended ({cause}); the same command resumes"
+                f"rank {ranks.rank} cannot continue, because another rank has ended ({cause}); the same command resumes"
                 " from the last checkpoint"
             ) from error
         raise

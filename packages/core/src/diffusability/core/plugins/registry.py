@@ -31,6 +31,10 @@ GROUPS: dict[str, str] = {
 }
 
 
+#: Entry points that are functions, not spec classes: what other packages add to ``diffusability.core``.
+FUNCTIONS = "functions"
+
+
 @attrs.frozen
 class Plugin:
     """An installed kind, as its distribution's metadata describes it. Nothing has been imported."""
@@ -72,9 +76,39 @@ def _scan(search_path: tuple[str, ...]) -> tuple[Plugin, ...]:
     return tuple(plugins)
 
 
+@lru_cache(maxsize=8)
+def _scan_functions(search_path: tuple[str, ...]) -> dict[str, str]:
+    functions: dict[str, str] = {}
+    for config, _ in entrypoints.iter_files_distros(path=search_path):
+        if PREFIX + FUNCTIONS in config:
+            functions = {**dict(config.items(PREFIX + FUNCTIONS)), **functions}
+    return functions
+
+
 def refresh() -> None:
     """Forgets what was found, for a process in which packages were installed after it started."""
     _scan.cache_clear()
+    _scan_functions.cache_clear()
+
+
+def functions() -> dict[str, str]:
+    """The functions that installed packages add to ``diffusability.core``: ``"module:name"`` by name."""
+    return _scan_functions(tuple(sys.path))
+
+
+def function(name: str) -> Any:
+    """Imports one of them.
+
+    Raises:
+        PluginError: no installed package has it, or its module cannot be imported.
+    """
+    target = functions().get(name)
+    if target is None:
+        raise PluginError(
+            f"no installed package provides the function {name!r}; diffusability-models, diffusability-regularizers and"
+            " diffusability-eval provide those of the documentation"
+        )
+    return imported(target.strip(), f"function {name!r}")
 
 
 def installed(group: str | None = None) -> list[Plugin]:

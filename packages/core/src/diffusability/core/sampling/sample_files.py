@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from diffusability.core.errors import DiffusabilityError
 from diffusability.core.sampling.image_grid import to_pil
 
 #: Constant rate factor of H.264: visually lossless.
@@ -35,14 +34,11 @@ def save_clip(clip: Float[Tensor, "3 t h w"], path: Path, frames_per_s: int) -> 
     """Writes a clip in [-1, 1] as H.264 in mp4; odd sides are filled up by their last row or column.
 
     Raises:
-        DiffusabilityError: PyAV is not installed.
+        MissingPackageError: PyAV is not installed.
     """
-    try:
-        import av
-    except ImportError:
-        raise DiffusabilityError(
-            "writing mp4 needs PyAV; install it with: pip install 'diffusability-core[video]'"
-        ) from None
+    require_package("av", "writing mp4", "video")
+    import av
+
     frames = ((clip.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().transpose(0, 1)
     height, width = frames.shape[-2:]
     frames = F.pad(frames, (0, width % 2, 0, height % 2), mode="replicate").to(torch.uint8)

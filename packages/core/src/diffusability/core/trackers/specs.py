@@ -1,27 +1,14 @@
 """Specs of the trackers of the core. Free of torch, and of the libraries that they name."""
 
-import importlib.util
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from diffusability.core.extras import require_package
 from diffusability.core.specs.components import TrackerSpec
 
 if TYPE_CHECKING:
     pass
-
-
-def require(library: str) -> None:
-    """Looks whether an optional library is installed, without importing it.
-
-    Raises:
-        ValueError: it is not; names the extra that brings it.
-    """
-    if importlib.util.find_spec(library) is None:
-        raise ValueError(
-            f"tracker {library!r} needs the library {library!r}, which is not installed;"
-            f" pip install 'diffusability-core[{library}]'"
-        )
 
 
 class TensorBoardSpec(TrackerSpec):
@@ -31,7 +18,7 @@ class TensorBoardSpec(TrackerSpec):
     builds: ClassVar[str] = "diffusability.core.trackers.tensorboard:TensorBoardTracker"
 
     def check_inputs(self) -> None:
-        require("tensorboard")
+        require_package("tensorboard", "tracker 'tensorboard'", "tensorboard")
 
 
 class WandbSpec(TrackerSpec):
@@ -46,4 +33,33 @@ class WandbSpec(TrackerSpec):
     tags: tuple[str, ...] = ()
 
     def check_inputs(self) -> None:
-        require("wandb")
+        require_package("wandb", "tracker 'wandb'", "wandb")
+
+
+class MLflowSpec(TrackerSpec):
+    """Curves, parameters and image grids in MLflow; an interrupted stage continues its own run there."""
+
+    kind: Literal["mlflow"] = "mlflow"
+    builds: ClassVar[str] = "diffusability.core.trackers.mlflow:MLflowTracker"
+    tracking_uri: str | None = Field(
+        None, min_length=1, description="server or database, such as sqlite:///mlflow.db; default: MLFLOW_TRACKING_URI"
+    )
+    experiment: str = Field("diffusability", min_length=1)
+    name: str | None = Field(None, description="default: the stage's name")
+    tags: dict[str, str] = Field(default_factory=dict)
+
+    def check_inputs(self) -> None:
+        require_package("mlflow", "tracker 'mlflow'", "mlflow")
+
+
+class TrackioSpec(TrackerSpec):
+    """Curves and image grids in Trackio; an interrupted stage continues its own run there."""
+
+    kind: Literal["trackio"] = "trackio"
+    builds: ClassVar[str] = "diffusability.core.trackers.trackio:TrackioTracker"
+    project: str = Field("diffusability", min_length=1)
+    name: str | None = Field(None, description="first part of the run's name; default: the stage's name")
+    space_id: str | None = Field(None, description="a Space to log to; default: a database on this machine")
+
+    def check_inputs(self) -> None:
+        require_package("trackio", "tracker 'trackio'", "trackio")

@@ -3,21 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import attrs
-from jaxtyping import Float
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from diffusability.core.contracts.evaluator import Curve
 from diffusability.eval.figures.figure_style import LATENTS, RGB, save, style
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class ChoppedPictures:
-    """One image at each share kept, in [-1, 1]: chopped itself, and decoded from chopped latents."""
-
-    rgb: Float[Tensor, "shares c h w"]
-    decoded: Float[Tensor, "shares c h w"]
+from diffusability.eval.spectra.chopped_pictures import ChoppedPictures
 
 
 def draw_chop_curves(directory: Path, latents: Curve, rgb: Curve, max_psnr: float) -> list[Path]:

@@ -4,13 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from diffusability.core.contracts.evaluator import EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.errors import DataError
 from diffusability.core.numerics.axes import as_frames
-from diffusability.eval.figures.figure_style import save
 from diffusability.eval.reconstruction.psnr import psnr_per_image
 from diffusability.eval.specs.reconstruction import WorstReconstructionsSpec
 
@@ -68,6 +66,10 @@ class WorstReconstructions(Evaluator):
 
     def draw(self, directory: Path) -> list[Path]:
         """``worst-reconstructions-pictures``: a column an image: itself, its reconstruction, four times the error."""
+        from matplotlib.figure import Figure
+
+        from diffusability.eval.figures.figure_style import save
+
         columns = len(self._worst)
         height, width = self._worst[0][2].shape[-2:]
         figure = Figure(figsize=(1.7 * columns + 0.4, 1.7 * 3 * height / width + 0.6), layout="constrained")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
+from diffusability.core.extras import require_package
 from diffusability.core.specs.components import EvaluatorSpec
 from diffusability.core.specs.metric_info import MetricInfo
 from diffusability.core.specs.scorecard import ScorecardUse
@@ -68,6 +69,9 @@ class UniformitySpec(EvaluatorSpec):
 
     num_points: int = Field(10_000, ge=10, description="latent pixels that are embedded, at most")
     seed: int = Field(0, ge=0, description="of the places that are drawn and of the embedding")
+
+    def check_inputs(self) -> None:
+        require_package("sklearn", f"evaluator {self.kind!r}", "uniformity", "diffusability-eval")
 
 
 class EquivarianceSpec(EvaluatorSpec):

@@ -139,3 +139,12 @@ ERROR_ACCUMULATION = {
     "cumulative_error_curve": MetricInfo(label="Cumulative error along the sampler"),
     "modular_error_curve": MetricInfo(label="Error of each sampling step alone"),
 }
+
+SAMPLING_PATH = {
+    "sampling_straightness": _denoiser(
+        "Sampling straightness", "deviation of the trained ODE's velocity from straight lines; 0 is straight", 705
+    ),
+    "sampling_efficiency": _denoiser(
+        "Sampling efficiency", "distance from noise to sample over the length of the way; 1 is straight", 706
+    ),
+}

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from diffusability.core.contracts.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.specs.build_context import BuildContext
-from diffusability.eval.figures.channel_figure import draw_channel_statistics
 from diffusability.eval.specs.spectra import ChannelStatisticsSpec
 from diffusability.eval.spectra.channel_moments import ChannelMoments
 from diffusability.eval.streaming.jackknife import NUM_GROUPS, spread_of, without_each_group_of_all
@@ -97,6 +96,8 @@ class ChannelStatisticsEvaluator(Evaluator):
         ]
 
     def draw(self, directory: Path) -> list[Path]:
+        from diffusability.eval.figures.channel_figure import draw_channel_statistics
+
         moments = self._moments
         return draw_channel_statistics(
             directory,

@@ -16,11 +16,11 @@ from diffusability.core.errors import DataError
 from diffusability.core.numerics.axes import as_frames
 from diffusability.core.numerics.dct import chop, chop_mask
 from diffusability.core.shapes import Images
-from diffusability.eval.figures.chop_figures import ChoppedPictures, draw_chop_curves, draw_chopped_pictures
 from diffusability.eval.frames import mean_of_frames
 from diffusability.eval.reconstruction.psnr import psnr_per_image
 from diffusability.eval.specs.spectra import ChopOffSpec
 from diffusability.eval.spectra.block_spectrum import crop_to_blocks, fitting_block_size
+from diffusability.eval.spectra.chopped_pictures import ChoppedPictures
 from diffusability.eval.streaming.sample_mean import SampleMean
 
 
@@ -219,6 +219,8 @@ class ChopOff(Evaluator):
         return results
 
     def draw(self, directory: Path) -> list[Path]:
+        from diffusability.eval.figures.chop_figures import draw_chop_curves, draw_chopped_pictures
+
         results = {result.metric: result for result in self.compute()}
         latents, rgb = results["chop_off_curve"].curve, results["rgb_chop_off_curve"].curve
         assert latents is not None

@@ -11,7 +11,6 @@ from diffusability.core.contracts.evaluator import Curve, EvalResult, Evaluation
 from diffusability.core.errors import DataError
 from diffusability.core.numerics.axes import as_frames
 from diffusability.core.numerics.resampling import downsample
-from diffusability.eval.figures.spectrum_figure import draw_spectrum
 from diffusability.eval.specs.spectra import DCTSpectrumSpec
 from diffusability.eval.spectra.block_spectrum import BlockSpectrum, fitting_block_size
 from diffusability.eval.spectra.spectrum import high_frequency_share, log_amplitude_ratio, spectral_gap
@@ -166,6 +165,8 @@ class DCTSpectrum(Evaluator):
         )
 
     def draw(self, directory: Path) -> list[Path]:
+        from diffusability.eval.figures.spectrum_figure import draw_spectrum
+
         results = {result.metric: result for result in self.compute()}
         curves = [
             results[name].curve for name in ("latent_spectrum_curve", "rgb_pooled_spectrum_curve", "rgb_spectrum_curve")

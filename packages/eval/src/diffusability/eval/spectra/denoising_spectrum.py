@@ -12,7 +12,6 @@ from diffusability.core.contracts.parametrisation import data_of
 from diffusability.core.errors import DataError
 from diffusability.core.numerics.axes import per_sample
 from diffusability.core.numerics.randomness import BatchRandomness
-from diffusability.eval.figures.denoising_figures import draw_channels, draw_denoising_spectrum
 from diffusability.eval.specs.spectra import DenoisingSpectrumSpec
 from diffusability.eval.spectra.block_spectrum import coefficients, fitting_block_size
 from diffusability.eval.spectra.denoiser_inputs import denoiser_inputs
@@ -156,6 +155,8 @@ class DenoisingSpectrum(Evaluator):
         ]
 
     def draw(self, directory: Path) -> list[Path]:
+        from diffusability.eval.figures.denoising_figures import draw_channels, draw_denoising_spectrum
+
         relative, energy, times = self._measured()
         wiener = wiener_error(energy, times)
         return [

@@ -15,7 +15,6 @@ from diffusability.core.contracts.velocity_model import VelocityModel, data_esti
 from diffusability.core.errors import DataError
 from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.shapes import Labels, Latents
-from diffusability.eval.figures.accumulation_figure import draw_accumulation
 from diffusability.eval.specs.spectra import ErrorAccumulationSpec
 from diffusability.eval.spectra.block_spectrum import coefficients, fitting_block_size
 from diffusability.eval.spectra.coefficient_moments import CoefficientMoments, gaussian_divergence
@@ -184,6 +183,8 @@ class ErrorAccumulation(Evaluator):
         ]
 
     def draw(self, directory: Path) -> list[Path]:
+        from diffusability.eval.figures.accumulation_figure import draw_accumulation
+
         cumulative, modular = self._errors()
         ratio = self._sampled.variance()[-1] / self._true.variance()[-1].clamp_min(1e-12)
         return draw_accumulation(

@@ -13,7 +13,6 @@ from torch import Tensor
 from diffusability.core.contracts.evaluator import Curve, EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.errors import DataError
 from diffusability.core.numerics.axes import as_frames
-from diffusability.eval.figures.map_spectrum_figure import draw_channel_spectra
 from diffusability.eval.predictors.standardization import ChannelScaling
 from diffusability.eval.specs.spectra import MapSpectrumSpec
 from diffusability.eval.spectra.dct_spectrum import pool_to, repeated
@@ -157,6 +156,8 @@ class MapSpectrum(Evaluator):
 
     def draw(self, directory: Path) -> list[Path]:
         """``map-spectrum``: a heat map of the radial spectrum of each channel."""
+        from diffusability.eval.figures.map_spectrum_figure import draw_channel_spectra
+
         varying = _scaling(self._table.columns(), "").varying
         frequencies, profile = radial_profile(self._latents.amplitude()[varying])
         return draw_channel_spectra(directory, frequencies, _relative(profile))

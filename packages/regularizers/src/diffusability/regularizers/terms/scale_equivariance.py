@@ -17,7 +17,7 @@ from diffusability.regularizers.decoding import (
     trained_autoencoder,
 )
 from diffusability.regularizers.latents import pool_time
-from diffusability.regularizers.specs.factors import Factor, small_size
+from diffusability.regularizers.specs.factors import small_size
 from diffusability.regularizers.specs.scale_equivariance import ScaleEquivarianceSpec
 
 
@@ -40,7 +40,7 @@ def scale_equivariance_loss(
     decode: Decode,
     distance: Distance,
     *,
-    factor: Factor,
+    factor: float | tuple[float, float],
     temporal_factor: int = 1,
     resampling: Resampling = "mean",
 ) -> Scalar:

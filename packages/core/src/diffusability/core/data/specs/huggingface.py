@@ -7,7 +7,7 @@ import attrs
 from pydantic import Field
 
 from diffusability.core.data.specs.image_view import ImageViewSpec
-from diffusability.core.data.specs.missing_extra import require
+from diffusability.core.extras import require_package
 from diffusability.core.specs.base import LocalPath, files_at
 from diffusability.core.specs.files.contents import FileSet
 
@@ -38,7 +38,7 @@ class HuggingFaceSpec(ImageViewSpec):
     )
 
     def check_inputs(self) -> None:
-        require("datasets", self.kind, "huggingface")
+        require_package("datasets", f"data of kind {self.kind!r}", "huggingface")
         looks_local = self.path.startswith((".", "/", "~")) or self.path.count("/") > 1
         if looks_local and not Path(self.path).expanduser().is_dir():
             raise ValueError(

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
+from diffusability.core.extras import require_extra
 from diffusability.core.specs.components import DatasetSpec, Split
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ class SamplePhotosSpec(DatasetSpec):
     flip: bool = Field(True, description="mirror half of the training crops")
     size: PositiveInt = Field(8192, description="crops that count as one epoch of training")
     validation_size: PositiveInt = Field(1024, description="fixed crops of the validation regions")
+
+    def check_inputs(self) -> None:
+        require_extra("photographs", f"data of kind {self.kind!r}")
 
     def image_shape(self) -> tuple[int, ...]:
         return (3, self.resolution, self.resolution)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from diffusability.core.data.specs.missing_extra import require
 from diffusability.core.errors import DataError
+from diffusability.core.extras import require_package
 from diffusability.core.specs.base import Incidental
 from diffusability.core.specs.components import DatasetSpec
 from diffusability.core.specs.files.contents import FileSet
@@ -81,7 +81,7 @@ class VideoFolderSpec(DatasetSpec):
         return (3, self.frames, *self.size())
 
     def check_inputs(self) -> None:
-        require("av", self.kind, "video")
+        require_package("av", f"data of kind {self.kind!r}", "video")
         for name, folder in (("path", self.path), ("validation_path", self.validation_path)):
             if folder is None:
                 continue

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, PositiveInt, field_validator
 
 from diffusability.core.data.specs.image_view import ImageViewSpec
-from diffusability.core.data.specs.missing_extra import require
 from diffusability.core.data.specs.shard_files import globbed, is_url, local_shards, shard_problem
 from diffusability.core.errors import DataError
+from diffusability.core.extras import require_package
 from diffusability.core.specs.base import LocalPath, Written
 from diffusability.core.specs.files.contents import FileSet
 
@@ -59,7 +59,7 @@ class WebDatasetSpec(ImageViewSpec):
         return tuple(map(_extension, values))
 
     def check_inputs(self) -> None:
-        require("webdataset", self.kind, "webdataset")
+        require_package("webdataset", f"data of kind {self.kind!r}", "webdataset")
         for shard in (*self.shards, *self.validation_shards):
             if is_url(shard):
                 if self.download_to is None:

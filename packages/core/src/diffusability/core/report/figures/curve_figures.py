@@ -56,7 +56,7 @@ class CurveFamily:
 
 @attrs.frozen(kw_only=True, eq=False)
 class DrawnCurve:
-    """A curve, whose it is (``base``: whatever the seed) and in which stage it was measured."""
+    """A curve with its variant (``base``: without the seed) and the stage in which it was measured."""
 
     owner: str
     base: str

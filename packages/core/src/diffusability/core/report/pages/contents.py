@@ -1,4 +1,4 @@
-"""What a report contains, whatever format it is written in."""
+"""What a report contains, in every format."""
 
 from collections.abc import Iterator, Sequence
 

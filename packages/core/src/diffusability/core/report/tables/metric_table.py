@@ -1,6 +1,6 @@
 """The table of variants by scalar metrics: which value is the best, and how far each is from the baseline.
 
-A variant is one row, whatever the number of its seeds; its value is the mean over them.
+A variant is one row, however many seeds it has; its value is the mean over them.
 """
 
 import math

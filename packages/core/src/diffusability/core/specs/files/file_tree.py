@@ -30,14 +30,23 @@ class FileTree:
     repeated: int
     unread: Mapping[str, int]
 
-    def notes(self, root: Path, noun: str) -> list[str]:
-        """What was left out, in sentences; nothing when nothing was."""
+    def notes(self, root: Path, noun: str, hints: Mapping[str, str]) -> list[str]:
+        """What was left out, in sentences; nothing when nothing was.
+
+        Args:
+            root: the top folder.
+            noun: what the files are: images or videos.
+            hints: how files of a suffix can be read.
+        """
         sentences = []
         if self.repeated:
             sentences.append(f"{str(root)!r}: {self.repeated} links lead to {noun} that are there already; left out")
         if self.unread:
             counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.unread.items()))
-            sentences.append(f"{str(root)!r}: {counts} files are left out: {noun} of these kinds are not read here")
+            ways = "".join(f"; {hint}" for hint in sorted({hints[suffix] for suffix in self.unread if suffix in hints}))
+            sentences.append(
+                f"{str(root)!r}: {counts} files are left out: {noun} of these kinds are not read here{ways}"
+            )
         return sentences
 
 

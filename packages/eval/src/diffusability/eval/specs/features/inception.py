@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from diffusability.core.published_weights import PublishedWeights, require_package
+from diffusability.core.extras import require_package
+from diffusability.core.published_weights import PublishedWeights
 from diffusability.core.specs.components import FeaturesSpec
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Single measures as functions, for notebooks and loops of one's own."""
