@@ -18,8 +18,8 @@ ALL = tuple(f"./packages/{package}" for package in PACKAGES)
 WHOLE = ("./packages/core[all]", *ALL[1:])
 #: The packages with the extras that tests use.
 TESTED = (
-    "./packages/core[all,huggingface,lpips,st-lpips,video,webdataset]",
-    "./packages/models",
+    "./packages/core[all,heic,huggingface,lpips,st-lpips,video,webdataset]",
+    "./packages/models[rae]",
     "./packages/regularizers",
     "./packages/eval[clip,dinov2,efficientnet,figures,inception,uniformity,videomae]",
 )
@@ -72,7 +72,16 @@ def minimums(session: nox.Session) -> None:
     session.install("--no-deps", *ALL)
     session.run("pip", "check")
     arguments = session.posargs or [*SPREAD, "-m", "not slow"]
-    session.run("python", "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
+    # Old libraries call what their own dependencies, which have no pins here, have deprecated since.
+    session.run("python", "-m", "pytest", "-W", "default", *arguments, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+@nox.parametrize("tracker", ("mlflow", "trackio"))
+def trackers(session: nox.Session, tracker: str) -> None:
+    """The trackers that bring hundreds of MB, each in an environment of its own, without a network."""
+    session.install(*CONSTRAINTS, f"./packages/core[{tracker}]", "pytest>=8")
+    session.run("python", "-m", "pytest", f"tests/core/trackers/test_{tracker}.py", env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

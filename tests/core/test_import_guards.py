@@ -108,7 +108,7 @@ def test_every_extra_of_a_command_is_declared():
     project = tomllib.loads((ROOT / "packages/core/pyproject.toml").read_text())["project"]["optional-dependencies"]
     for extra, modules in LIBRARIES.items():
         declared = {line.split(">")[0] for line in project[extra]}
-        assert {DISTRIBUTION_OF.get(module, module) for module in modules} == declared
+        assert {DISTRIBUTION_OF.get(module, module).replace("_", "-") for module in modules} == declared
     assert project["all"] == [f"diffusability-core[{','.join(sorted(LIBRARIES))}]"]
 
 

@@ -4,6 +4,7 @@ Each ``dfz`` command is parsed, and run where its files are here. The Python blo
 Specs in YAML: tests/core/test_documented_specs.py.
 """
 
+import json
 import os
 import re
 import shlex
@@ -27,6 +28,7 @@ from diffusability.core.planning.check import check
 from diffusability.core.planning.plan import load_plan
 from diffusability.core.scoring.named_autoencoders import named_autoencoders
 from diffusability.core.scoring.scorecard_spec import ScoreOptions, scorecard_spec
+from diffusability.core.specs.files.saved_format import AUTOENCODER_FORMAT
 
 pytestmark = pytest.mark.integration
 
@@ -123,6 +125,29 @@ def test_the_run_of_the_readme_is_scored(finished, tmp_path):
     plan = load_plan(path)
     check(plan)
     assert list(plan.variants) == ["study-control", "study-se"]
+
+
+def test_the_ten_cases_of_autoencoders_are_what_they_say(finished, tmp_path, monkeypatch):
+    """Each command of the table that docs/autoencoders.md begins with, with stand-ins for its files: the kind that the
+    autoencoder is taken for, and options of its own spec."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(finished)
+    for name in ("my-vae", "their-model"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"format": AUTOENCODER_FORMAT}))
+    (tmp_path / "ae.safetensors").touch()
+    text = (ROOT / "docs" / "autoencoders.md").read_text()
+    table = text[text.index("| I have ... | I type ... |") : text.index("Each of them goes")]
+    commands = re.findall(r"`(dfz score [^`]+)`", table)
+    kinds = []
+    for command in commands:
+        _, params = parsed(shlex.split(command)[1:])
+        assert params["data"]
+        kinds.append({named.spec["kind"] for named in named_autoencoders(params["autoencoders"], params["trust_code"])})
+    saved, diffusers = {"saved"}, {"diffusers"}
+    names = [{name} for name in ("flux", "qwen-image", "python")]
+    assert kinds == [saved, saved, diffusers, diffusers, *names, saved, {"wan"}, {"rae"}]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -11,6 +11,7 @@ from diffusability.core.errors import MissingPackageError
 #: The libraries of the extras of diffusability-core that whole commands need, by the name that is imported.
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "cli": ("rich", "typer"),
+    "hub": ("huggingface_hub",),
     "report": ("matplotlib", "scipy"),
     "photographs": ("skimage", "sklearn"),
     "train": ("deepspeed",),
@@ -18,6 +19,10 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
 
 #: Distributions whose import name is another.
 _DISTRIBUTION_OF = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
+
+
+def _name(module: str) -> str:
+    return _DISTRIBUTION_OF.get(module, module.replace("_", "-"))
 
 
 def install_command(extra: str, distribution: str = "diffusability-core") -> str:
@@ -32,10 +37,8 @@ def require_package(module: str, purpose: str, extra: str, distribution: str = "
         MissingPackageError: it is not; names the extra of our distribution that brings it. It is a ValueError too.
     """
     if importlib.util.find_spec(module) is None:
-        name = _DISTRIBUTION_OF.get(module, module.replace("_", "-"))
-        raise MissingPackageError(
-            f"{purpose} needs the package {name!r}, which is not installed; {install_command(extra, distribution)}"
-        )
+        what = f"{purpose} needs the package {_name(module)!r}, which is not installed"
+        raise MissingPackageError(f"{what}; {install_command(extra, distribution)}")
 
 
 def require_extra(extra: str, purpose: str) -> None:
@@ -53,7 +56,7 @@ def missing_package(error: ModuleNotFoundError) -> MissingPackageError | None:
     module = (error.name or "").partition(".")[0]
     for extra, modules in LIBRARIES.items():
         if module in modules:
-            name = _DISTRIBUTION_OF.get(module, module)
+            name = _name(module)
             what = f"this needs the package {name!r}, which is not installed"
             return MissingPackageError(f"{what}; {install_command(extra)}")
     return None

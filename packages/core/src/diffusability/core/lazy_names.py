@@ -16,9 +16,8 @@ def lazy_names(
         package: its ``__name__``, such as ``diffusability.eval``; the distribution is called ``diffusability-eval``.
         homes: public names by the module, below the package, that defines them.
     """
-    imported, names, everything = lazy_loader.attach(
-        package, submod_attrs={home: list(public) for home, public in homes.items()}
-    )
+    attributes = {home: list(public) for home, public in homes.items()}
+    imported, names, everything = lazy_loader.attach(package, submod_attrs=attributes)
 
     def get(name: str) -> Any:
         return importlib.metadata.version(package.replace(".", "-")) if name == "__version__" else imported(name)
