@@ -2,7 +2,7 @@
 
     python benchmarks/video_index.py [MINUTES]
 
-Writes films of 640x360 at 25 frames/s: one of H.264 in MP4, whose packets prove where frames are, and one of MPEG-2 in a
+Writes films of 640x360 at 25 frames/s: one of H.264 in MP4, whose packets prove where frames are, one of MPEG-2 in a
 program stream, which is decoded once. Then it times the first and the second opening, and a clip.
 """
 
