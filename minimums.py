@@ -5,6 +5,8 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
+#: Extras with a session of their own: their libraries do not install beside the lowest versions of the others.
+APART = ("mlflow", "trackio")
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*(.*)")
 
 
@@ -22,11 +24,15 @@ def lowest(requirement: str) -> tuple[str, str]:
 
 
 def pins(projects: Iterable[Path]) -> list[str]:
-    """``name==version`` for every dependency of these pyproject files, extras too; of several minimums the highest."""
+    """``name==version`` for every dependency of these pyproject files; of several minimums the highest.
+
+    Extras count too, but for those of ``APART``.
+    """
     versions: dict[str, str] = {}
     for project in projects:
         table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
-        extras = [line for lines in table.get("optional-dependencies", {}).values() for line in lines]
+        optional = table.get("optional-dependencies", {})
+        extras = [line for extra, lines in optional.items() if extra not in APART for line in lines]
         for requirement in (*table.get("dependencies", ()), *extras):
             if requirement.startswith("diffusability"):
                 continue

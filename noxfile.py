@@ -18,14 +18,26 @@ ALL = tuple(f"./packages/{package}" for package in PACKAGES)
 WHOLE = ("./packages/core[all]", *ALL[1:])
 #: The packages with the extras that tests use.
 TESTED = (
-    "./packages/core[all,huggingface,lpips,st-lpips,video,webdataset]",
-    "./packages/models",
+    "./packages/core[all,heic,huggingface,lpips,st-lpips,video,webdataset]",
+    "./packages/models[rae]",
     "./packages/regularizers",
     "./packages/eval[clip,dinov2,efficientnet,figures,inception,uniformity,videomae]",
 )
 #: A file's tests stay in one process, which keeps what they share; tests/conftest.py says which files come first.
 SPREAD = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
-TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "jsonschema", "hatchling", "tensorboard", "wandb")
+#: The documentation site.
+SITE_TOOLS = ("mkdocs-material==9.8.2", "mkdocstrings[python]==1.0.8")
+TEST_TOOLS = (
+    "pytest>=8",
+    "pytest-xdist",
+    "hypothesis",
+    "scipy",
+    "jsonschema",
+    "hatchling",
+    "sybil>=10",
+    "tensorboard",
+    "wandb",
+)
 #: Whose loops are run in `examples/`.
 LOOPS = ("accelerate", "lightning")
 #: Only for the clips that it ships; nothing of it is imported.
@@ -40,7 +52,7 @@ nox.options.error_on_external_run = True
 @nox.session
 def tests(session: nox.Session) -> None:
     """The tests but the slow ones, on the installed packages, shapes checked at every call; arguments go to pytest."""
-    session.install(*CONSTRAINTS, *TESTED, *TEST_TOOLS, *LOOPS, *TEST_CLIPS)
+    session.install(*CONSTRAINTS, *TESTED, *TEST_TOOLS, *LOOPS, *TEST_CLIPS, *SITE_TOOLS)
     arguments = session.posargs or [*SPREAD, "-m", "not slow"]
     session.run("python", "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
 
@@ -60,7 +72,16 @@ def minimums(session: nox.Session) -> None:
     session.install("--no-deps", *ALL)
     session.run("pip", "check")
     arguments = session.posargs or [*SPREAD, "-m", "not slow"]
-    session.run("python", "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
+    # Old libraries call what their own dependencies, which have no pins here, have deprecated since.
+    session.run("python", "-m", "pytest", "-W", "default", *arguments, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+@nox.parametrize("tracker", ("mlflow", "trackio"))
+def trackers(session: nox.Session, tracker: str) -> None:
+    """The trackers that bring hundreds of MB, each in an environment of its own, without a network."""
+    session.install(*CONSTRAINTS, f"./packages/core[{tracker}]", "pytest>=8")
+    session.run("python", "-m", "pytest", f"tests/core/trackers/test_{tracker}.py", env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
@@ -127,3 +148,10 @@ def build(session: nox.Session) -> None:
         names = zipfile.ZipFile(wheel).namelist()
         if f"diffusability/{package}/py.typed" not in names or "diffusability/__init__.py" in names:
             session.error(f"{wheel.name} lacks py.typed or breaks the namespace")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site, in ``site/``; a warning is an error. ``nox -s docs -- serve`` shows it as you write."""
+    session.install(*CONSTRAINTS, "./packages/core[all]", *ALL[1:], *SITE_TOOLS)
+    session.run("mkdocs", *(session.posargs or ["build", "--strict"]))

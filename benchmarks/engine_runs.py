@@ -18,6 +18,7 @@ from diffusability.core.engine.numerical_guard import NumericalGuard
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.engine.task import TrainTask
 from diffusability.core.engine.training_loop import TrainingLoop
+from diffusability.core.engine.update_gate import UpdateGate
 from diffusability.core.run.progress import StageProgress
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.engine import EngineSpec
@@ -95,7 +96,11 @@ class EngineRun:
             num_workers=self.num_workers,
             ranks=self.ranks,
             averages=[],
-            guard=NumericalGuard(folder=folder, ranks=self.ranks, max_skipped=self.spec.max_skipped),
+            guard=NumericalGuard(
+                folder=folder,
+                ranks=self.ranks,
+                gate=UpdateGate(device=self.ranks.device, max_skipped=self.spec.max_skipped),
+            ),
             adversary=None,
             parts={},
             checkpoints=Nowhere(folder, self.ranks, 1),

@@ -80,7 +80,7 @@ def test_damaged_kept_latents_are_sampled_again(tmp_path):
 
 
 def test_damaged_features_are_computed_again(tmp_path):
-    """The second time from the file; after damage anew."""
+    """The second time from the file; after damage again."""
     cache, calls = FeatureCache(directory=tmp_path), []
 
     def compute(images):

@@ -41,3 +41,11 @@ def test_a_requirement_without_a_lowest_version_is_refused():
     """A minimum that is not declared cannot be tested."""
     with pytest.raises(ValueError, match="names no lowest version"):
         lowest("a<3")
+
+
+def test_extras_of_their_own_session_have_no_pins(tmp_path):
+    """What does not install beside the lowest versions of the others."""
+    project = tmp_path / "pyproject.toml"
+    extras = '[project.optional-dependencies]\nmlflow = ["b>=2"]\nc = ["d>=3"]\n'
+    project.write_text('[project]\ndependencies = ["a>=1"]\n' + extras)
+    assert pins([project]) == ["a==1", "d==3"]

@@ -6,9 +6,12 @@ import json
 import pytest
 import torch
 from rich.console import Console
-from tiny_runs import tiny_spec, write_spec
+from safetensors.torch import load_file
+from tiny_runs import run_here, tiny_spec, write_spec
 
+from diffusability.core.data.latents.latent_cache import read_index
 from diffusability.core.engine.task import TrainTask
+from diffusability.core.errors import DataError
 from diffusability.core.numerics import precision
 from diffusability.core.planning.check import check
 from diffusability.core.planning.plan import load_plan
@@ -66,3 +69,36 @@ def test_bf16_by_name_is_done_with_a_warning_where_it_is_slow(go, has):
     assert dtypes == {torch.bfloat16}
     assert recorded == "bf16"
     assert ("precision 'bf16': this CPU has no instructions for bf16" in said) == (not has)
+
+
+def test_encoding_computes_in_bf16_where_the_device_has_it(tmp_path, monkeypatch):
+    """Latents a percent off those of float32, the precision in the cache, the record and the identity; a cache that one
+    kind of device began is not gone on with by another, unless its precision is given by name."""
+    spec = tiny_spec()
+    spec["stages"] = {name: spec["stages"][name] for name in ("pretrain", "encode")}
+    spec["stages"]["pretrain"] |= {"steps": 1, "preview": None}
+    spec["stages"]["encode"] |= {"num_samples": 16, "shard_size": 8, "precision": "auto"}
+    path = write_spec(tmp_path, spec)
+
+    def encoded(has, *overrides):
+        monkeypatch.setattr(precision, "multiplies_bf16", lambda device: has)
+        plan, folder = run_here(path, tmp_path / "runs", *overrides)
+        stage = plan.stages["default"]["encode"]
+        directory = folder.stage(stage)
+        recorded = json.loads((directory / "done.json").read_text())["precision"]
+        assert read_index(directory / "latents").provenance["precision"] == recorded
+        return directory, recorded, load_file(directory / "latents" / "shard-00001.safetensors")["mean"].float()
+
+    directory, recorded, low = encoded(True)
+    assert recorded == "bf16"
+    full_directory, recorded, full = encoded(True, "stages.encode.precision=fp32")
+    assert recorded == "fp32"
+    assert full_directory != directory
+    error = ((low - full).norm() / full.norm()).item()
+    assert 1e-4 < error < 0.03
+    (directory / "done.json").unlink()
+    with pytest.raises(DataError, match="was encoded in bf16, and this device would go on in fp32"):
+        encoded(False)
+    named, recorded, _ = encoded(False, "stages.encode.precision=bf16")
+    assert recorded == "bf16"
+    assert named != directory

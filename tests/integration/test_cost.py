@@ -1,13 +1,11 @@
 """What a spec costs before it runs, against closed forms, hand counts, real runs and published numbers."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from tiny_runs import dfz
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -436,22 +434,16 @@ def test_hours_of_a_device():
         device_named("h10")
 
 
-def dfz(*arguments, columns="80"):
-    return subprocess.run(
-        [sys.executable, "-m", "diffusability.core.cli", "check", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": columns},
-    )
+def check(*arguments, code=0):
+    """``dfz check`` on 80 columns."""
+    return dfz("check", *arguments, check_code=code, COLUMNS="80")
 
 
 def test_the_command_prints_a_row_for_each_group_and_the_total(tmp_path):
     """On 80 columns; nothing is written; a device that is too small is warned of."""
     path = tmp_path / "spec.yaml"
     plan_of(tmp_path, ae=training(batch_size=200_000), encode=ENCODE, dit=denoising())
-    result = dfz(path, "--cost", "--gpu", "a100", "--utilisation", "0.3", "--runs", tmp_path / "runs")
-    assert result.returncode == 0, result.stderr
+    result = check(path, "--cost", "--gpu", "a100", "--utilisation", "0.3", "--runs", tmp_path / "runs")
     assert "GPU-hours (A100, 30% of peak)" in result.stdout
     assert "memory" in result.stdout
     assert "ae: ≈" in result.stdout  # the warning
@@ -460,6 +452,5 @@ def test_the_command_prints_a_row_for_each_group_and_the_total(tmp_path):
 
 
 def test_the_command_refuses_an_unknown_device():
-    result = dfz(ROOT / "examples" / "quickstart.yaml", "--cost", "--gpu", "b200x")
-    assert result.returncode == 2
+    result = check(ROOT / "examples" / "quickstart.yaml", "--cost", "--gpu", "b200x", code=2)
     assert "unknown device 'b200x'" in result.stderr

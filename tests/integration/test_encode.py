@@ -75,7 +75,7 @@ def test_an_interrupted_encoding_keeps_its_shards_and_refuses_other_weights(tmp_
     assert read_index(cache).provenance["autoencoder"]["digest"] != index.provenance["autoencoder"]["digest"]
     change_a_weight(weights)
     interrupted()
-    with pytest.raises(DataError, match=r"latent shard .* was made with autoencoder 'saved' .* to encode anew"):
+    with pytest.raises(DataError, match=r"latent shard .* was made with autoencoder 'saved' .* to encode again"):
         run_here(path, tmp_path / "runs", "stages.encode.shard_size=12", until="encode")
 
 

@@ -132,7 +132,7 @@ def test_own_kinds_say_that_nobody_else_reads_them(run, tmp_path):
 
 
 def test_what_is_meant_must_be_clear(run, tmp_path):
-    """Several models, unknown names, a folder that is no run, one that is not empty, an unknown format."""
+    """Several models, unknown names, a folder that is not a run, one that is not empty, an unknown format."""
     with pytest.raises(SpecError, match=r"several trained models; say which: --stage finetune --variant flux"):
         select_model(run)
     with pytest.raises(SpecError, match="no variant 'fluks' with a trained model; did you mean 'flux'"):

@@ -5,13 +5,12 @@ import itertools
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from tiny_runs import dfz, tiny_spec, write_spec
+from tiny_runs import dfz, start_dfz, tiny_spec, write_spec
 
 from diffusability.core.errors import RunLockedError
 from diffusability.core.planning.plan import load_plan
@@ -35,13 +34,7 @@ def _start(spec, runs):
         return {path: path.stat().st_size for path in runs.glob("tiny/stages/*/metrics.jsonl")}
 
     before = logged()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "diffusability.core.cli", "run", str(spec), "--jobs", "2", "--runs", str(runs)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = start_dfz("run", spec, "--jobs", 2, "--runs", runs)
     deadline = time.monotonic() + 300
     while len([path for path, size in logged().items() if size > before.get(path, 0)]) < 2:
         assert process.poll() is None, process.communicate()[0]
@@ -86,11 +79,12 @@ def test_jobs_give_the_results_of_one_process_and_overlap(tmp_path):
 
 
 def test_a_failing_job_lets_the_others_save(tmp_path):
-    """One variant's loss is not finite: its message, which job it was, status 1, and the other resumes."""
+    """One variant's loss is not finite: its message, which job it was, status 1, and the other resumes. The jobs are
+    processes that start anew, not forks."""
     content = _spec(steps=4000)
     content["variants"]["b"] = {"stages.pretrain.optimizer.lr": 1.0e30, "stages.pretrain.learning_rate.warmup_steps": 0}
     path = write_spec(tmp_path, content)
-    result = dfz("run", path, "--runs", tmp_path, "--jobs", 2, check_code=1)
+    result = dfz("run", path, "--runs", tmp_path, "--jobs", 2, check_code=1, anew=True)
     assert "b | error:" in result.stdout
     assert "job 'b' ended with an error; its message is above" in result.stderr
     assert _status(tmp_path) == {"a": "stopped", "b": "failed"}
@@ -108,7 +102,7 @@ def test_keep_going_leaves_out_what_needs_a_failed_job(tmp_path):
     for again in (False, True):
         result = dfz("run", path, "--runs", tmp_path, "--keep-going", check_code=1)
         assert ("a: done before" in result.stdout) is again
-        assert "job 'pretrain' ended with an error; its message is above; the others go on" in result.stdout
+        assert "job 'pretrain' ended with an error; its message is above; the others continue" in result.stdout
         assert "failed: 'pretrain', see above; left out, as they need it: 'b', 'b-8'" in result.stderr
         assert _status(tmp_path) == {"a": "done", "b": "failed", "b-8": "failed"}
     assert "psnr" in json.loads((tmp_path / "tiny" / "results.json").read_text())["variants"]["a"]["measure"]
@@ -138,7 +132,6 @@ def test_jobs_of_a_killed_process_save_and_keep_others_out_until_they_have(tmp_p
         os.kill(pid, signal.SIGSTOP)
     process.kill()
     process.wait()
-    process.stdout.close()
     folder = RunFolder(tmp_path / "tiny")
     with (
         pytest.raises(RunLockedError, match=f"a job of process {process.pid}, which is dead, is running"),

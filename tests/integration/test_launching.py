@@ -1,14 +1,13 @@
 """Ranks started by ``dfz``, torchrun and SLURM; signals, and ranks that die."""
 
 import os
-import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from forked_processes import ForkedProcess
 from tiny_runs import dfz, metrics, tiny_spec, write_spec
 
 pytestmark = pytest.mark.integration
@@ -30,31 +29,14 @@ def losses(runs):
     return [line["loss"] for line in metrics(Path(runs) / "tiny", "pretrain")]
 
 
-def environment(**more):
-    """This environment with one thread for each process."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
-
-
 def start(*command, **more):
     """Starts a process whose output is kept."""
-    arguments = list(map(str, command))
-    return subprocess.Popen(
-        arguments, env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return ForkedProcess(list(map(str, command)), {**os.environ, **more})
 
 
 def ranks_of(launcher):
-    """Process numbers of a launcher's ranks, by rank."""
-    by_rank = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int(re.search(r"^PPid:\s*(\d+)", (folder / "status").read_text(), re.M)[1])
-            variables = (folder / "environ").read_bytes().split(b"\0")
-        except (OSError, TypeError):
-            continue
-        if parent == launcher.pid:
-            by_rank |= {int(word[5:]): int(folder.name) for word in variables if word.startswith(b"RANK=")}
-    return by_rank
+    """Process numbers of a launcher's ranks, which are all its children, started one after another."""
+    return [int(pid) for pid in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()]
 
 
 def reach_step(runs, step, process):
@@ -77,9 +59,10 @@ def alone(tmp_path_factory):
 
 
 def test_torchrun_and_nproc_give_the_losses_of_one_process(tmp_path, alone):
-    """Two ranks, started by us and by torchrun: equal to each other, and within 1e-5 of one process."""
+    """Two ranks, started by us and by torchrun: equal to each other, and within 1e-5 of one process. Ours are processes
+    that start anew, not forks."""
     path = write_spec(tmp_path, small_spec())
-    ours = dfz("run", path, "--runs", tmp_path / "ours", "--nproc", 2)
+    ours = dfz("run", path, "--runs", tmp_path / "ours", "--nproc", 2, anew=True)
     assert ours.stdout.count("report:") == 1
     process = start(*TORCHRUN, "--standalone", "--nproc-per-node=2", *CORE, "run", path, "--runs", tmp_path / "theirs")
     output, _ = process.communicate(timeout=120)
@@ -195,4 +178,4 @@ def test_a_stop_during_an_evaluation_reaches_all_ranks(tmp_path):
     process.terminate()
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 75, output
-    assert output.count("this stage starts anew") == 1
+    assert output.count("this stage starts again") == 1

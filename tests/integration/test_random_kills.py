@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fork_server import ForkServer
 from plain_training import stage_runtime
-from tiny_runs import metrics, run_here, tiny_spec, write_spec
+from tiny_runs import dfz, metrics, run_here, start_dfz, tiny_spec, write_spec
 
 from diffusability.core.engine import distributed
 from diffusability.core.engine.batches import BatchPlan, Loader, batches, naming_dead_workers
@@ -59,47 +58,30 @@ def steps_of(run):
     return newest
 
 
-@pytest.fixture
-def server():
-    """A server of forked runs."""
-    made = ForkServer()
-    yield made
-    made.close()
-
-
-def kill_at(moment, child, run):
-    """Kills a run after so many seconds, or as soon as a checkpoint is being written; True when it was still there.
-
-    It is a child of the server, which reaps it: until its exit is read, its number belongs to nobody else.
-    """
+def kill_at(moment, process, run):
+    """Kills a run after so many seconds, or as soon as a checkpoint is being written, unless it has ended."""
     end = time.monotonic() + 60
     if isinstance(moment, float):
         time.sleep(moment)
     else:
         while time.monotonic() < end and not list(Path(run).glob("stages/*/checkpoints/.writing")):
-            if not Path(f"/proc/{child}").exists():
-                return False
+            if process.poll() is not None:
+                return
             time.sleep(0.001)
-    try:
-        os.kill(child, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    return True
+    process.kill()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("zero_stage", [0, 3])
-def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(tmp_path, server, zero_stage):
+def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(tmp_path, zero_stage):
     """kill -9 at seeded random times of the whole run, and in a third of the cases while a checkpoint is written; the
     same command goes on each time. Models, averages, snapshots, latents and metrics: bit for bit those of a run that
     was left alone."""
     path = everything_spec(tmp_path)
     setting = f"engine.zero_stage={zero_stage}"
-    server.start(path, tmp_path / "whole", tmp_path / "log", setting)
-    assert server.exit_code() == 0, (tmp_path / "log").read_text()
-    server.start(path, tmp_path / "timed", tmp_path / "log", setting)
+    dfz("run", path, "--runs", tmp_path / "whole", "--set", setting)
     started = time.monotonic()
-    assert server.exit_code() == 0
+    dfz("run", path, "--runs", tmp_path / "timed", "--set", setting)
     duration = time.monotonic() - started
     expected = results(tmp_path / "whole" / "tiny")
     assert len(expected[0]) > 20
@@ -107,13 +89,14 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(tmp_path, s
     run = tmp_path / "killed" / "tiny"
     num_killed = num_while_writing = num_finished = 0
     while num_killed < NUM_KILLS // 2 or num_finished == 0:
-        child = server.start(path, tmp_path / "killed", tmp_path / "log", setting)
+        process = start_dfz("run", path, "--runs", tmp_path / "killed", "--set", setting)
         enough = num_killed >= NUM_KILLS // 2
         if not enough:
             moment = "writing" if num_killed % 3 == 2 else rng.uniform(0.1, 0.7) * duration
-            kill_at(moment, child, run)
-        code = server.exit_code()
-        assert code in (0, -signal.SIGKILL), (tmp_path / "log").read_text()
+            kill_at(moment, process, run)
+        output, _ = process.communicate(timeout=600)
+        code = process.returncode
+        assert code in (0, -signal.SIGKILL), output
         if code == 0:
             num_finished += 1
             assert results(run) == expected
@@ -179,7 +162,7 @@ def test_a_loading_process_that_dies_is_named(tmp_path):
 
 @pytest.mark.parametrize("lost", [ConnectionResetError, BrokenPipeError, EOFError])
 def test_a_lost_connection_waits_for_the_news_of_a_death(monkeypatch, lost):
-    """The connection breaks a moment before torch hears of the death: the death is what is named."""
+    """The connection breaks a moment before torch learns of the death: the error names the death."""
     heard = time.monotonic() + 0.3
 
     def news():

@@ -177,7 +177,7 @@ def test_channel_sizes(tmp_path):
 
 
 def test_convergence_and_error_accumulation(tmp_path):
-    """Metrics while the DiT trains; then the second recipe goes on in the first one's run and trains nothing anew."""
+    """Metrics while the DiT trains; then the second recipe goes on in the first one's run and trains nothing again."""
     flux = published(tmp_path / "flux", AUTOENCODER)
     evaluate = {"every": 1, "evaluators": [FEATURES], "sampler": {"steps": 2}}
     stages = {"finetune": finetune(flux), "encode": ENCODE, "dit": {**DIT, "evaluate": evaluate}}

@@ -4,15 +4,14 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from empty_figures import figures
 from PIL import Image
-from tiny_runs import dfz, run_here, tiny_spec, write_spec
+from tiny_runs import dfz, run_here, start_dfz, tiny_spec, write_spec
 
 from diffusability.core.specs.build_context import BuildContext
 
@@ -25,7 +24,8 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     content = tiny_spec()
     content["variants"] = {"a": {}, "b": {"stages.dit.optimizer.lr": 2.0e-3}}
-    return run_here(write_spec(folder, content), folder / "runs")
+    with figures(drawn=True):
+        return run_here(write_spec(folder, content), folder / "runs")
 
 
 def test_every_file_of_the_contract_is_there(finished):
@@ -209,14 +209,7 @@ def test_a_signal_to_the_whole_process_group_saves(tmp_path, sent):
     pretrain = content["stages"]["pretrain"] | {"steps": 4000, "preview": None, "checkpoint": {"every": 4000}}
     content["stages"] = {"pretrain": pretrain}
     path = write_spec(tmp_path, content)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "diffusability.core.cli", "run", str(path), "--runs", str(tmp_path)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    process = start_dfz("run", path, "--runs", tmp_path, new_session=True)
     deadline = time.monotonic() + 120
     while not any(log.stat().st_size for log in tmp_path.glob("tiny/stages/*/metrics.jsonl")):
         assert process.poll() is None, process.communicate()[0]
@@ -234,9 +227,7 @@ def test_a_second_process_in_the_same_folder_is_refused(tmp_path):
     content = tiny_spec()
     content["stages"]["pretrain"]["steps"] = 100_000
     path = write_spec(tmp_path, content)
-    command = [sys.executable, "-m", "diffusability.core.cli", "run", str(path), "--runs", str(tmp_path / "runs")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = start_dfz("run", path, "--runs", tmp_path / "runs")
     try:
         wait_for(tmp_path / "runs" / "tiny" / "run.json")
         refused = dfz("run", path, "--runs", tmp_path / "runs", check_code=2)
@@ -244,11 +235,11 @@ def test_a_second_process_in_the_same_folder_is_refused(tmp_path):
     finally:
         first.kill()
         first.wait()
-    second = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    second = start_dfz("run", path, "--runs", tmp_path / "runs")
     time.sleep(1)
     second.send_signal(signal.SIGTERM)
-    _, errors = second.communicate(timeout=120)
-    assert second.returncode != 2, errors
+    output, _ = second.communicate(timeout=120)
+    assert second.returncode != 2, output
 
 
 def wait_for(path, seconds=120):

@@ -1,11 +1,9 @@
 """The engine against plain torch, against itself interrupted, and on one and two ranks."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
-from tiny_runs import dfz, metrics, run_here, tiny_spec, write_spec
+from tiny_runs import dfz, metrics, run_here, start_dfz, tiny_spec, write_spec
 
 from diffusability.core.engine import distributed
 from diffusability.core.engine.batches import BatchPlan, batches
@@ -184,10 +182,7 @@ def slow_spec():
 def test_an_interrupted_run_continues_as_if_nothing_had_happened(tmp_path, uninterrupted, sent, step):
     """Killed or asked to stop in the middle; then the same command: equal metrics and bit-equal weights."""
     path = write_spec(tmp_path, slow_spec())
-    command = [sys.executable, "-m", "diffusability.core.cli", "run", str(path), "--runs", str(tmp_path / "runs")]
-    process = subprocess.Popen(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = start_dfz("run", path, "--runs", tmp_path / "runs")
     reach_step(tmp_path / "runs" / "tiny", "pretrain", step)
     process.send_signal(sent)
     output, _ = process.communicate(timeout=120)

@@ -2,8 +2,9 @@
 
 import os
 import socket
-import subprocess
 import sys
+
+from forked_processes import ForkedProcess
 
 
 def on_two_ranks(program, *arguments, timeout=600):
@@ -11,21 +12,11 @@ def on_two_ranks(program, *arguments, timeout=600):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = [
-        subprocess.Popen(
+        ForkedProcess(
             [sys.executable, str(program), *map(str, arguments)],
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": "2",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in (0, 1)
     ]

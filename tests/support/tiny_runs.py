@@ -2,11 +2,12 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import yaml
+from forked_processes import ForkedProcess
 from rich.console import Console
 
 from diffusability.core.planning.check import check
@@ -40,7 +41,7 @@ stages:
     kind: evaluate
     autoencoder: {kind: stage, stage: pretrain}
     evaluators: [{kind: psnr, num_samples: 16}, {kind: dct-spectrum, num_samples: 16}, {kind: chop-off, num_samples: 8}]
-  encode: {kind: encode, autoencoder: {kind: stage, stage: pretrain}, num_samples: 24, shard_size: 10}
+  encode: {kind: encode, autoencoder: {kind: stage, stage: pretrain}, num_samples: 24, shard_size: 10, precision: fp32}
   dit:
     kind: train
     data: {kind: latents, stage: encode}
@@ -83,20 +84,19 @@ def run_here(path, runs, *overrides, until=None):
     return plan, folder
 
 
-def dfz(*arguments, cwd=None, check_code=0, **environment):
+def start_dfz(*arguments, cwd=None, separate_errors=False, new_session=False, anew=False, **environment):
+    """Starts the command as a process of its own, whose output is kept; see ``ForkedProcess``."""
+    command = [sys.executable, "-m", "diffusability.core.cli", *map(str, arguments)]
+    return ForkedProcess(command, {**os.environ, **environment}, cwd, separate_errors, new_session, anew)
+
+
+def dfz(*arguments, cwd=None, check_code=0, anew=False, **environment):
     """Runs the command as a process of its own."""
-    result = subprocess.run(
-        [sys.executable, "-m", "diffusability.core.cli", *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        timeout=600,
-    )
+    process = start_dfz(*arguments, cwd=cwd, separate_errors=True, anew=anew, **environment)
+    output, errors = process.communicate(timeout=600)
     if check_code is not None:
-        assert result.returncode == check_code, result.stdout + result.stderr
-    return result
+        assert process.returncode == check_code, output + errors
+    return CompletedProcess(arguments, process.returncode, output, errors)
 
 
 def metrics(folder, stage):

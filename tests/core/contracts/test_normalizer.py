@@ -105,3 +105,26 @@ def test_a_normaliser_takes_over_statistics_of_another_shape():
     normalizer.take_over(LatentNormalizer(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])))
     assert normalizer.state_dict()["mean"].tolist() == [[1.0, 2.0]]
     assert normalizer.state_dict()["std"].tolist() == [[3.0, 4.0]]
+
+
+def test_statistics_of_each_place():
+    """``(z - mean) / std`` written out, for images and clips; latents of another size, and bad frames, are refused."""
+    generator = torch.Generator().manual_seed(3)
+    for shape in ((2, 3, 4), (2, 5, 3, 4)):
+        mean, std = (torch.rand(shape, generator=generator) + 0.5 for _ in range(2))
+        latents = torch.randn(3, *shape, generator=generator)
+        normalizer = LatentNormalizer(mean, std)
+        normalized = normalizer.normalize(latents)
+        torch.testing.assert_close(torch.Tensor(normalized), torch.stack([(one - mean) / std for one in latents]))
+        torch.testing.assert_close(normalizer.denormalize(normalized), latents)
+        with pytest.raises(ValueError, match="each place of latents of shape"):
+            normalizer.normalize(latents[..., :-1])
+
+
+def test_the_moments_of_a_channel_are_those_of_all_its_places():
+    """Means and variances of places against moments of the mixture, by samples of it in numpy's words."""
+    mean, std = torch.tensor([[[0.0, 2.0], [4.0, -2.0]]]), torch.tensor([[[1.0, 0.5], [2.0, 1.0]]])
+    coarse = LatentNormalizer(mean, std).per_channel()
+    assert coarse.mean.item() == 1.0
+    second = (mean.square() + std.square()).mean().item()
+    assert coarse.std.item() == pytest.approx((second - 1.0) ** 0.5)

@@ -16,6 +16,7 @@ from diffusability.core.data.latents.latent_cache import (
     ShardOrigin,
     holds,
     open_shard,
+    read_index,
     shard_statistics,
     write_index,
     write_shard,
@@ -103,7 +104,7 @@ def test_examples_are_drawn_from_the_posterior_of_their_row(cache):
 
 @pytest.mark.parametrize("damage", ["cut", "text", "gone"])
 def test_a_damaged_shard_is_named(cache, damage):
-    """Cut short, no safetensors, missing: the file and what is wrong; an encode stage makes it anew."""
+    """Cut short, no safetensors, missing: the file and what is wrong; an encode stage makes it again."""
     path = cache / "shard-00001.safetensors"
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-10])
@@ -125,7 +126,7 @@ def flip_a_bit(path, needle):
 
 @pytest.mark.parametrize("column", ["mean", "logvar_flipped", "label", "mean_crc32"])
 def test_a_row_that_changed_at_equal_size_is_named(cache, column):
-    """One bit of one row: that row is an error that names the file, others are read, an encode stage makes it anew."""
+    """One bit of one row: that row is an error that names the file, others are read, an encode stage makes it again."""
     path = cache / "shard-00001.safetensors"
     with safe_open(path, framework="pt") as file:
         row = file.get_tensor(column)[1]
@@ -230,8 +231,8 @@ def test_random_weights_made_no_cache_from_elsewhere(cache):
     with pytest.raises(ValueError, match="all weights are drawn at random here; expected the one that made them"):
         LatentsSpec(path=cache, autoencoder={"kind": "compact-kl"}).check_inputs()
     first, second = (Origin(digest=letter * 64, description="autoencoder 'x'") for letter in "ab")
-    with pytest.raises(DataError, match="the name is the same, the content is not; encode anew"):
-        refuse_other("the cache", first.as_json(), second, "encode anew")
+    with pytest.raises(DataError, match="the name is the same, the content is not; encode again"):
+        refuse_other("the cache", first.as_json(), second, "encode again")
 
 
 def test_one_source_of_latents_is_named(tmp_path):
@@ -343,3 +344,21 @@ def test_a_shard_of_nothing_and_latents_out_of_range_are_errors():
 
     with pytest.raises(DataError, match="not finite in half precision"):
         list(encoder(dataset=Bright())[0].shards({0: [0]}))
+
+
+def test_statistics_of_each_frame_go_through_the_index(cache):
+    """A normaliser of each channel at each latent frame, as Cosmos publishes it: written, read, and missing."""
+    mean, std = torch.tensor([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]), torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    normalizer = LatentNormalizer(mean, std)
+    coarse = normalizer.per_channel()
+    numbers = {"mean": tuple(coarse.mean.tolist()), "std": tuple(coarse.std.tolist())}
+    write_index(cache, attrs.evolve(read_index(cache), finer=True, **numbers), normalizer)
+    index = read_index(cache)
+    assert index.mean == (1.0, 4.0)
+    again = index.normalizer(cache)
+    assert torch.equal(again.mean, mean)
+    assert torch.equal(again.std, std)
+    assert Latents(cache).normalizer.std.shape == (2, 3)
+    (cache / "normalizer.safetensors").unlink()
+    with pytest.raises(DataError, match="normaliser of latents"):
+        Latents(cache)

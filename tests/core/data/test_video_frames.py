@@ -193,7 +193,7 @@ def test_the_index_is_kept(tmp_path, monkeypatch, name, codec):
 
 
 def test_an_index_of_other_frames_is_not_believed(tmp_path):
-    """As of a file that was replaced by one of the same size and time: seen by the pixels, and made anew."""
+    """As of a file that was replaced by one of the same size and time: seen by the pixels, and made again."""
     path = write_clip(tmp_path / "a.avi", "mpeg4", between=2, count=30)
     other = write_clip(tmp_path / "b.avi", "mpeg4", between=2, count=40, gap=5)
     video_index_cache._store(video_index_cache._cache_path(path), video_index(other))

@@ -177,7 +177,7 @@ def test_a_damaged_header_is_no_silent_end(tmp_path):
     ],
 )
 def test_what_is_no_tar_is_refused(tmp_path, content, message):
-    """An empty file and text are no tars; a tar of nothing has no examples."""
+    """An empty file and text are not tar files; an empty tar has no examples."""
     (tmp_path / "a.tar").write_bytes(content)
     with pytest.raises(DataError, match=message):
         opened(str(tmp_path / "a.tar"))
@@ -209,7 +209,7 @@ def test_a_url_is_fetched_once_through_the_librarys_reader(tmp_path):
 
 
 def test_labels_and_images_that_are_missing_are_named(tmp_path):
-    """No label member, a label beyond num_classes, no image member; a label that is no number stops at once."""
+    """No label member, a label beyond num_classes, no image member; a label that is not a number stops at once."""
     with webdataset.TarWriter(str(tmp_path / "a.tar")) as writer:
         writer.write({"__key__": "a", "png": png(1), "cls": 0})
         writer.write({"__key__": "b", "png": png(2)})

@@ -9,8 +9,9 @@ from diffusability.core.contracts.dataset import Dataset, Example
 from diffusability.core.contracts.objective import Batch
 from diffusability.core.engine.batches import BatchPlan, batches, example_index
 from diffusability.core.engine.distributed import Ranks
+from diffusability.core.engine.metrics_log import Observed
 from diffusability.core.engine.numerical_guard import NumericalGuard
-from diffusability.core.engine.task import TaskOutput
+from diffusability.core.engine.update_gate import UpdateGate
 from diffusability.core.numerics.randomness import BatchRandomness
 
 
@@ -18,6 +19,7 @@ class Engine:
     """Applies every step that is not dropped."""
 
     module = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.AdamW(module.parameters())
 
     def was_step_applied(self):
         return True
@@ -25,16 +27,18 @@ class Engine:
 
 def guard_of(tmp_path, told, example_at=None):
     ranks = Ranks(rank=0, size=1, device=torch.device("cpu"))
-    return NumericalGuard(folder=tmp_path, ranks=ranks, max_skipped=5, on_first=told.append, example_at=example_at)
+    gate = UpdateGate(device=ranks.device, max_skipped=5)
+    return NumericalGuard(folder=tmp_path, ranks=ranks, gate=gate, on_first=told.append, example_at=example_at)
 
 
 def run_step(guard, step, data, loss, norm):
     guard.begin(step)
     batch = Batch(data=data, labels=None, randomness=BatchRandomness(seed=0, step=step, positions=range(len(data))))
     value = torch.tensor(loss)
-    output = TaskOutput(loss=value, terms={"reconstruction": value}, monitors={})
-    guard.watched(output, {"loss": loss, "reconstruction": loss}, batch, 0)
-    return guard.was_updated(Engine(), norm)
+    guard.watched(value, Observed.of_tensors({"reconstruction": value, "loss": value}), 2, batch, 0)
+    engine = Engine()
+    guard.gate.before_update(engine, torch.tensor(norm))
+    return guard.end(engine)
 
 
 def test_the_first_skipped_step_names_term_step_and_samples(tmp_path):

@@ -69,7 +69,7 @@ def test_gradients(method: Resampling) -> None:
 
 @pytest.mark.parametrize("factor", [0, -2, 3, 16])
 def test_a_factor_that_does_not_divide_is_refused(factor: int) -> None:
-    """Also one that would leave no pixel, and none that is no factor."""
+    """Also one that would leave no pixel, and one that is not a factor."""
     with pytest.raises(ValueError, match=f"8x8 map cannot be downsampled by {factor}"):
         downsample(torch.zeros(1, 1, 8, 8), factor)
 

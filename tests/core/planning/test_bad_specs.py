@@ -75,6 +75,26 @@ def test_the_good_spec_is_good(tmp_path):
         ("denoiser: {kind: stage, stage: dit}", "denoiser: {kind: stage, stage: pretrain}", ["has no denoiser"]),
         (
             "denoiser: {kind: stage, stage: dit}",
+            "denoiser: {kind: dit, size: Ti/2}",
+            ["denoiser 'dit' is not a trained one", "'saved' or 'published'", "generate.denoiser.kind"],
+        ),
+        (
+            "denoiser: {kind: stage, stage: dit}",
+            "denoiser: {kind: published, path: gone.pt, family: sit, autoencoder: {kind: stage, stage: pretrain}}",
+            ["'gone.pt'", "stages.generate.denoiser"],
+        ),
+        (
+            "evaluators: [{kind: sliced-wasserstein}]",
+            "evaluators: [{kind: sampling-path}]\n    sweep: {time_shift: [1, 2]}",
+            ["no evaluator of this stage looks at samples, so there is nothing to sweep", "stages.generate.sweep"],
+        ),
+        (
+            "evaluators: [{kind: sliced-wasserstein}]",
+            "evaluators: [{kind: sliced-wasserstein}]\n    sweep: {guidance_scale: [1, 2]}",
+            ["guidance_scale 2.0 needs a class-conditional model", "generate.sweep.guidance_scale"],
+        ),
+        (
+            "denoiser: {kind: stage, stage: dit}",
             "autoencoder: {kind: stage, stage: pretrain}",
             ["'generated'", "this stage lacks"],
         ),

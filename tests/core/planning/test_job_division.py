@@ -87,7 +87,7 @@ def test_too_few_gpus_for_jobs_of_several_ranks_are_refused():
 
 def test_a_killed_job_is_told_from_one_that_failed():
     """The exit code of a job's own error is the command's."""
-    assert "killed by SIGKILL (was the host out of memory?)" in str(_failure("a", -9, "the others go on"))
-    failed = _failure("a", 2, "the others go on")
+    assert "killed by SIGKILL (was the host out of memory?)" in str(_failure("a", -9, "the others continue"))
+    failed = _failure("a", 2, "the others continue")
     assert failed.exit_code == 2
     assert "its message is above" in str(failed)

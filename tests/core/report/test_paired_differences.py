@@ -215,7 +215,7 @@ def test_equal_differences_have_a_point_for_an_interval():
 
 
 def run_of_the_issue():
-    """PSNR falls by more than chance, the share falls by a fifth, samples are no different."""
+    """PSNR falls by more than chance, the share falls by a fifth, samples do not differ."""
     generator = np.random.default_rng(5)
     control, se = photographs()
     share = generator.uniform(0.1, 0.2, 256)

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 from io import StringIO
@@ -12,6 +13,7 @@ from diffusability.core.data.latents.latent_origin import data_origin, refuse_ot
 from diffusability.core.data.specs.image_folder import ImageFolderSpec
 from diffusability.core.errors import DataError
 from diffusability.core.planning.plan import load_plan
+from diffusability.core.run import file_samples
 from diffusability.core.run.changed_files import changes, record_contents, set_aside_changed
 from diffusability.core.run.folder_writer import RunFolder
 from diffusability.core.specs.base import files_at
@@ -78,7 +80,7 @@ def begin(plan, folder):
 
 
 def changed(run):
-    """The names of the stages that would be done anew."""
+    """The names of the stages that would be done again."""
     plan, folder = run
     reasons = changes(plan.order, folder)
     return [stage.name for stage in plan.order if stage.directory_name in reasons]
@@ -110,10 +112,57 @@ def keeping_times(path, change):
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_changed_images_make_a_stage_and_what_uses_it_anew(run, tmp_path, change):
-    """Each way to change a set; stages over other data, and what uses only those, stay."""
+    """Each way to change a set; stages over other data, and what uses only those, stay. A file is named."""
     assert changed(run) == []
     CHANGES[change](tmp_path / "images")
     assert changed(run) == ["pretrain", "encode", "quality"]
+    plan, folder = run
+    reason = next(text for text in changes(plan.order, folder).values() if "data.path" in text)
+    assert NAMED[change] in reason.replace(str(tmp_path / "images"), "")
+
+
+NAMED = {
+    "class folder renamed": "'/z/0.bmp' is new",
+    "file renamed": "'/a/9.bmp' is new",
+    "file added": "'/b/7.bmp' is new",
+    "file removed": "'/a/0.bmp' is gone",
+    "content of the same size": "'/a/0.bmp' has other content",
+    "two files exchanged": "'/a/0.bmp' has other content",
+    "same size and time": "'/a/0.bmp' has other content",
+    "empty class folder": "6 files",
+}
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "of another shape"])
+def test_without_digests_of_single_files_no_file_is_named(run, tmp_path, damage):
+    """As in stages of earlier versions; the change is seen all the same."""
+    for path in (tmp_path / "runs").rglob("contents-files.json"):
+        path.unlink() if damage == "missing" else path.write_text('{"data' if damage == "cut" else '{"data.path": 3}')
+    image(tmp_path / "images/a/0.bmp", 3)
+    plan, folder = run
+    reason = next(text for text in changes(plan.order, folder).values() if "data.path" in text)
+    assert reason.endswith(")")
+
+
+def test_of_many_files_a_sample_is_kept_that_names_a_changed_one(run, tmp_path, monkeypatch):
+    """At most so many digests, and the same names before and after, though the sets differ in size."""
+    monkeypatch.setattr(file_samples, "MOST_FILES", 16)
+    root = tmp_path / "many"
+    for number in range(60):
+        image(root / f"{number}.bmp", number)
+    names = sorted(path.name for path in root.iterdir())
+    file_samples.write_samples(tmp_path, {"path": FileSet(root=root, names=names)})
+    kept = json.loads((tmp_path / "contents-files.json").read_text())["path"]
+    assert 1 <= len(kept["files"]) <= 16
+    assert file_samples.changed_file(tmp_path, "path", FileSet(root=root, names=names)) is None
+    for number in range(60):
+        image(root / f"{number}.bmp", number + 100)
+    assert "has other content" in file_samples.changed_file(tmp_path, "path", FileSet(root=root, names=names))
+    for number in range(100, 300):
+        image(root / f"{number}.bmp", number % 200)
+    more = sorted(path.name for path in root.iterdir())
+    file_samples.write_samples(tmp_path, {"path": FileSet(root=root, names=more)})
+    assert "is gone" in file_samples.changed_file(tmp_path, "path", FileSet(root=root, names=more[:10]))
 
 
 def recopied(root):
@@ -170,7 +219,7 @@ def test_a_stage_that_was_made_anew_alone_makes_its_users_anew(run, tmp_path):
 
 
 def test_runs_of_earlier_versions_count_as_unchanged_and_get_records(run, tmp_path):
-    """No record: nothing is done anew; from then on changes count."""
+    """No record: nothing is done again; from then on changes count."""
     plan, folder = run
     for stage in plan.order:
         (folder.stage(stage) / "contents.json").unlink()
@@ -225,9 +274,9 @@ def test_latents_of_other_images_are_refused(tmp_path):
     after = data_origin(spec, "train")
     stated = before.as_json()
     with pytest.raises(DataError, match=f"files {before.contents[:12]}.* not with .*files {after.contents[:12]}"):
-        refuse_other("latent shard 'x'", stated, after, "encode anew")
-    refuse_other("latent shard 'x'", stated, before, "encode anew")
-    refuse_other("latent shard 'x'", {"digest": before.digest, "words": before.description}, after, "encode anew")
+        refuse_other("latent shard 'x'", stated, after, "encode again")
+    refuse_other("latent shard 'x'", stated, before, "encode again")
+    refuse_other("latent shard 'x'", {"digest": before.digest, "words": before.description}, after, "encode again")
 
 
 def test_lists_of_files_do_not_displace_each_other(tmp_path, monkeypatch):

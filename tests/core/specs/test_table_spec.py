@@ -1,4 +1,4 @@
-"""The table in a spec: what it takes, what is refused, and that it is no part of what runs."""
+"""The table in a spec: what it takes, what is rejected, and that it does not affect what runs."""
 
 import json
 

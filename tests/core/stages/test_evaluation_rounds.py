@@ -466,3 +466,17 @@ def test_results_say_what_the_samples_were_made_with() -> None:
     )
     assert [result.spec for result in evaluation.results] == [{"kind": "seen", "precision": "bf16"}, {"kind": "seen"}]
     assert results_json(evaluation.results)["total"]["spread"] == 0.5
+
+
+def test_held_out_images_are_those_of_the_other_split() -> None:
+    """In their own fixed order, beside the real images; fewer of them bound what their evaluator sees."""
+    source = attrs.evolve(source_of(Numbers(9)), open_held_out=lambda: Numbers(5))
+    both, images = frozenset({"images", "held_out"}), frozenset({"images"})
+    assert (source.num_samples(both, 8), source.num_samples(images, 8), source.num_samples(images, 20)) == (5, 8, 9)
+    portions = [Portion(indices=range(3), needs=both), Portion(indices=range(3, 5), needs=both)]
+    made = list(source.batches([*portions, Portion(indices=range(5, 8), needs=images)]))
+    seen = [round(float(value)) for part in made[:2] for value in part.batch.held_out[:, 0, 0, 0]]
+    assert seen == fixed_order(Numbers(5), 5)
+    assert made[2].batch.held_out is None
+    own = [round(float(value)) for part in made for value in part.batch.images[:, 0, 0, 0]]
+    assert own == fixed_order(Numbers(9), 9)[:8]

@@ -6,9 +6,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from diffusability.core.engine.metrics_log import MetricsLog
 from diffusability.core.specs.build_context import BuildContext
+from diffusability.core.trackers.run_identity import run_id_of
 from diffusability.core.trackers.specs import TensorBoardSpec, WandbSpec
 from diffusability.core.trackers.tensorboard import TensorBoardTracker
-from diffusability.core.trackers.wandb import run_id_of
 
 
 def events(directory):
@@ -65,8 +65,8 @@ def test_a_stage_keeps_its_run_in_wandb(tmp_path):
     """The same identity when the stage resumes; another one for another stage."""
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    assert run_id_of(tmp_path / "a") == run_id_of(tmp_path / "a")
-    assert run_id_of(tmp_path / "a") != run_id_of(tmp_path / "b")
+    assert run_id_of(tmp_path / "a", "wandb") == run_id_of(tmp_path / "a", "wandb")
+    assert run_id_of(tmp_path / "a", "wandb") != run_id_of(tmp_path / "b", "wandb")
 
 
 @pytest.mark.parametrize("mode", ["onlin", "", None])

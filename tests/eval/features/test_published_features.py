@@ -227,7 +227,7 @@ def test_i3d_runs_the_script_on_clips(
     with pytest.raises(DataError, match="at least 10 frames, got 9"):
         extractor(clips[:, :, :9])
     (tmp_path / "text.pt").write_text("hello")
-    with pytest.raises(CheckpointError, match=r"text\.pt' is no TorchScript file"):
+    with pytest.raises(CheckpointError, match=r"text\.pt' is not a TorchScript file"):
         I3DSpec(weights=tmp_path / "text.pt").build(BuildContext())
     fvd = FrechetSpec(features=spec, force=True)
     assert fvd.metric() == "fvd"

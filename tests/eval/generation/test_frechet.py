@@ -19,7 +19,7 @@ from diffusability.core.errors import DataError
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import FeaturesSpec
 from diffusability.eval.generation.frechet import frechet_distance
-from diffusability.eval.specs.features.efficientnet_lite0 import EfficientNetLite0Spec
+from diffusability.eval.specs.features.efficientnet_lite import EfficientNetLite0Spec
 from diffusability.eval.specs.features.inception import InceptionSpec
 from diffusability.eval.specs.generation import FrechetSettings, FrechetSpec, RFIDSpec
 

@@ -44,7 +44,7 @@ def test_the_levels_add_up_to_the_image(noise: Noise) -> None:
     [(64, 64, [64, 32, 16]), (16, 16, [16]), (48, 64, [48, 24]), (34, 34, [34, 17]), (33, 64, [33])],
 )
 def test_sides_are_halved_down_to_16(height: int, width: int, sides: list[int], noise: Noise) -> None:
-    """Shorter sides of the levels by hand, also of sizes that are no powers of two."""
+    """Shorter sides of the levels by hand, also of sizes that are not powers of two."""
     assert [min(level.shape[-2:]) for level in laplacian_pyramid(noise(1, 3, height, width))] == sides
 
 

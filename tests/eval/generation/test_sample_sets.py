@@ -31,7 +31,7 @@ from diffusability.eval.generation.kernel_distance import (
     unbiased_mmd,
 )
 from diffusability.eval.generation.precision_recall import precision_and_recall
-from diffusability.eval.specs.features.efficientnet_lite0 import EfficientNetLite0Spec
+from diffusability.eval.specs.features.efficientnet_lite import EfficientNetLite0Spec
 from diffusability.eval.specs.generation import (
     CMMDSpec,
     InceptionScoreSpec,

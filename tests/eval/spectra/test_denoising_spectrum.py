@@ -18,9 +18,11 @@ from diffusability.core.errors import DataError
 from diffusability.core.numerics.dct import dct2, idct2, zigzag_order
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import DenoiserSpec, EvaluatorSpec
-from diffusability.eval.specs.spectra import DenoisingSpectrumSpec, ErrorAccumulationSpec
+from diffusability.eval.predictors.viv import trajectory_curvature
+from diffusability.eval.specs.spectra import DenoisingSpectrumSpec, ErrorAccumulationSpec, SamplingPathSpec
 from diffusability.eval.spectra.coefficient_moments import gaussian_divergence
 from diffusability.eval.spectra.denoising_error import half_resolved_time, relative_error, wiener_error
+from diffusability.eval.spectra.sampling_path import path_efficiency, path_straightness
 
 SIZE = 8
 
@@ -246,3 +248,31 @@ def test_times_that_do_not_rise_inside_of_0_and_1_are_refused(times: list[float]
     """The message is about the field."""
     with pytest.raises(ValidationError, match="times"):
         EvaluatorSpec.model_validate({"kind": "denoising-spectrum", "times": times})
+
+
+def test_the_path_of_the_best_denoiser_is_as_straight_as_in_closed_form() -> None:
+    """Straightness of the trained ODE of Gaussian latents against the closed form of their exact ODE."""
+    variance = variances()
+    spec = SamplingPathSpec(steps=200, num_samples=64)
+    found = evaluated(spec, model_of(Wiener(variance)), torch.zeros(64, 2, SIZE, SIZE), (40, 24))
+    straightness, efficiency = found["sampling_straightness"], found["sampling_efficiency"]
+    assert straightness.value == pytest.approx(trajectory_curvature(variance.flatten()), rel=0.05)
+    assert straightness.spread is not None
+    assert 0.5 < efficiency.value < 1
+    assert efficiency.higher_is_better is True
+
+
+def test_paths_of_known_shape() -> None:
+    """A straight line at constant speed, one at another speed, and a right angle."""
+    times = torch.linspace(1, 0, 5, dtype=torch.float64)
+    along = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    line = times[:, None, None] * along
+    assert path_straightness(line, times).tolist() == pytest.approx([0], abs=1e-12)
+    assert path_efficiency(line).tolist() == pytest.approx([1])
+    uneven = times[:, None, None].square() * along  # speeds 2 t in place of 1
+    steps = times[:-1] ** 2 - times[1:] ** 2
+    expected = (((steps / 0.25 - 1) ** 2 * 0.25).sum() * 25 / 2).item()
+    assert path_straightness(uneven, times).tolist() == pytest.approx([expected])
+    assert path_efficiency(uneven).tolist() == pytest.approx([1])
+    corner = torch.tensor([[[0.0, 0.0]], [[1.0, 0.0]], [[1.0, 1.0]]])
+    assert path_efficiency(corner).tolist() == pytest.approx([2**0.5 / 2])

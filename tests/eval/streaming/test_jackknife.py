@@ -23,7 +23,7 @@ from diffusability.eval.generation.kernel_distance import (
     mmd_spread,
     polynomial_kernel,
 )
-from diffusability.eval.specs.features.efficientnet_lite0 import EfficientNetLite0Spec
+from diffusability.eval.specs.features.efficientnet_lite import EfficientNetLite0Spec
 from diffusability.eval.specs.generation import FrechetSpec
 from diffusability.eval.streaming.jackknife import jackknife_spread
 
@@ -152,7 +152,7 @@ def test_a_frechet_distance_has_a_spread_unless_there_are_too_few_images(noise: 
 def test_the_spread_of_a_kernel_distance_is_that_of_leaving_out_each_vector(
     kernel: Kernel, unbiased: bool, noise: Noise
 ) -> None:
-    """Distances of sets that lack a vector, computed anew."""
+    """Distances of sets that lack a vector, computed again."""
     x, y = noise(17, 6), 0.5 + noise(12, 6, seed=1)
 
     def distance(first: Tensor, second: Tensor) -> float:

@@ -15,7 +15,7 @@ from diffusability.core.contracts.features import FeatureExtractor
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import EvaluatorSpec, FeaturesSpec
 from diffusability.eval.predictors import uniformity
-from diffusability.eval.specs.features.efficientnet_lite0 import EfficientNetLite0Spec
+from diffusability.eval.specs.features.efficientnet_lite import EfficientNetLite0Spec
 from diffusability.eval.specs.generation import (
     CMMDSpec,
     FrechetSpec,

@@ -316,6 +316,10 @@ def test_encoding_and_decoding_are_diffusers_own_bit_for_bit(name: str) -> None:
 def test_what_was_published_tiled_runs_tiled_and_says_so(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The model's own switch and the note; and tiling: false, which one class cannot do."""
     config = built(name).config
+    spec = AutoencoderSpec.model_validate({"kind": "diffusers", "config": config})
+    (remark,) = spec.remarks(BuildContext())
+    assert "runs in overlapping tiles" in remark
+    assert spec.model_copy(update={"tiling": True}).remarks(BuildContext()) == []
     assert f"{name} runs in overlapping tiles" in capsys.readouterr().err
     settings = {"kind": "diffusers", "config": config, "tiling": False}
     if name == "AutoencoderKLAllegro":
@@ -324,6 +328,34 @@ def test_what_was_published_tiled_runs_tiled_and_says_so(name: str, capsys: pyte
         return
     assert not build_autoencoder(AutoencoderSpec.model_validate(settings)).model.use_tiling
     assert build_autoencoder(AutoencoderSpec.model_validate(settings | {"tiling": None})).model.use_tiling
+
+
+@torch.no_grad()
+def test_tiles_are_those_of_diffusers() -> None:
+    """MiniMax-H3 at reduced width on clips larger than its tiles: by default diffusers' own tiled encode and decode,
+    by a model of its own, bit for bit; without tiling its untiled ones, which differ from them."""
+    name = "AutoencoderKLMiniMaxH3"
+    autoencoder = built(name)
+    images = torch.rand(1, 3, 22, 96, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    decodings = {}
+    for tiling in (None, False):
+        spec = AutoencoderSpec.model_validate({"kind": "diffusers", "config": autoencoder.config, "tiling": tiling})
+        ours = build_autoencoder(spec).eval()
+        ours.load_state_dict(autoencoder.state_dict())
+        model = diffusers.AutoencoderKLMiniMaxH3(**CASES[name].settings).eval()
+        model.load_state_dict(autoencoder.model.state_dict())
+        tiles = {"tile_sample_min_height": 64, "tile_sample_min_width": 64}
+        tiles |= {"tile_sample_min_overlap_height": 16, "tile_sample_min_overlap_width": 16}
+        model.enable_tiling(**tiles)
+        if tiling is False:
+            model.disable_tiling()
+        for setting, value in tiles.items():
+            setattr(ours.model, setting, value)
+        latents, decoded = theirs(name, model, images)
+        assert torch.equal(ours.encode(images).mode(), latents)
+        decodings[tiling] = ours.decode(latents)
+        assert torch.equal(decodings[tiling], decoded)
+    assert (decodings[None] - decodings[False]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -357,7 +389,7 @@ def test_sizes_that_a_class_would_cut_are_refused(name: str, shape: tuple[int, .
     ],
 )
 def test_recent_presets_build_what_was_published(kind: str, facts: tuple[int, int, int, bool]) -> None:
-    """Shape facts, and a model of diffusers' class from the configuration, on tensors without content."""
+    """Shape facts, and a model of diffusers' class from the configuration, on the meta device."""
     spec = AutoencoderSpec.model_validate({"kind": kind})
     info = spec.info(BuildContext())
     assert (info.latent_channels, info.spatial_factor, info.temporal_factor, info.takes_clips) == facts

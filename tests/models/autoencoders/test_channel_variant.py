@@ -202,7 +202,7 @@ def test_a_variant_is_saved_loaded_and_exported_like_its_base(
 
 
 def test_facts_and_mistakes_are_known_before_anything_is_built() -> None:
-    """Channels from the spec; PCA without data; kinds whose bottleneck is no plain convolution."""
+    """Channels from the spec; PCA without data; kinds whose bottleneck is not a plain convolution."""
     spec = AutoencoderSpec.model_validate(
         {"kind": "channel-variant", "autoencoder": BASES["flux"], "latent_channels": 16}
     )

@@ -1,4 +1,4 @@
-"""Autoencoders from a file of one's own: what they may return, what is found by probing, and when their code runs."""
+"""Autoencoders from the user's own file: what they may return, what probing infers, and when their code runs."""
 
 import shutil
 from pathlib import Path

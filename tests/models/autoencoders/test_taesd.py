@@ -121,7 +121,7 @@ def test_a_pickle_of_more_than_tensors_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_cut_short_is_found_before_anything_starts(tmp_path: Path) -> None:
-    """Whole, cut in the data, cut in the header, empty, and a header that is no JSON."""
+    """Whole, cut in the data, cut in the header, empty, and a header that is not JSON."""
     path = tmp_path / "decoder.safetensors"
     save_file(tiny().decoder.state_dict(), path)
     whole = path.read_bytes()

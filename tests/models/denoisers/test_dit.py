@@ -11,9 +11,9 @@ from diffusability.core.errors import DataError, SpecError
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.engine import EngineSpec
 from diffusability.models.denoisers.dit import DiT
-from diffusability.models.denoisers.positions import rotary_table, rotate
+from diffusability.models.denoisers.positions import grid_positions, rotary_table, rotate
 from diffusability.models.specs.denoisers.dit import DiTSpec
-from diffusability.models.specs.denoisers.dit_architecture import DiTArchitecture
+from diffusability.models.specs.denoisers.dit_architecture import DiTArchitecture, HeadSize
 
 
 def small(
@@ -54,7 +54,7 @@ def test_untrained_blocks_are_the_identity(noise: Callable[..., Tensor]) -> None
 def plain_block(x: Tensor, c: Tensor, w: dict[str, Tensor], heads: int, options: dict[str, Any]) -> Tensor:
     """adaLN attention and MLP written out, softmax included."""
     b, n, d = x.shape
-    m = (c @ w["modulation.weight"].T + w["modulation.bias"]).view(b, 6, d)
+    m = (c @ w["modulation.weight"].T + w["modulation.bias"]).view(b, -1, 6, d)
 
     def norm(tokens: Tensor) -> Tensor:
         if options.get("norm") == "rms":
@@ -62,7 +62,7 @@ def plain_block(x: Tensor, c: Tensor, w: dict[str, Tensor], heads: int, options:
         centred = tokens - tokens.mean(-1, keepdim=True)
         return centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
 
-    shift1, scale1, gate1, shift2, scale2, gate2 = m[:, :, None].unbind(1)
+    shift1, scale1, gate1, shift2, scale2, gate2 = m.unbind(2)
     h = norm(x) * (1 + scale1) + shift1
     qkv = (h @ w["attention.qkv.weight"].T + w["attention.qkv.bias"]).view(b, n, 3, heads, d // heads)
     q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -89,6 +89,59 @@ def test_a_block_equals_plain_torch(noise: Callable[..., Tensor], options: dict[
     x, c = noise(2, 5, 32), noise(2, 32, seed=1)
     expected = plain_block(x, c, block.state_dict(), 2, options)
     torch.testing.assert_close(block(x, c), expected, rtol=1e-4, atol=1e-5)
+
+
+def silu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(x)
+
+
+@pytest.mark.parametrize("width", [32, 48])
+@pytest.mark.parametrize("positions", ["sin-cos", "both"])
+def test_a_head_is_that_of_the_published_code(noise: Callable[..., Tensor], width: int, positions: str) -> None:
+    """The forward pass of RAE's DiT with a DDT head written out: patches embedded twice, blocks, silu(s + t), its
+    projection where the head is wider, blocks and a final layer conditioned at each token. (Rotations apart.)"""
+    options = {"norm": "rms", "activation": "swiglu", "positions": positions}
+    head = HeadSize(depth=2, width=width, num_heads=2, mlp_size=40)
+    model = awake(latent_shape=(4, 3, 4), patch_size=1, head=head, **options)
+    latents, time, labels = noise(2, 4, 3, 4), torch.tensor([0.3, 0.8]), torch.tensor([2, 0])
+    if positions == "both":  # rotations by nothing: they have a test of their own
+        for owner in (model, model.head):
+            owner.cosines, owner.sines = torch.ones_like(owner.cosines), torch.zeros_like(owner.sines)
+    w = model.state_dict()
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    def within(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in w.items() if name.startswith(prefix)}
+
+    cut = latents.flatten(2).transpose(1, 2)
+    t = model.time_embedding(time)
+    c = silu(t + w["label_embedding.weight"][labels])
+    s = linear(cut, "patch_embedding") + grid_positions((3, 4), 32)
+    for index in range(2):
+        s = plain_block(s, c, within(f"blocks.{index}."), 2, options)
+    s = silu(s + t[:, None])
+    if width != 32:
+        s = silu(linear(s, "head.projection"))
+    x = linear(cut, "head.patch_embedding")
+    if positions == "sin-cos":
+        x = x + grid_positions((3, 4), width)
+    for index in range(2):
+        x = plain_block(x, s, within(f"head.blocks.{index}."), 2, options)
+    shift, scale = linear(s, "final.modulation").chunk(2, -1)
+    x = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+    expected = linear(x * (1 + scale) + shift, "final.linear").transpose(1, 2).unflatten(2, (3, 4))
+    torch.testing.assert_close(model(latents, time, labels), expected, rtol=1e-3, atol=1e-3)
+    assert [len(list(model.repeated_blocks())), not model.architecture.is_original] == [4, True]
+
+
+def test_an_untrained_head_predicts_zero(noise: Callable[..., Tensor]) -> None:
+    """adaLN-Zero there, too: blocks of the head are the identity, and the prediction is exactly zero."""
+    model = small(head=HeadSize(depth=1, width=48, num_heads=2, mlp_size=40))
+    tokens = noise(2, 6, 48)
+    torch.testing.assert_close(model.head.blocks[0](tokens, noise(2, 6, 48, seed=1)), tokens, rtol=0, atol=0)
+    assert (model(noise(2, 4, 4, 6), torch.tensor([0.2, 0.9]), torch.tensor([0, 2])) == 0).all()
 
 
 def test_patches_land_where_they_came_from(noise: Callable[..., Tensor]) -> None:
@@ -204,13 +257,17 @@ def test_temporal_patches_must_divide_the_frames() -> None:
 CLIP = (3, 4, 4, 6)
 
 
-@pytest.mark.parametrize("positions", ["sin-cos", "rope"])
+HEAD = HeadSize(depth=2, width=48, num_heads=2, mlp_size=40)
+
+
+@pytest.mark.parametrize("head", [None, HEAD], ids=["plain", "head"])
+@pytest.mark.parametrize("positions", ["sin-cos", "rope", "both"])
 @pytest.mark.parametrize("temporal_patch_size", [1, 2])
 def test_clips_keep_their_shape_and_their_places(
-    noise: Callable[..., Tensor], positions: str, temporal_patch_size: int
+    noise: Callable[..., Tensor], positions: str, temporal_patch_size: int, head: HeadSize | None
 ) -> None:
     """Prediction of a clip; rolling it by a patch along any axis is not the same as rolling the prediction."""
-    model = awake(latent_shape=CLIP, positions=positions, temporal_patch_size=temporal_patch_size)
+    model = awake(latent_shape=CLIP, positions=positions, temporal_patch_size=temporal_patch_size, head=head)
     clip, time, labels = noise(2, *CLIP), torch.tensor([0.3, 0.8]), torch.tensor([0, 2])
     first = model(clip, time, labels)
     assert first.shape == clip.shape
@@ -259,12 +316,15 @@ def test_a_model_may_ignore_the_classes_of_its_data() -> None:
     assert not [name for name, _ in model.named_parameters() if "label" in name]
 
 
-def test_activation_checkpointing_changes_memory_but_no_gradient(noise: Callable[..., Tensor]) -> None:
+@pytest.mark.parametrize("head", [None, HEAD], ids=["plain", "head"])
+def test_activation_checkpointing_changes_memory_but_no_gradient(
+    noise: Callable[..., Tensor], head: HeadSize | None
+) -> None:
     """Gradients with and without; the tensors that autograd keeps for the backward pass, in bytes."""
     kept = []
     gradients = []
     for enabled in (False, True):
-        model = awake(depth=4)
+        model = awake(depth=4, head=head)
         prepare_blocks(model, EngineSpec(activation_checkpointing=enabled))
         sizes: list[int] = []
 

@@ -186,6 +186,25 @@ def test_shifted_times_follow_the_formula(batch_of: Callable[..., Batch], noise:
     torch.testing.assert_close(shifted, 3 * plain / (1 + 2 * plain))
 
 
+def test_the_automatic_shift_follows_the_size_of_the_latents(
+    batch_of: Callable[..., Batch], noise: Callable[..., Tensor]
+) -> None:
+    """``sqrt(m / base)``, 6.93 for RAE's 16 x 16 x 768 latents; drawn times by the formula; a base alone is refused."""
+    settings = {"time_distribution": "uniform", "time_shift": "auto", "time_shift_base": 2.0}
+    batch = batch_of(noise(8, *SHAPE))
+    plain, shifted = (objective_of(time_distribution="uniform")(batch).time, objective_of(**settings)(batch).time)
+    torch.testing.assert_close(shifted, 4 * plain / (1 + 3 * plain))
+    spec = FlowMatchingSpec(denoiser={"kind": "dit"}, time_shift="auto")
+    assert spec.shift((768, 16, 16)) == pytest.approx((768 * 16 * 16 / 4096) ** 0.5)
+    remarks = spec.remarks(BuildContext(latent_shape=(768, 16, 16)))
+    assert remarks == ["time_shift auto is 6.928, sqrt(768 x 16 x 16 / 4096)"]
+    assert spec.remarks(BuildContext()) == []
+    with pytest.raises(ValidationError, match=r"time_shift_base is for time_shift auto, and time_shift is 1\.0"):
+        FlowMatchingSpec(denoiser={"kind": "dit"}, time_shift_base=100.0)
+    with pytest.raises(ValidationError, match="time_shift is 'automatic'; expected a number greater than 0, or auto"):
+        FlowMatchingSpec(denoiser={"kind": "dit"}, time_shift="automatic")
+
+
 def test_self_conditioning_sees_its_own_estimate_at_half_of_the_steps(
     batch_of: Callable[..., Batch], noise: Callable[..., Tensor]
 ) -> None:

@@ -12,6 +12,7 @@ from diffusability.core.contracts.objective import Batch
 from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.errors import SpecError
 from diffusability.core.models.saved_models import load_autoencoder
+from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.models.objectives.reconstruction import Reconstruction, psnr
 from diffusability.models.objectives.trained_parts import freeze_decoder_tail
@@ -185,3 +186,26 @@ def test_training_overfits_a_few_smooth_images(batch_of: Callable[..., Batch], s
         history.append((output.losses["reconstruction"].item(), output.monitors["psnr"].item()))
     assert history[-1][0] < 0.15 * history[0][0]
     assert history[-1][1] > 25
+
+
+def test_noise_on_latents_has_a_level_for_each_sample_and_is_for_training(
+    smooth_images: Callable, noise: Callable
+) -> None:
+    """Noise over 3,000 samples: ``tau |n|`` times a normal, of second moment tau^2 and fourth 9 tau^4; the same for the
+    same step; none in eval mode, none in what is monitored."""
+    objective = Reconstruction(autoencoder=Deterministic(), loss=objective_of().loss, latent_noise=0.5)
+    images = noise(3000, 3, 4, 4).clamp(-1, 1)
+    batch = Batch(data=images, labels=None, randomness=BatchRandomness(seed=0, step=3, positions=range(3000)))
+    output = objective(batch)
+    clean = F.avg_pool2d(images, 2)
+    added = (output.latents - clean).double()
+    assert added.square().mean().item() == pytest.approx(0.25, rel=0.1)
+    assert added.pow(4).mean().item() == pytest.approx(9 * 0.5**4, rel=0.3)
+    levels = added.flatten(1).square().mean(1).sqrt()
+    assert levels.min() < 0.05
+    assert levels.max() > 1.0
+    torch.testing.assert_close(output.reconstruction, F.interpolate(output.latents, scale_factor=2))
+    torch.testing.assert_close(objective(batch).latents, output.latents, rtol=0, atol=0)
+    torch.testing.assert_close(output.monitors["latent_std"], clean.std(correction=0))
+    torch.testing.assert_close(objective.eval()(batch).latents, clean, rtol=0, atol=0)
+    assert objective_of(latent_noise=0.8).latent_noise == 0.8

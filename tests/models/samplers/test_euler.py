@@ -1,11 +1,13 @@
 from collections.abc import Callable
 
+import attrs
 import torch
 from known_models import Linear, TwoPoints
 from torch import Tensor
 
 from diffusability.core.contracts.parametrisation import interpolate, velocity
 from diffusability.models.samplers.euler import EulerSampler
+from diffusability.models.samplers.euler_maruyama import EulerMaruyamaSampler
 
 
 def test_the_closed_form_is_the_best_velocity_for_two_points(noise: Callable[..., Tensor]) -> None:
@@ -37,6 +39,19 @@ def test_one_step_is_one_subtraction(noise: Callable[..., Tensor]) -> None:
     labels = torch.tensor([0, 1, 2])
     sample = EulerSampler(steps=1).sample(Linear(), start, labels)
     torch.testing.assert_close(sample, start - ((labels.view(-1, 1, 1, 1) + 1) * start + 1))
+
+
+def test_the_automatic_shift_of_steps(noise: Callable[..., Tensor]) -> None:
+    """Latents of 16 x 48 x 48 numbers, 9 times 4096, against shift 3; for the SDE's sampler, too."""
+    start, labels = noise(1, 16, 48, 48), torch.tensor([0])
+    for sampler in (
+        EulerSampler(steps=3),
+        EulerMaruyamaSampler(steps=3),
+        EulerMaruyamaSampler(steps=3, last_step="mean"),
+    ):
+        expected = attrs.evolve(sampler, time_shift=3.0).sample(Linear(), start, labels)
+        automatic = attrs.evolve(sampler, time_shift="auto").sample(Linear(), start, labels)
+        torch.testing.assert_close(automatic, expected, rtol=0, atol=0)
 
 
 def test_time_shift_moves_the_steps(noise: Callable[..., Tensor]) -> None:

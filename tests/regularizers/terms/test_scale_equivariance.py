@@ -155,7 +155,7 @@ def test_time_is_really_shortened(noise: Noise) -> None:
 
 @pytest.mark.parametrize("factor", [1.5, 2.7, (2, 1), (1, 3.2)])
 def test_any_ratio_of_either_side(factor: float | tuple[float, float], noise: Noise) -> None:
-    """Factors that are no whole numbers, or differ by side, against interpolation to the rounded sizes."""
+    """Factors that are not whole numbers, or differ by side, against interpolation to the rounded sizes."""
     images, latents = noise(1, 3, 32, 48), noise(1, 2, 16, 24, seed=1)
     height, width = factor if isinstance(factor, tuple) else (factor, factor)
     size = (round(16 / height), round(24 / width))

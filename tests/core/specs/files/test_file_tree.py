@@ -78,7 +78,7 @@ def test_pipes_and_sockets_are_no_images(tmp_path):
 def test_every_suffix_of_an_image_is_read_or_counted(tmp_path):
     """JPEG under its further names; AVIF where Pillow has it; what remains is said."""
     folder_of(tmp_path, ["0.png"])
-    for name in ("1.heic", "2.CR2", "3.heic", "4.txt"):
+    for name in ("1.nef", "2.CR2", "3.nef", "4.txt"):
         (tmp_path / name).touch()
     Image.new("RGB", (9, 9)).save(tmp_path / "5.jfif", "jpeg")
     Image.new("RGB", (9, 9)).save(tmp_path / "6.JPE", "jpeg")
@@ -89,7 +89,7 @@ def test_every_suffix_of_an_image_is_read_or_counted(tmp_path):
     dataset = opened(tmp_path, validation_share=1e-9)
     assert dataset.paths == names
     assert [dataset[number].data.shape for number in range(1, len(names))] == [(3, 16, 16)] * (len(names) - 1)
-    assert any("1 .cr2, 2 .heic files are left out" in note for note in dataset.notes)
+    assert any("1 .cr2, 2 .nef files are left out" in note for note in dataset.notes)
 
 
 def test_an_empty_class_folder_keeps_its_number(tmp_path):
@@ -146,3 +146,11 @@ def test_a_signal_ends_the_opening_of_data_at_once():
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, signal.SIG_DFL)
     assert reached == []
+
+
+def test_folders_that_systems_make_hold_no_images_and_are_no_classes(tmp_path):
+    """What macOS packs into a zip and a Synology NAS beside photographs: thumbnails with the suffix of images."""
+    folder_of(tmp_path, ["a/0.png", "a/@eaDir/0.png/thumb.png", "__MACOSX/a/0.png", "b/0.png"])
+    dataset = opened(tmp_path, labels="folder", validation_share=1e-9)
+    assert dataset.paths == ["a/0.png", "b/0.png"]
+    assert dataset.class_names == ["a", "b"]

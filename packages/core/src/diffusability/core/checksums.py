@@ -70,7 +70,7 @@ def load_verified(path: Path) -> dict[str, Tensor]:
         OSError, SafetensorError: the file is missing, cut short or no safetensors file.
     """
     with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file of tensors is no mapping
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file of tensors is not a mapping
         sums = (file.metadata() or {}).get(_ENTRY)
     if sums is not None:
         verify(tensors, json.loads(sums))

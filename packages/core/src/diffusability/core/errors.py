@@ -73,11 +73,11 @@ class CheckpointError(DiffusabilityError):
 
 
 class TrainingError(DiffusabilityError):
-    """Training cannot go on, for example because the loss is not finite."""
+    """Training cannot continue, for example because the loss is not finite."""
 
 
 class RankLostError(DiffusabilityError):
-    """Another rank has ended, so that this one cannot go on; that rank says why."""
+    """Another rank has ended, so that this one cannot continue; that rank says why."""
 
 
 class StoppedOnRequest(DiffusabilityError):

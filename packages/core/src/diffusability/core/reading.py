@@ -1,4 +1,4 @@
-"""The boundary between what libraries raise about a file that was handed in, and what its owner is told. No torch."""
+"""Turns what libraries raise about a file into errors for its owner. No torch."""
 
 import json
 import os
@@ -13,13 +13,19 @@ from diffusability.core.errors import DataError, DiffusabilityError
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 LFS_REASON = "it is a Git LFS pointer, not the file itself; fetch it with 'git lfs pull' or download it"
 #: First bytes of compressed files.
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+}
 _LONGEST_REASON = 300
 
 
 @contextmanager
 def reading(what: str, path: Path | str, error: type[Exception] = DataError) -> Iterator[None]:
-    """Turns whatever a ``with`` block raises about a file into an ``error`` that names the file and the reason.
+    """Turns an exception of a ``with`` block about a file into an ``error`` that names the file and the reason.
 
     Our own errors pass as they are; so does what no file is to blame for (interrupts, memory, an unraised warning).
     Where the file is a pointer of Git LFS, that is the reason.
@@ -57,7 +63,8 @@ def shown(path: Path | str) -> str:
     return repr(os.fspath(path))
 
 
-def _first_bytes(path: Path | str, count: int) -> bytes:
+def first_bytes(path: Path | str, count: int) -> bytes:
+    """The beginning of a file; nothing of one that is missing or cannot be read."""
     try:
         with Path(path).open("rb") as file:
             return file.read(count)
@@ -67,12 +74,12 @@ def _first_bytes(path: Path | str, count: int) -> bytes:
 
 def lfs_problem(path: Path | str) -> str | None:
     """A sentence when a file is not what its name says but a pointer of Git LFS, fetched without ``git lfs``."""
-    return LFS_REASON if _first_bytes(path, len(LFS_POINTER)) == LFS_POINTER else None
+    return LFS_REASON if first_bytes(path, len(LFS_POINTER)) == LFS_POINTER else None
 
 
 def compression_of(path: Path | str) -> str | None:
     """The name of the compression that a file's first bytes tell, or None."""
-    start = _first_bytes(path, 8)
+    start = first_bytes(path, 8)
     return next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), None)
 
 

@@ -11,7 +11,7 @@ class StepMeans(nn.Module):
     """Adds numbers up over the micro batches of a step and over the ranks; hands the means out when the step is over.
 
     So what depends on them depends neither on the micro batch nor on the number of ranks. Everything is in buffers, so
-    that a resumed run goes on exactly.
+    that a resumed run continues exactly.
     """
 
     step: Int[Tensor, ""]

@@ -34,7 +34,7 @@ Until = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="sto
 NumRanks = Annotated[int, typer.Option("--nproc", min=1, help="local ranks to start")]
 RunsFolder = Annotated[Path, typer.Option("--runs", help="folder in which runs are kept")]
 TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="let the code run that a saved model carries, of a kind 'python'")
+    bool, typer.Option("--trust-code", help="run the code that a saved model of kind 'python' carries")
 ]
 
 
@@ -51,7 +51,7 @@ def _show_version(asked: bool) -> bool:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print versions and end")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print versions and exit")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
 ) -> None:
@@ -73,7 +73,7 @@ def run(
         int, typer.Option("--jobs", min=1, help="variants to work on at a time, each in a process of its own")
     ] = 1,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="when a variant fails, go on with those that need nothing of it")
+        bool, typer.Option("--keep-going", help="when a variant fails, continue with those that do not depend on it")
     ] = False,
 ) -> None:
     """Run a spec. Finished stages are kept, an interrupted one resumes, a changed one is redone."""
@@ -95,9 +95,7 @@ def check(
     ] = False,
     no_files: Annotated[
         bool,
-        typer.Option(
-            "--no-files", help="leave out whether its files and extras are here: for a run on another machine"
-        ),
+        typer.Option("--no-files", help="skip the checks of files and extras, for a run on another machine"),
     ] = False,
     cost: Annotated[bool, typer.Option("--cost", help="estimate GPU-hours and memory per rank of each stage")] = False,
     gpu: Annotated[
@@ -171,6 +169,53 @@ def score(
 
 
 @app.command()
+def compare(
+    real: Annotated[
+        Path, typer.Argument(metavar="REAL", help="a folder of images, or an npz file with images or ADM's statistics")
+    ],
+    generated: Annotated[Path, typer.Argument(metavar="GENERATED", help="a folder of images, or an npz file")],
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--features", metavar="KIND[:FIELD=VALUE]", help="inception (default), or others; may be repeated"
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="EVALUATOR", help="such as frechet or kid; default: all")
+    ] = None,
+    num: Annotated[int | None, typer.Option("--num", min=2, help="images of each set, at most")] = None,
+    resolution: Annotated[
+        int | None, typer.Option("--resolution", min=8, help="crop and resize to this side; default: as they are")
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 64,
+    workers: Annotated[int | None, typer.Option("--workers", min=0, help="loading processes; default: by CPUs")] = None,
+    spread: Annotated[bool, typer.Option("--spread/--no-spread", help="of Frechet distances, which takes time")] = True,
+    device: Annotated[str | None, typer.Option("--device", help="default: the first accelerator, or the CPU")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="write the metrics there, for programs")
+    ] = None,
+) -> None:
+    """Distances of generated from real images: FID, KID, precision, recall, FDr, sliced Wasserstein; no spec needed."""
+    from diffusability.core.cli.compare_command import chosen_device, chosen_workers, show_comparison
+    from diffusability.core.scoring.comparison import ComparisonOptions
+
+    where = chosen_device(device)
+    options = ComparisonOptions(
+        real=real,
+        generated=generated,
+        features=tuple(dict.fromkeys(features or ["inception"])),
+        num=num,
+        resolution=resolution,
+        batch_size=batch_size,
+        num_workers=chosen_workers(workers, where),
+        with_spread=spread,
+        device=where,
+        only=tuple(only) if only else None,
+    )
+    show_comparison(options, json_file)
+
+
+@app.command()
 def report(
     run_folders: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="folders of runs, such as runs/quickstart")
@@ -228,7 +273,10 @@ def export_run(
 
 @app.command()
 def sample(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run, a training stage, or an exported model")],
+    run_folder: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="a run, a training stage, an exported model, or a denoiser's YAML file"),
+    ],
     num: Annotated[int, typer.Option("--num", min=1, help="how many")] = 64,
     label: Annotated[int | None, typer.Option("--class", help="their class; default: drawn at random")] = None,
     seed: Annotated[int, typer.Option("--seed", help="of noise and classes; sample k depends on it and k alone")] = 0,
@@ -242,6 +290,10 @@ def sample(
     autoencoder: Annotated[
         Path | None, typer.Option("--autoencoder", help="folder of the decoder; default: what the model names")
     ] = None,
+    guidance_channels: Annotated[
+        int | None,
+        typer.Option("--guidance-channels", min=1, help="guide so many channels; 3 as DiT's and SiT's own code"),
+    ] = None,
     to: Annotated[
         Path | None, typer.Option("--to", metavar="DIR", help="where files go; default: RUN/generated/...")
     ] = None,
@@ -253,7 +305,7 @@ def sample(
     """Write samples of a trained denoiser as PNG (clips as mp4), and a sheet of them."""
     from diffusability.core.cli.sample_command import SampleRequest, chosen_precision, write_samples
 
-    given = {"steps": steps, "guidance_scale": guidance_scale}
+    given = {"steps": steps, "guidance_scale": guidance_scale, "guidance_channels": guidance_channels}
     write_samples(
         SampleRequest(
             run=run_folder,
@@ -309,7 +361,7 @@ def ema(
 @app.command(name="plugins")
 def list_plugins(
     group: Annotated[str | None, typer.Argument(metavar="[KIND]", help=f"one of: {', '.join(registry.GROUPS)}")] = None,
-    check_imports: Annotated[bool, typer.Option("--check", help="import each one and report the broken")] = False,
+    check_imports: Annotated[bool, typer.Option("--check", help="import each one and report those that fail")] = False,
 ) -> None:
     """List what is installed."""
     from diffusability.core.cli.plugins_command import show_plugins
@@ -322,14 +374,17 @@ def new_plugin(
     name: Annotated[str, typer.Argument(metavar="NAME", help="the kind that specs will name, such as total-variation")],
     kind: Annotated[
         str,
-        typer.Option("--kind", help="regularizer, evaluator, autoencoder, denoiser, dataset, tracker or features"),
+        typer.Option(
+            "--kind",
+            help="regularizer, evaluator, autoencoder, denoiser, objective, sampler, dataset, tracker or features",
+        ),
     ] = "regularizer",
     to: Annotated[
         Path, typer.Option("--to", metavar="DIR", help="folder in which the package's folder is made")
     ] = Path(),
 ) -> None:
     """Write a plugin package that passes its own tests, to start from."""
-    from diffusability.core.cli.new_plugin_command import new_plugin as write
+    from diffusability.core.cli.plugins_command import new_plugin as write
 
     write(name, kind, to)
 
@@ -371,7 +426,7 @@ def _exit_code_of_command(debug: bool) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # noqa: BLE001 - the last place where an error can be told from a bug
+    except Exception as error:  # noqa: BLE001 - the last place that distinguishes errors from bugs
         known = _environment_fault(error)
         if known is None:
             show_bug(error, debug)

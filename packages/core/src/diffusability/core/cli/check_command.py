@@ -4,7 +4,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
 from diffusability.core.cli.cost_table import Assumptions, print_costs
@@ -12,8 +11,12 @@ from diffusability.core.cli.plan_table import plan_table
 from diffusability.core.planning.check import check
 from diffusability.core.planning.plan import Plan, PlannedStage, load_plan, select
 from diffusability.core.planning.sample_counts import shortfalls
+from diffusability.core.planning.source import as_yaml
+from diffusability.core.planning.stage_context import context_of
 from diffusability.core.run.changed_files import changes
+from diffusability.core.run.earlier_stages import adoptable, earlier_stage
 from diffusability.core.run.folder_writer import RunFolder
+from diffusability.core.specs.base import PluginSpec
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.specs.python import code_files
 from diffusability.core.specs.stages import TrainStage
@@ -37,10 +40,15 @@ def check_spec(
     console = Console()
     changed = changes(stages, folder) if files else {}
     for name, reason in changed.items():
-        console.print(f"{name} is to be done anew: {reason}", style="yellow", markup=False, soft_wrap=True)
+        console.print(f"{name} is to be done again: {reason}", style="yellow", markup=False, soft_wrap=True)
+
+    planned = {stage.directory_name for stage in plan.order}
+    adopted = [
+        stage.digest for stage, path in adoptable(stages, folder, planned).values() if (path / "done.json").is_file()
+    ]
 
     def is_done(stage: PlannedStage) -> bool:
-        return folder.is_done(stage) and stage.directory_name not in changed
+        return stage.digest in adopted or (folder.is_done(stage) and stage.directory_name not in changed)
 
     names = plan.named(variants)
     title = f"{plan.name}: {len(stages)} stages for {_count(plan, names)} on {num_ranks} rank(s)"
@@ -48,6 +56,11 @@ def check_spec(
         print_costs(console, title, stages, names, assumed, [stage for stage in stages if is_done(stage)])
         return
     console.print(plan_table(title, stages, names, num_ranks, is_done))
+    for stage in stages:
+        earlier = None if is_done(stage) else earlier_stage(stage, folder, planned)
+        if earlier is not None:
+            line = f"{stage.name} ({', '.join(stage.variants)}): {earlier}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     for stage in stages:
         if isinstance(stage.spec, TrainStage) and stage.spec.ema is not None:
             for sentence in stage.spec.ema.warnings(stage.spec.steps):
@@ -79,7 +92,9 @@ def remarks_on(stage: PlannedStage) -> list[str]:
     spec: AutoencoderSpec | None = getattr(stage.spec, "autoencoder", None)
     random = spec.random_weights() if spec is not None else ""
     untrained = [] if spec is None or not random else [f"autoencoder {spec.kind!r} is untrained: {random} are random"]
-    return untrained + shortfalls(stage)
+    context = context_of(stage)
+    parts = [part for _, part in stage.spec.walk() if isinstance(part, PluginSpec)]
+    return untrained + [sentence for part in parts for sentence in part.remarks(context)] + shortfalls(stage)
 
 
 def print_resolved(spec: Path, variants: Sequence[str], overrides: Sequence[str], files: bool = True) -> None:
@@ -88,7 +103,7 @@ def print_resolved(spec: Path, variants: Sequence[str], overrides: Sequence[str]
     check(plan, files=select(plan, variants) if files else ())
     documents = []
     for variant in plan.named(variants):
-        text = yaml.safe_dump(plan.specs[variant].model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        text = as_yaml(plan.specs[variant].model_dump(mode="json"))
         documents.append(f"# variant {variant} of {spec.name}\n{text}")
     sys.stdout.write("---\n".join(documents))
 

@@ -1,4 +1,4 @@
-"""The table of what a plan costs. Imports torch when it is made, not before."""
+"""The table of what a plan costs. Imports torch only when it is made."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,13 +12,13 @@ from diffusability.core.cost.amounts import Flops, StageCost
 from diffusability.core.cost.devices import Device
 from diffusability.core.planning.plan import PlannedStage
 
-#: Images that a cost is given for where their number is not known.
+#: The cost is given for so many images where their number is not known.
 _MANY = 1_000_000
 
 
 @attrs.frozen(kw_only=True)
 class Assumptions:
-    """What hours are computed from: the device, the share of its peak that is reached, and how many ranks there are."""
+    """What hours are computed from: the device, the share of its peak rate, and the number of ranks."""
 
     device: Device
     utilisation: float
@@ -78,7 +78,7 @@ def print_costs(
     for note in _notes(stages, costs):
         console.print(note, style="dim", highlight=False)
     console.print(
-        "Estimates: operations are counted on tensors without content, all stages together for a group. Memory: the"
+        "Estimates: operations are counted on fake tensors, all stages together for a group. Memory: the"
         " most on a rank at a time, with activations, without what CUDA and NCCL keep and what fragmentation loses.",
         style="dim",
         highlight=False,

@@ -1,4 +1,4 @@
-"""``dfz run --jobs``: variants beside each other, each in a process of its own that this one starts and waits for."""
+"""``dfz run --jobs``: runs variants in parallel, each in a process of its own that this one starts and waits for."""
 
 import ctypes
 import os
@@ -13,13 +13,13 @@ from typing import IO
 import attrs
 from rich.console import Console
 
-from diffusability.core.cli.launch import num_cores
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import DiffusabilityError, SpecError, StoppedOnRequest
 from diffusability.core.planning.job_division import VARIABLE, Job, jobs_of
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.report.tables.results_table import print_results
 from diffusability.core.run.folder_writer import RunFolder
+from diffusability.core.run.waiting_threads import available_cores
 from diffusability.core.stages.overview import Overview
 
 _PERIOD_S = 0.2
@@ -81,14 +81,14 @@ class JobProcesses:
     def __init__(
         self, overview: Overview, num_jobs: int, num_ranks: int, console: Console, keep_going: bool = False
     ) -> None:
-        """Makes ready.
+        """Assigns GPUs to jobs; starts nothing yet.
 
         Args:
-            overview: the run's; this process alone writes it.
+            overview: that of the run; only this process writes it.
             num_jobs: how many at a time.
             num_ranks: local ranks of each.
-            console: where to speak.
-            keep_going: whether jobs that need nothing of a failed one go on to their end.
+            console: for messages.
+            keep_going: whether jobs that do not depend on a failed one run to their end.
 
         Raises:
             SpecError: there are too few GPUs.
@@ -110,17 +110,16 @@ class JobProcesses:
     def run(self, stages: Sequence[PlannedStage], lock: int) -> None:
         """Runs the stages that are not done, and writes the report.
 
-        A signal lets all jobs save what they are at; nothing is started after. So does the first job that fails,
-        unless the crew keeps going: then the jobs that need what it has not done are left out.
+        On a signal, all jobs save their state and no further job is started. The same happens when a job fails, unless
+        ``keep_going`` is set: then only the jobs that depend on the failed one are left out.
 
         Args:
             stages: in the order in which they would run one by one.
             lock: file descriptor of the folder's lock, which jobs inherit.
 
         Raises:
-            JobFailed: a job ended with an error or was killed; has the exit code of the kind of error, the first
-                one's where several jobs failed.
-            StoppedOnRequest: a signal came to this process or to a job.
+            JobFailed: a job ended with an error or was killed. Its exit code is that of the first job that failed.
+            StoppedOnRequest: this process or a job received a signal.
         """
         self._lock = lock
         waiting = self._unfinished(stages)
@@ -157,7 +156,7 @@ class JobProcesses:
         self._console.print(f"report: {self._folder.root / 'report.html'}", highlight=False, soft_wrap=True)
 
     def _unfinished(self, stages: Sequence[PlannedStage]) -> list[Job]:
-        """The jobs that have something left to do; says what was done before."""
+        """The jobs that have something left to do; prints which were done before."""
         jobs = jobs_of(stages)
         done = [job for job in jobs if all(map(self._folder.is_done, job.stages))]
         for job in done:
@@ -165,7 +164,7 @@ class JobProcesses:
         return [job for job in jobs if job not in done]
 
     def _start(self, waiting: list[Job]) -> None:
-        """Starts jobs whose inputs are there, as long as a slot is free, and takes them off the list."""
+        """Starts jobs whose inputs are ready, as long as a slot is free, and removes them from the list."""
         slots = sorted(set(range(len(self._gpus))) - {running.slot for running in self._running})
         unfinished = [*waiting, *(running.job for running in self._running)]
         left = {stage.directory_name for job in unfinished for stage in job.stages if not self._folder.is_done(stage)}
@@ -173,7 +172,7 @@ class JobProcesses:
         at_once = len(self._running) + len(starting)
         for job in starting:
             waiting.remove(job)
-            threads = max(1, num_cores() // (at_once * self._num_ranks))
+            threads = max(1, available_cores() // (at_once * self._num_ranks))
             self._running.append(self._started(job, slots.pop(0), threads))
 
     def _started(self, job: Job, slot: int, threads: int) -> _Running:
@@ -201,12 +200,12 @@ class JobProcesses:
         return running
 
     def _repeat(self, name: str, lines: IO[str]) -> None:
-        """Says what a job says, with its name before."""
+        """Prints the output of a job, with its name before each line."""
         for line in lines:
             self._console.print(f"{name} | {line.rstrip()}", markup=False, highlight=False, soft_wrap=True)
 
     def _follow(self, running: _Running) -> None:
-        """Lets the overview say where a job is."""
+        """Updates the overview with the stage that a job has reached."""
         stage = next((stage for stage in running.job.stages if not self._folder.is_done(stage)), None)
         if stage is running.stage:
             return
@@ -221,7 +220,7 @@ class JobProcesses:
             running.process.send_signal(signal.SIGTERM)
 
     def _look_after(self, asked: bool) -> list[tuple[Job, DiffusabilityError]]:
-        """Takes those that have ended out of the crew; gives those that have a problem, and which."""
+        """Removes the jobs that have ended; returns those that failed or were stopped, each with its error."""
         problems: list[tuple[Job, DiffusabilityError]] = []
         for running in list(self._running):
             code = running.process.poll()
@@ -235,13 +234,13 @@ class JobProcesses:
                 continue
             saved = code == StoppedOnRequest.exit_code or (asked and code in (-signal.SIGTERM, 130))
             self._overview.end(running.stage, "stopped" if saved else "failed")
-            after = "the others go on" if self._keep_going else "the others have saved; the same command resumes"
+            after = "the others continue" if self._keep_going else "the others have saved; the same command resumes"
             problem = _stopped("a signal to a job") if saved else _failure(running.job.name, code, after)
             problems.append((running.job, problem))
         return problems
 
     def _go_on_without(self, failed: Job, failure: JobFailed, waiting: list[Job]) -> None:
-        """Takes the jobs off the list that need what a failed one has not done, and those that need theirs."""
+        """Removes from the list the jobs that depend on a failed one, directly or through others."""
         self._failed[failed.name] = failure
         missing = {stage.directory_name for stage in failed.stages if not self._folder.is_done(stage)}
         while blocked := [job for job in waiting if job.needs & missing]:
@@ -257,7 +256,7 @@ def _stopped(cause: str) -> StoppedOnRequest:
 
 
 def _failure(name: str, code: int, after: str) -> JobFailed:
-    """What became of a job, and ``after`` it of the others."""
+    """The error of a job that ended with ``code``; ``after`` says what the others do."""
     if code < 0:
         signal_name = signal.Signals(-code).name
         cause = " (was the host out of memory?)" if signal_name == "SIGKILL" else ""
@@ -268,7 +267,7 @@ def _failure(name: str, code: int, after: str) -> JobFailed:
 
 
 def _failure_of_all(failed: Mapping[str, JobFailed], left_out: Sequence[Job]) -> JobFailed:
-    """What is said at the end of a crew that kept going."""
+    """The error at the end of a run with ``keep_going``."""
     names = ", ".join(map(repr, failed))
     without = f"; left out, as they need it: {', '.join(repr(job.name) for job in left_out)}" if left_out else ""
     several = JobFailed(f"failed: {names}, see above{without}; the others are done; the same command tries again")

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from diffusability.core.errors import DiffusabilityError, StoppedOnRequest
+from diffusability.core.run.waiting_threads import available_cores, let_threads_sleep
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing import PContext
@@ -26,8 +27,10 @@ class RankFailed(DiffusabilityError):
     """A rank ended with an error, which it has printed itself unless it was killed."""
 
 
-def launch(num_ranks: int) -> None:
+def launch(num_ranks: int, num_workers: int = 0) -> None:
     """Runs this very command on ``num_ranks`` local processes, each with its share of the cores.
+
+    ``num_workers`` is the number of loading processes of each.
 
     The first rank that fails ends the others. A signal reaches all ranks; they have all the time that they need to
     finish a step and to save.
@@ -37,7 +40,8 @@ def launch(num_ranks: int) -> None:
         StoppedOnRequest: a signal came before there was anything to save.
         SystemExit: with status 75 once the ranks have saved and said so.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // num_ranks)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // num_ranks)))
+    say_waiting(let_threads_sleep(1, num_ranks, num_workers=num_workers))
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # the others are handed on below
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, start_processes
@@ -68,9 +72,10 @@ def launch(num_ranks: int) -> None:
         raise _ending(result.failures, num_ranks, forwarding.received)
 
 
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def say_waiting(reason: str | None) -> None:
+    """Prints why waiting threads sleep, if they do."""
+    if reason is not None:
+        print(f"note: {reason}", file=sys.stderr, flush=True)
 
 
 class _Forwarding:

@@ -1,6 +1,7 @@
-"""``dfz plugins``."""
+"""``dfz plugins`` and ``dfz new-plugin``."""
 
 from itertools import groupby
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -9,6 +10,7 @@ from diffusability.core.errors import PluginError
 from diffusability.core.plugins import contract_checks, registry
 from diffusability.core.plugins.registry import Plugin
 from diffusability.core.plugins.summaries import summary
+from diffusability.core.plugins.template import write_plugin
 
 
 def show_plugins(group: str | None, check_imports: bool) -> None:
@@ -48,3 +50,12 @@ def _table(members: list[Plugin], broken: dict[Plugin, PluginError], check_impor
         state = [("[red]broken[/red]" if plugin in broken else "ok")] if check_imports else []
         table.add_row(plugin.kind, *state, summary(plugin))
     return table
+
+
+def new_plugin(name: str, kind: str, parent: Path) -> None:
+    """Writes a plugin package and says what to do next."""
+    folder = write_plugin(name, kind, parent)
+    console = Console(soft_wrap=True, highlight=False)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        console.print(str(path), markup=False)
+    console.print("next:", f"cd {folder}; pip install -e '.[test]'; pytest", markup=False)

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-import yaml
 from rich.console import Console
 
+from diffusability.core.cli.launch import launch, say_waiting
 from diffusability.core.engine.launched import launched_rank
 from diffusability.core.errors import SpecError
 from diffusability.core.extras import require_extra
@@ -20,7 +20,8 @@ from diffusability.core.planning.extends import KEY
 from diffusability.core.planning.job_division import VARIABLE, assigned_stages
 from diffusability.core.planning.overrides import with_overrides
 from diffusability.core.planning.plan import Plan, load_plan, select
-from diffusability.core.planning.source import read_source
+from diffusability.core.planning.source import as_yaml, read_source
+from diffusability.core.run.waiting_threads import let_threads_sleep
 
 if TYPE_CHECKING:
     from diffusability.core.run.folder_writer import RunFolder
@@ -44,10 +45,10 @@ def whole_text(spec: Path, plan: Plan, overrides: Mapping[str, Sequence[str]] = 
         ]
         data = with_overrides(plan.source, by_base)
         heading = "# Changed on the command line; the changes are part of the variants below."
-        return "\n".join([heading, *lines, yaml.safe_dump(data, sort_keys=False, allow_unicode=True)])
+        return "\n".join([heading, *lines, as_yaml(data)])
     if KEY not in read_source(spec).data:
         return text
-    return yaml.safe_dump(plan.source.data, sort_keys=False, allow_unicode=True)
+    return as_yaml(plan.source.data)
 
 
 def say_what_changes(console: Console, plan: Plan, folder: "RunFolder") -> None:
@@ -76,7 +77,7 @@ def run_spec(
 ) -> None:
     """Validates, then runs here, or on ``num_ranks`` local processes, or as ``num_jobs`` jobs at a time.
 
-    What keeps going after an error runs as jobs, too: a process that has failed is not fit for the next variant.
+    With ``keep_going``, variants also run as jobs: a process that has failed cannot run the next variant.
 
     Raises:
         SpecError: the spec or the command line is wrong.
@@ -100,11 +101,12 @@ def run_spec(
             option = "--keep-going" if num_jobs == 1 else f"--jobs {num_jobs}"
             raise SpecError(f"{option} starts processes of its own, so {launched.launcher} cannot start it")
         check(plan, num_ranks if launched is None else launched.size, stages)
+    num_workers = max((stage.data.num_workers for stage in stages), default=0)
     if launched is None and num_ranks > 1 and not starts_jobs:
-        from diffusability.core.cli.launch import launch
-
-        launch(num_ranks)
+        launch(num_ranks, num_workers)
         return
+    if launched is None and job is None:
+        say_waiting(let_threads_sleep(num_jobs if starts_jobs else 1, num_ranks, num_workers=num_workers))
     from diffusability.core.run.folder_writer import RunFolder
     from diffusability.core.run.freed_memory import keep_freed_memory
 
@@ -114,16 +116,18 @@ def run_spec(
     if starts_jobs:
         from diffusability.core.cli.job_processes import JobProcesses
         from diffusability.core.run.changed_files import set_aside_changed
+        from diffusability.core.run.earlier_stages import adopt
         from diffusability.core.stages.overview import Overview
 
-        crew = JobProcesses(
+        processes = JobProcesses(
             Overview(plan=plan, folder=folder, command=command), num_jobs, num_ranks, console, keep_going
         )
         with folder.locked() as lock:
             say_what_changes(console, plan, folder)
             keep_spec(spec, plan, folder)
+            adopt(stages, folder, {stage.directory_name for stage in plan.order})
             set_aside_changed(stages, folder, console)
-            crew.run(stages, lock)
+            processes.run(stages, lock)
         return
     keep_freed_memory()
     writes = job is None and (launched is None or launched.rank == 0)

@@ -91,7 +91,7 @@ def write_samples(request: SampleRequest) -> None:
     )
     try:
         generator.check_label(request.label)
-    except DataError as error:  # here it is the command line that is wrong
+    except DataError as error:  # the command line is wrong, not the spec
         raise SpecError(str(error)) from None
     console = Console(soft_wrap=True)
     _remove_earlier(to)
@@ -125,9 +125,9 @@ def write_samples(request: SampleRequest) -> None:
 
 
 def _remove_earlier(folder: Path) -> None:
-    """Takes away what an earlier command wrote there, so that no picture of other settings stays.
+    """Removes what an earlier command wrote there, so that no picture of other settings remains.
 
-    The record goes last: where the command is stopped in between, the next one still knows what is whose.
+    The record is removed last: after an interruption, the next command still knows which files are ours.
     """
     try:
         earlier = parsed_json((folder / _ABOUT).read_text())["samples"]

@@ -91,7 +91,7 @@ class Autoencoder(nn.Module, FromSpec, ABC):
 
 
 def build_autoencoder(spec: AutoencoderSpec, context: BuildContext | None = None) -> Autoencoder:
-    """Builds an autoencoder and lets it remember the spec that rebuilds it."""
+    """Builds an autoencoder and sets the spec that rebuilds it."""
     autoencoder: Autoencoder = spec.build(context or BuildContext())
     if autoencoder.spec is None:
         autoencoder.spec = spec

@@ -38,7 +38,7 @@ class Dataset(ABC):
         class_names: their names, or None.
         normalizer: for latents, the normaliser that goes with them.
         max_unreadable_share: training stops when a larger share of the examples turns out to be unreadable.
-        notes: what a user should hear of when the set is opened, such as files that were left out; a sentence each.
+        notes: sentences for the user when the set is opened, such as how many files were left out.
     """
 
     num_classes: int | None = None
@@ -68,7 +68,7 @@ class Dataset(ABC):
         """One example. Without a generator, its one deterministic view (centre crop, no flip, posterior mean).
 
         Raises:
-            UnreadableExample: its file is corrupt. The engine reports it by name, counts it and goes on elsewhere.
+            UnreadableExample: its file is corrupt. The engine reports it by name, counts it and takes another example.
         """
 
     def __getitem__(self, index: int) -> Example:

@@ -40,6 +40,8 @@ class EvaluationBatch:
         reconstruction: the decoded mode, clamped to [-1, 1].
         autoencoder: the autoencoder, in eval mode; its calls must be made without gradients. Where samples of a
             denoiser are evaluated, the one whose latents it was trained on.
+        held_out: real images of the other split than ``images``: of validation where those are training images. In no
+            relation to them; fewer rows where some could not be read.
         generated: generated images in [-1, 1], in no relation to ``images``; the k-th depends on the seed and k alone.
         generated_labels: the classes that they were generated for; None for an unconditional model.
         diffusion_model: the trained denoiser with its normaliser, in eval mode.
@@ -56,6 +58,7 @@ class EvaluationBatch:
     latents: Latents | None = None
     reconstruction: Images | None = None
     autoencoder: Autoencoder | None = None
+    held_out: Images | None = None
     generated: Images | None = None
     generated_labels: Labels | None = None
     diffusion_model: "DiffusionModel | None" = None
@@ -70,6 +73,7 @@ class EvaluationBatch:
             "latents": self.latents,
             "reconstructions": self.reconstruction,
             "generated images": self.generated,
+            "held-out images": self.held_out,
         }
         for what, values in tensors.items():
             if values is not None and not (what == "latents" and posterior is not None and values is posterior.mean):

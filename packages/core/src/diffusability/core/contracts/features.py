@@ -35,7 +35,7 @@ class FeatureExtractor(nn.Module, FromSpec, ABC):
     def settings(self) -> Mapping[str, Any]:
         """What its features depend on besides the image, for results and statistics to record.
 
-        Weights by digest, layer, size and way of resizing, whatever would make other numbers. Statistics are refused
-        when they were made with other settings.
+        Everything that would change the numbers: the weights by their digest, layer, size, how images are resized.
+        Statistics that were made with other settings are rejected.
         """
         return {}

@@ -18,7 +18,7 @@ from diffusability.core.specs.files.saved_format import CONFIG, WEIGHTS, problem
 
 
 def write_model(directory: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Writes configuration and weights, these with a checksum of each tensor."""
+    """Writes the configuration and the weights, with a checksum of each tensor."""
     directory.mkdir(parents=True, exist_ok=True)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     save_with_checksums(contiguous, directory / WEIGHTS)
@@ -30,7 +30,7 @@ def spec_without_weights(
 ) -> PluginSpec:
     """The spec without the files that its weights came from, if the same weights fit what is built without them.
 
-    Tried on tensors without content. Where that fails, the spec as it is: its files are then saved along.
+    Tried on the meta device. Where that fails, the spec is returned as it is, and its files are saved along.
     """
     without = without_weights(spec)
     if without == spec:

@@ -32,7 +32,9 @@ class LatentNormalizer(nn.Module):
 
     The statistics are buffers, so that they travel with every checkpoint and export of what owns them. Nothing else in
     the product scales latents. A few video autoencoders publish statistics of each channel at each latent frame: mean
-    and std are then ``c t``, and clips of at most t latent frames can be normalised.
+    and std are then ``c t``, and clips of at most t latent frames can be normalised. Representation autoencoders scale
+    each channel at each place: mean and std then have the shape ``c *t h w`` of the latents, which must be of that
+    size.
 
     Raises:
         ValueError: a standard deviation is not positive.
@@ -42,10 +44,10 @@ class LatentNormalizer(nn.Module):
     std: Tensor
 
     @jaxtyped(typechecker=beartype)
-    def __init__(self, mean: Float[Tensor, "c *t"], std: Float[Tensor, "c *t"]) -> None:
+    def __init__(self, mean: Float[Tensor, "c *s"], std: Float[Tensor, "c *s"]) -> None:
         super().__init__()
         if not bool((std > 0).all()):
-            raise ValueError(f"standard deviations must be positive, got {std.tolist()}")
+            raise ValueError(f"standard deviations must be positive, got {std.flatten()[:8].tolist()}")
         self.register_buffer("mean", mean.detach().clone().float())
         self.register_buffer("std", std.detach().clone().float())
 
@@ -60,17 +62,25 @@ class LatentNormalizer(nn.Module):
         self.std = other.std.detach().clone().to(self.std.device)
 
     def per_channel(self) -> "LatentNormalizer":
-        """The map with one mean and one standard deviation a channel: those of all frames together."""
+        """The map with one mean and one standard deviation a channel: those of all frames and places together."""
         if self.mean.ndim == 1:
             return LatentNormalizer(self.mean, self.std)
-        mean = self.mean.mean(1)
-        variance = (self.std.square() + self.mean.square()).mean(1) - mean.square()
+        means, stds = self.mean.flatten(1).double(), self.std.flatten(1).double()
+        mean = means.mean(1)
+        variance = (stds.square() + means.square()).mean(1) - mean.square()
         return LatentNormalizer(mean, variance.sqrt())
 
     def _shaped(self, values: Tensor, like: Latents) -> Tensor:
         values = values.to(like.dtype)
         if values.ndim == 1:
             return per_channel(values, like)
+        if values.ndim > 2:
+            if values.shape != like.shape[1:]:
+                raise ValueError(
+                    f"this normaliser has statistics of each place of latents of shape {tuple(values.shape)!r}; got"
+                    f" latents of shape {tuple(like.shape[1:])!r}"
+                )
+            return values[None]
         frames = like.shape[2] if like.ndim == 5 else 0
         if not 0 < frames <= values.shape[1]:
             raise ValueError(

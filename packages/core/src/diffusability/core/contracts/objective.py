@@ -82,7 +82,7 @@ class Objective(nn.Module, FromSpec, ABC):
 
     @property
     def objective(self) -> "Objective":
-        """Regularizers once got the engine's task; one that still asks ``task.objective`` is told what changed."""
+        """Regularizers once got the engine's task: ``task.objective`` raises an error that says what changed."""
         raise PluginError(
             "a regularizer's forward(output, objective) gets the objective itself, no longer the engine's task: use"
             " objective.autoencoder in place of task.objective.autoencoder"

@@ -19,7 +19,7 @@ class Flops:
 
     @property
     def total(self) -> float:
-        """In whatever precision."""
+        """The sum over all precisions."""
         return self.low + self.single
 
     def __add__(self, other: "Flops") -> "Flops":
@@ -36,7 +36,7 @@ class Flops:
 
 @attrs.frozen(kw_only=True)
 class StageCost:
-    """What a stage costs, as far as it can be told before it runs.
+    """What a stage costs, as far as can be predicted before it runs.
 
     Attributes:
         flops: of all ranks together; None when they are not known.
@@ -55,4 +55,4 @@ class StageCost:
 
 
 class UnknownCost(Exception):
-    """Raised where a cost cannot be told. Says why."""
+    """Raised when a cost cannot be predicted. Says why."""

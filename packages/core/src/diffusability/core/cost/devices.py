@@ -13,8 +13,8 @@ class Device:
     """What a rank computes on.
 
     Attributes:
-        label: how it is called in print.
-        unit: what time on it is counted in.
+        label: its name in tables.
+        unit: of time on it, such as GPU hours.
         low_flops_per_s: largest rate of matrix products in bfloat16 or float16, dense, accumulated in float32.
         single_flops_per_s: largest rate in float32, without TF32.
         memory_bytes: memory that a rank has; None where that depends on the machine.

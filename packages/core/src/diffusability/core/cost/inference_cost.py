@@ -44,7 +44,7 @@ def autoencoder_cost(
     """Encoding and decoding of images of a shape ``(c, *t, h, w)``, in float32 or under autocast.
 
     Raises:
-        UnknownCost: the autoencoder cannot be built without weights, or does not run without content.
+        UnknownCost: the autoencoder cannot be built without weights, or does not run on fake tensors.
     """
     refuse_weights(spec)
     try:
@@ -84,7 +84,7 @@ def sampling_cost(
     """One sample of a model: as many evaluations as the sampler asks for, counted on a denoiser that does nothing.
 
     Raises:
-        UnknownCost: the sampler needs weights, or the denoiser does not run without content.
+        UnknownCost: the sampler needs weights, or the denoiser does not run on fake tensors.
     """
     spec = default_sampler(sampler)
     notes: tuple[str, ...] = ()
@@ -111,7 +111,7 @@ def sampling_cost(
 
 
 class _Counting(Denoiser):
-    """Predicts zeros and counts how many samples it was asked about."""
+    """Predicts zeros and counts the samples that it is called with."""
 
     def __init__(self, like: Denoiser) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class _Counting(Denoiser):
 
 
 def _evaluations(model: DiffusionModel, sampler: SamplerSpec) -> int:
-    """Evaluations of the denoiser per sample; guidance by classes makes two of one."""
+    """Evaluations of the denoiser per sample; guidance by classes doubles them."""
     counting = _Counting(model.denoiser)
     labels = torch.zeros(1, dtype=torch.long) if counting.num_classes is not None else None
     randomness = BatchRandomness(seed=0, step=0, positions=[0])
@@ -159,4 +159,4 @@ def _bytes_of(weights: list[nn.Parameter]) -> int:
 
 def _does_not_run(what: str, error: Exception) -> UnknownCost:
     message = " ".join(str(error).split())[:120]
-    return UnknownCost(f"{what} does not run on tensors without content ({type(error).__name__}: {message})")
+    return UnknownCost(f"{what} does not run on fake tensors ({type(error).__name__}: {message})")

@@ -1,4 +1,4 @@
-"""Counts the operations of what runs inside, and how much memory its tensors take at a time."""
+"""Counts operations, and the most memory that tensors take at a time."""
 
 import weakref
 from collections.abc import Callable, Mapping
@@ -39,11 +39,11 @@ _FORMULAS: Mapping[Any, Callable[..., int]] = {
 class PassMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts matrix products and convolutions, as torch's flop counter does, and bytes of what is made inside.
 
-    A tensor counts from the operation that makes its memory until nothing refers to that any more, so that ``peak`` is
-    what activations kept for the backward pass and temporaries take together, whatever frees or recomputes them. What
-    was there before, such as weights and their gradients, does not count.
+    A tensor counts from the operation that allocates its memory until nothing refers to it any more. So ``peak`` is
+    what temporaries and the activations kept for the backward pass take together, also with recomputation. Tensors
+    from before, such as weights and their gradients, do not count.
 
-    Where code asks a tensor without content for its value, it gets 1.
+    Where code asks a fake tensor for its value, it gets 1.
     """
 
     def __init__(self) -> None:

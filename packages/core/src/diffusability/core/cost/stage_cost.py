@@ -47,7 +47,7 @@ class CostEstimator:
     _measured: dict[str, Any] = attrs.field(factory=dict, init=False)
 
     def cost(self, stage: PlannedStage) -> StageCost:
-        """What a stage costs. Never raises: what cannot be told is None, and the notes say why."""
+        """What a stage costs. Never raises: what cannot be predicted is None, and the notes say why."""
         precision = resolve_precision(stage.engine.precision, self._device_type)
         stage = attrs.evolve(stage, engine=stage.engine.model_copy(update={"precision": precision}))
         try:
@@ -90,7 +90,7 @@ class CostEstimator:
         return attrs.evolve(cost, flops=cost.flops + each.flops * times, notes=(*cost.notes, *each.notes))
 
     def _encoding(self, stage: PlannedStage, spec: EncodeStage) -> StageCost:
-        each = self._autoencoder(stage, spec.autoencoder, spec.batch_size, "fp32")
+        each = self._autoencoder(stage, spec.autoencoder, spec.batch_size, spec.precision)
         per_image = each.encode * (2 if spec.flips else 1)
         count = spec.num_samples or stage.data.num_examples(spec.split)
         if count is None:
@@ -188,7 +188,7 @@ class CostEstimator:
 
 
 def _model_of(stage: PlannedStage) -> DiffusionModel:
-    """The denoiser that a stage trains or evaluates, without content."""
+    """The denoiser that a stage trains or evaluates, of fake tensors."""
     named: Spec | None = getattr(stage.spec, "denoiser", None)
     if isinstance(named, StageDenoiserSpec):
         return _model_of(stage.inputs[named.stage])

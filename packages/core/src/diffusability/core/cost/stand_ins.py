@@ -24,13 +24,13 @@ _MODE = FakeTensorMode(allow_non_fake_inputs=True)
 
 
 def stand_in(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
-    """A tensor without content."""
+    """A fake tensor."""
     with _MODE:
         return torch.empty(tuple(shape), dtype=dtype)
 
 
 def is_stand_in(tensor: Tensor) -> bool:
-    """Whether a tensor is one without content."""
+    """Whether a tensor is a fake one."""
     return isinstance(tensor, FakeTensor)
 
 
@@ -59,7 +59,7 @@ def weights_without_content() -> Iterator[list[nn.Parameter]]:
 
 @attrs.frozen(kw_only=True, eq=False, slots=False)  # zero-argument super() needs the class as it is written
 class ShapeRandomness(BatchRandomness):
-    """Noise without content. Numbers for single samples, and those that decide what a step does, are drawn as ever.
+    """Fake noise. Numbers for single samples, and those that decide what a step does, are drawn as ever.
 
     Attributes:
         decided: names of what was drawn that decides what a step does.

@@ -1,4 +1,4 @@
-"""What training steps cost, by running the stage's own task, forward and backward, on tensors without content."""
+"""What training steps cost, by running the stage's own task, forward and backward, on fake tensors."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -33,7 +33,7 @@ from diffusability.core.specs.engine import ROUNDED_WEIGHTS
 from diffusability.core.specs.stages import TrainStage
 from diffusability.core.stages.task_of_stage import build_task
 
-#: Steps, spread over the training, that are looked at where steps differ.
+#: So many steps, spread over the training, are measured where steps differ.
 _NUM_STEPS = 8
 
 
@@ -58,7 +58,7 @@ class StepCost:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Trained:
-    """What a stage trains, built without content.
+    """What a stage trains, built of fake tensors.
 
     Attributes:
         task: the task, as the engine would run it.
@@ -78,7 +78,7 @@ class Trained:
 def context_without_content(stage: PlannedStage) -> BuildContext:
     """The build context of a stage whose networks are built without weights.
 
-    Where the shape of latents is not known without an autoencoder, one is built to ask it.
+    Where only an autoencoder knows the shape of latents, one is built for it.
     """
     context = attrs.evolve(context_of(stage), untrained=True, num_classes=NUM_CLASSES)
     if context.latent_shape is not None or context.image_shape is None:
@@ -102,7 +102,7 @@ def trained_without_content(stage: PlannedStage, with_regularizers: bool = True,
         cuda: whether autocast casts as on CUDA, or as on CPUs, where activations are computed again.
 
     Raises:
-        UnknownCost: it cannot be built so.
+        UnknownCost: it cannot be built.
     """
     spec = standalone(stage.spec, stage)
     assert isinstance(spec, TrainStage)
@@ -146,7 +146,7 @@ def step_cost(stage: PlannedStage, num_ranks: int, cuda: bool = True) -> StepCos
         cuda: whether autocast casts as on CUDA, or as on CPUs.
 
     Raises:
-        UnknownCost: the task cannot be built, or not be run.
+        UnknownCost: the task cannot be built or run.
     """
     spec = stage.spec
     assert isinstance(spec, TrainStage)
@@ -160,10 +160,10 @@ def step_cost(stage: PlannedStage, num_ranks: int, cuda: bool = True) -> StepCos
             break
         except UnknownCost:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever the models of third parties raise for want of content
+        except Exception as error:  # noqa: BLE001 - models of third parties may raise anything on fake tensors
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
     else:
-        raise UnknownCost(f"the task does not run on tensors without content ({reason})")
+        raise UnknownCost(f"the task does not run on fake tensors ({reason})")
     notes = trained.notes if with_regularizers else (f"without regularizers: {reason}",)
     total = Flops()
     for step_pass in passes:

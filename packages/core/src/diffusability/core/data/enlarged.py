@@ -7,14 +7,14 @@ from PIL import Image
 from diffusability.core.contracts.dataset import Dataset
 from diffusability.core.data.image_folder import ImageFolder
 
-#: Files that are looked at, at most: only their headers are read.
+#: At most so many files are examined, by their headers.
 MOST_FILES = 512
 
 
 def enlarged_images(dataset: Dataset, indices: Sequence[int]) -> str:
     """A sentence that says how many of these files are smaller than the resolution; empty where none is.
 
-    Of datasets other than folders of image files nothing is said. Files that cannot be read are left out.
+    Only folders of image files are examined. Files that cannot be read are left out.
     """
     if not isinstance(dataset, ImageFolder):
         return ""

@@ -1,6 +1,6 @@
 """The two splits of a tree of files: by a folder of its own for validation, or by the names of the files."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class FolderSplits:
         suffixes: suffixes of the files that are read.
         known: suffixes of files that are counted.
         noun: what the files are: images or videos.
+        hints: how files of a suffix that is not read can be read.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class FolderSplits:
     suffixes: Collection[str]
     known: Collection[str]
     noun: str
+    hints: Mapping[str, str] = attrs.field(factory=dict)
 
     @cached_property
     def tree(self) -> FileTree:
@@ -89,12 +91,12 @@ class FolderSplits:
         return names
 
     def notes(self, class_names: Sequence[str] | None) -> list[str]:
-        """What was left out or is unusual, in sentences."""
-        notes = self.tree.notes(self.path, self.noun)
+        """Sentences about what was left out or is unusual."""
+        notes = self.tree.notes(self.path, self.noun, self.hints)
         if class_names is not None:
             notes += empty_classes(self.tree.paths, class_names, self.path, self.noun)
         if self.validation_path is not None:
-            notes += [*self.validation_tree.notes(self.validation_path, self.noun), *self.copies]
+            notes += [*self.validation_tree.notes(self.validation_path, self.noun, self.hints), *self.copies]
         return notes
 
     @cached_property

@@ -1,6 +1,7 @@
 """Decodes image files and crops them to squares in [-1, 1]."""
 
 import math
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from torch import Tensor
 
 from diffusability.core.contracts.dataset import UnreadableExample
 from diffusability.core.data.pixel_range import is_deep, refuse_signed, to_8_bits
-from diffusability.core.reading import LFS_POINTER, LFS_REASON, lfs_problem
+from diffusability.core.data.specs.image_suffixes import HEIF_HINT, reads_heif, register_heif
+from diffusability.core.reading import LFS_POINTER, LFS_REASON, first_bytes
 
 Box = tuple[float, float, float, float]
+#: What follows the size of the first box of a HEIC file, whatever its suffix.
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"hevm", b"hevs", b"heim", b"heis", b"mif1", b"msf1")
 
 
 def read_rgb(source: Path | bytes, name: str | None = None) -> Image.Image:
@@ -27,17 +31,35 @@ def read_rgb(source: Path | bytes, name: str | None = None) -> Image.Image:
         UnreadableExample: the file is missing, truncated, no image, or of values in a range that it does not declare.
     """
     path = name or ("an image" if isinstance(source, bytes) else str(source))
+    register_heif()
     try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as opened:
+        with _opened(source) as opened:
             file_format, tags = opened.format, dict(getattr(opened, "tag_v2", None) or {})
             image = ImageOps.exif_transpose(opened)
             image.load()
         refuse_signed(image, tags)
         return as_rgb(image, file_format, tags)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        pointer = source.startswith(LFS_POINTER) if isinstance(source, bytes) else lfs_problem(source) is not None
-        reason = LFS_REASON if pointer else f"{type(error).__name__}: {error}"
-        raise UnreadableExample(f"{path}: {reason}") from error
+        raise UnreadableExample(f"{path}: {_reason(source, error)}") from error
+
+
+def _opened(source: Path | bytes) -> Image.Image:
+    """An image whose content is not read yet. Pillow refuses twice the size at which it would warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+
+
+def _reason(source: Path | bytes, error: Exception) -> str:
+    """What is wrong with a file that Pillow does not read."""
+    start = source[: len(LFS_POINTER)] if isinstance(source, bytes) else first_bytes(source, len(LFS_POINTER))
+    if start == LFS_POINTER:
+        return LFS_REASON
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "it is a web page, not an image: what a failed download leaves"
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and not reads_heif():
+        return f"it is a HEIC image; {HEIF_HINT}"
+    return f"{type(error).__name__}: {error}"
 
 
 def as_rgb(image: Image.Image, file_format: str | None = None, tags: "dict[int, object] | None" = None) -> Image.Image:

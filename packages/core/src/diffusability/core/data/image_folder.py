@@ -9,7 +9,12 @@ from diffusability.core.data.folder_splits import FolderSplits
 from diffusability.core.data.image_files import read_rgb
 from diffusability.core.data.image_view import image_view
 from diffusability.core.data.specs.image_folder import ImageFolderSpec
-from diffusability.core.data.specs.image_suffixes import OTHER_IMAGE_SUFFIXES, image_suffixes
+from diffusability.core.data.specs.image_suffixes import (
+    HEIF_HINT,
+    HEIF_SUFFIXES,
+    OTHER_IMAGE_SUFFIXES,
+    image_suffixes,
+)
 from diffusability.core.specs.components import Split
 from diffusability.core.specs.files.file_tree import file_paths, label_of
 
@@ -28,6 +33,7 @@ def splits_of(spec: ImageFolderSpec) -> FolderSplits:
         suffixes=image_suffixes(),
         known=OTHER_IMAGE_SUFFIXES - image_suffixes(),
         noun="images",
+        hints=dict.fromkeys(HEIF_SUFFIXES, HEIF_HINT),
     )
 
 

@@ -10,7 +10,7 @@ from io import StringIO
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diffusability.core.engine.blocks import gathered_as_one, prepare_blocks, repeated_blocks
 from diffusability.core.engine.deepspeed_internals import (
@@ -167,15 +167,15 @@ def initialize(task: nn.Module, spec: TrainStage, engine: EngineSpec, ranks: Ran
     return made
 
 
-def clip_gradients(engine: Any, largest_norm: float | None) -> float | None:
-    """Clips before the update of an engine without sharding, and returns the global norm before clipping."""
+def clip_gradients(engine: Any, largest_norm: float | None) -> Tensor | None:
+    """Clips before the update of an engine without sharding; the global norm before clipping, on the device."""
     if engine.zero_optimization_stage() > 0 or not engine.is_gradient_accumulation_boundary():
         return None
     (group,) = engine.optimizer.param_groups
-    return float(torch.nn.utils.clip_grad_norm_(group["params"], largest_norm or math.inf))
+    return torch.nn.utils.clip_grad_norm_(group["params"], largest_norm or math.inf)
 
 
-def sharded_gradient_norm(engine: Any) -> float | None:
+def sharded_gradient_norm(engine: Any) -> Tensor | float | None:
     """The global norm before clipping that a sharding engine found in its last update."""
-    norm = engine.get_global_grad_norm() if engine.zero_optimization_stage() > 0 else None
-    return None if norm is None else float(norm)
+    norm: Tensor | float | None = engine.get_global_grad_norm() if engine.zero_optimization_stage() > 0 else None
+    return norm

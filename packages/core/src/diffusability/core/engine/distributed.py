@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import attrs
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from diffusability.core.engine.launched import LaunchedRank, launched_rank
 from diffusability.core.errors import DiffusabilityError, RankLostError
@@ -90,6 +91,27 @@ class Ranks:
         tensor = torch.tensor(int(flag), device=self.device)
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return bool(tensor.item())
+
+
+@attrs.define
+class RanksVote:
+    """A question asked at every step: whether a flag is set on any rank. On GPUs the answer is of the step before, so
+    that the host does not wait for them.
+    """
+
+    ranks: Ranks
+    _asked: Tensor | None = None
+
+    def any(self, flag: bool) -> bool:
+        """True on all ranks, at the same call, when it is true on one; False at the first call on GPUs."""
+        if self.ranks.size == 1 or self.ranks.device.type != "cuda":
+            return self.ranks.any(flag)
+        before, answer = self._asked, False
+        self._asked = torch.tensor(int(flag), device=self.ranks.device)
+        dist.all_reduce(self._asked, op=dist.ReduceOp.MAX)
+        if before is not None:
+            answer = bool(before.item())
+        return answer
 
 
 def start() -> Ranks:
@@ -180,7 +202,7 @@ def naming_lost_ranks(ranks: Ranks) -> Iterator[None]:
         if ranks.size > 1 and any(sign in str(error).lower() for sign in _LOST):
             cause = " ".join(str(error).partition(". ")[0].split())[:200]
             raise RankLostError(
-                f"rank {ranks.rank} cannot go on, because another rank has ended ({cause}); the same command resumes"
+                f"rank {ranks.rank} cannot continue, because another rank has ended ({cause}); the same command resumes"
                 " from the last checkpoint"
             ) from error
         raise

@@ -6,6 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from diffusability.core.contracts.tracker import Tracker
 from diffusability.core.reading import parsed_json
 from diffusability.core.writing import replacing
@@ -50,11 +55,52 @@ class MetricsLog:
             tracker.log_image(step, name, path)
 
 
+@attrs.frozen(eq=False)
+class Observed:
+    """Numbers of a micro batch by name, still on the device.
+
+    Attributes:
+        names: of the numbers.
+        values: the numbers, of shape (names).
+    """
+
+    names: Sequence[str]
+    values: Float[Tensor, " names"]
+
+    @staticmethod
+    def of_tensors(named: Mapping[str, Tensor]) -> "Observed":
+        """Of tensors with one element each."""
+        return Observed(tuple(named), torch.stack([value.detach().float() for value in named.values()]))
+
+
 class RunningMeans:
-    """Means of named numbers since the last reset; part of a checkpoint, so that a resumed log is the same."""
+    """Means of named numbers since the last reset; part of a checkpoint, so that a resumed log is the same.
+
+    Numbers that are still on a device are kept there until they are asked for: ``settle`` fetches all at once.
+    """
 
     def __init__(self, state: Mapping[str, tuple[float, int]] | None = None) -> None:
         self.sums: dict[str, tuple[float, int]] = {name: (s, n) for name, (s, n) in (state or {}).items()}
+        self._unread: list[tuple[Observed, Tensor | None]] = []
+
+    def record(self, observed: Observed, counts: bool | Tensor = True) -> None:
+        """Takes numbers into account that are fetched later, unless ``counts`` turns out to be false."""
+        if isinstance(counts, Tensor):
+            self._unread.append((observed, counts))
+        elif counts:
+            self._unread.append((observed, None))
+
+    def settle(self) -> None:
+        """Fetches what was recorded, in one transfer, and adds it in the order in which it was recorded."""
+        unread, self._unread = self._unread, []
+        if not unread:
+            return
+        parts = [part for seen, counts in unread for part in (seen.values, *([] if counts is None else [counts[None]]))]
+        fetched = iter(torch.cat([part.float() for part in parts]).tolist())
+        for observed, counts in unread:
+            values = {name: next(fetched) for name in observed.names}
+            if counts is None or next(fetched):
+                self.add(values)
 
     def add(self, values: Mapping[str, float]) -> None:
         """Takes one more observation of each name into account."""
@@ -75,3 +121,4 @@ class RunningMeans:
     def reset(self) -> None:
         """Forgets everything."""
         self.sums = {}
+        self._unread = []

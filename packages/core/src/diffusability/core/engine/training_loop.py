@@ -1,5 +1,6 @@
 """The loop: batches in, optimizer steps, metrics, checkpoints."""
 
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,8 +16,8 @@ from diffusability.core.engine.averages.ema import WeightAverage, update_all
 from diffusability.core.engine.batches import BatchPlan, LoadedBatch, batches, moved
 from diffusability.core.engine.checkpoints.checkpoints import CheckpointPart, Checkpoints
 from diffusability.core.engine.deepspeed_engine import clip_gradients, micro_batch_size, sharded_gradient_norm
-from diffusability.core.engine.distributed import Ranks
-from diffusability.core.engine.metrics_log import MetricsLog, RunningMeans
+from diffusability.core.engine.distributed import Ranks, RanksVote
+from diffusability.core.engine.metrics_log import MetricsLog, Observed, RunningMeans
 from diffusability.core.engine.numerical_guard import NumericalGuard
 from diffusability.core.engine.resources import gradient_norms, peak_memory_bytes
 from diffusability.core.engine.stopping import StopRequest
@@ -91,6 +92,10 @@ class TrainingLoop:
     _timed_steps: int = 0
     _num_unreadable: int = 0
     _gradient_norms: dict[str, float] = attrs.field(factory=dict)
+    _stop_vote: RanksVote = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._stop_vote = RanksVote(self.ranks)
 
     def run(self, first_step: int, progress: StageProgress) -> None:
         """Trains from ``first_step`` to the last step of the stage.
@@ -101,12 +106,18 @@ class TrainingLoop:
         """
         iterator = self._batches(first_step)
         self.engine.module.train()
-        for step in range(first_step, self.spec.steps):
-            started = time.perf_counter()
-            self._step(step, iterator)
-            self._busy_s += time.perf_counter() - started
-            self._timed_steps += 1
-            self._after(step + 1, progress)
+        try:
+            for step in range(first_step, self.spec.steps):
+                started = time.perf_counter()
+                self._step(step, iterator)
+                self._busy_s += time.perf_counter() - started
+                self._timed_steps += 1
+                self._after(step + 1, progress)
+                if step == first_step:
+                    gc.collect()
+                    gc.freeze()  # what lives now is not scanned for cycles again and again
+        finally:
+            gc.unfreeze()
 
     def _batches(self, first_step: int) -> Iterator[LoadedBatch]:
         plan = BatchPlan(
@@ -125,7 +136,7 @@ class TrainingLoop:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = self.spec.optimizer.lr * factor
         norm = None
-        observed: list[dict[str, float]] = []
+        observed: list[Observed] = []
         self.guard.begin(step)
         for accumulation in range(self.engine.gradient_accumulation_steps()):
             waited = time.perf_counter()
@@ -136,35 +147,37 @@ class TrainingLoop:
             # For code that draws from torch's global generator: the same numbers when a step is repeated.
             global_seed = derived_seed(self.seed, "global", step, accumulation, self.ranks.rank)
             torch.manual_seed(global_seed)
-            observed.append(self._backward(step, loaded.batch, global_seed))
+            observed += self._backward(step, loaded.batch, global_seed)
             if self._logs_gradient_norms(step + 1) and self.engine.is_gradient_accumulation_boundary():
                 self._gradient_norms = gradient_norms(self.engine)
             norm = clip_gradients(self.engine, self.spec.gradient_clip)
-            self.guard.drop_gradients_unless_finite(self.engine, norm)
+            self.guard.gate.before_update(self.engine, norm)
             self.engine.step()
             if self.adversary is not None:
                 self.adversary.step(self.adversary.spec.optimizer.lr * factor)
-        if not self.guard.was_updated(self.engine, norm):
-            return
+        applied = self.guard.end(self.engine)
         norm = norm if norm is not None else sharded_gradient_norm(self.engine)
-        for values in observed:
-            self.means.add(values)
         if norm is not None:
-            self.means.add({"grad_norm": norm})
-        update_all(self.averages)
+            observed.append(
+                Observed(("grad_norm",), torch.as_tensor(norm, device=self.ranks.device).detach().reshape(1))
+            )
+        for numbers in observed:
+            self.means.record(numbers, applied)
+        update_all(self.averages, applied)
 
-    def _backward(self, step: int, batch: Batch, global_seed: int) -> dict[str, float]:
-        """Forward and backward pass of a micro batch, the discriminator's too; the losses and monitors as numbers."""
+    def _backward(self, step: int, batch: Batch, global_seed: int) -> list[Observed]:
+        """Forward and backward pass of a micro batch, the discriminator's too; the losses and monitors."""
         if self.adversary is not None:
             self.adversary.begin(step)
         output: TaskOutput = self.engine(moved(batch, self.ranks.device))
         if self.adversary is not None:
             output = self.adversary.judge(output, step)
-        values = _values(output)
-        self.engine.backward(self.guard.watched(output, values, batch, global_seed))
-        if self.adversary is not None:
-            values |= self.adversary.backward({name: values[name] for name in ("loss", *output.terms)})
-        return values
+        losses = {**output.terms, "loss": output.loss}
+        observed = Observed.of_tensors({**losses, **output.monitors})
+        self.engine.backward(self.guard.watched(output.loss, observed, len(losses), batch, global_seed))
+        if self.adversary is None:
+            return [observed]
+        return [observed, *self.adversary.backward(observed.values[: len(losses)])]
 
     def _after(self, done: int, progress: StageProgress) -> None:
         """Everything that follows a step: the log, the hooks, the checkpoint, and stopping."""
@@ -174,7 +187,7 @@ class TrainingLoop:
             progress.update(done)
         for hook in self.hooks:
             hook(done)
-        stopping = self.ranks.any(bool(self.stop))
+        stopping = self._stop_vote.any(bool(self.stop))
         if done % self.spec.checkpoint.every == 0 or done == self.spec.steps or stopping:
             self.save(done)
         if stopping:
@@ -189,10 +202,19 @@ class TrainingLoop:
 
     def save(self, done: int) -> None:
         """Writes a checkpoint after ``done`` steps."""
+        self._settle()
         state = {"means": self.means.sums, "guard": self.guard.state()}
         self.checkpoints.save(self.engine, done, state, self.parts)
 
+    def _settle(self) -> None:
+        """Waits for the device, and takes in what it has found in the steps since the last time."""
+        self.guard.settle(self.engine)
+        if self.adversary is not None:
+            self.adversary.settle()
+        self.means.settle()
+
     def _log(self, done: int, progress: StageProgress) -> None:
+        self._settle()
         parts = self.ranks.gathered((self.means, peak_memory_bytes(self.ranks.device)))
         means = RunningMeans.means(part for part, _ in parts)
         steps = max(1, self._timed_steps)
@@ -217,9 +239,3 @@ class TrainingLoop:
         progress.update(done, f"{loss}  {metrics['samples_per_s']:.0f} samples/s")
         self.means.reset()
         self._busy_s, self._data_wait_s, self._timed_steps = 0.0, 0.0, 0
-
-
-def _values(output: TaskOutput) -> dict[str, float]:
-    """The losses and monitors of a forward pass as numbers, fetched at once."""
-    named = {"loss": output.loss.detach(), **output.terms, **output.monitors}
-    return dict(zip(named, torch.stack([value.float() for value in named.values()]).tolist(), strict=True))

@@ -28,6 +28,7 @@ from diffusability.core.specs.model_references import (
     SavedDenoiserSpec,
     StageAutoencoderSpec,
     StageDenoiserSpec,
+    untrained_message,
 )
 from diffusability.core.weight_prefixes import without_prefix
 
@@ -118,7 +119,10 @@ def trained_model(spec: DenoiserSpec, context: BuildContext) -> DiffusionModel:
     """The trained model that a denoiser spec refers to, whole. Raises SpecError when it refers to none."""
     directory = spec.trained_in(context)
     if directory is None:
-        raise SpecError(f"denoiser {spec.kind!r} is not a trained one; expected kind 'stage' or 'saved'")
+        elsewhere: DiffusionModel | None = spec.trained_elsewhere(context)
+        if elsewhere is None:
+            raise SpecError(untrained_message(spec.kind))
+        return elsewhere
     return load_diffusion_model(directory, *_code_of(spec, context))
 
 

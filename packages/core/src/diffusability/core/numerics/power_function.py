@@ -7,9 +7,13 @@ its length grows with ``t``. It is named by its relative width ``sigma_rel``, th
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
+
+#: A number, or a tensor that holds one in float64.
+T = TypeVar("T")
 
 #: The width of the plain mean of all weights, gamma 0; wider ones would prefer early weights.
 LARGEST_SIGMA_REL = float(1 / np.sqrt(12))
@@ -25,13 +29,14 @@ def gamma_of(sigma_rel: float) -> float:
     return max(0.0, float(roots.real[np.abs(roots.imag) < 1e-6 * np.abs(roots)].max()))
 
 
-def newest_share(num_updates: int, gamma: float) -> float:
+def newest_share(num_updates: T, gamma: float) -> T:
     """Share of the newest weights in update number ``t = num_updates`` (from 1): ``1 - (1 - 1/t)^(gamma + 1)``.
 
     What the average keeps is their ``beta_gamma(t)``. Weights after update ``i`` then count for
     ``(i^(gamma + 1) - (i - 1)^(gamma + 1)) / t^(gamma + 1)``, the integral of ``p`` from ``i - 1`` to ``i``.
     """
-    return float(1.0 - (1.0 - 1.0 / num_updates) ** (gamma + 1.0))
+    share: T = 1.0 - (1.0 - 1.0 / num_updates) ** (gamma + 1.0)  # type: ignore[operator]
+    return share
 
 
 def inner_products(

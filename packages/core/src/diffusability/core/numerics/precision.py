@@ -1,4 +1,4 @@
-"""Which arithmetic a precision stands for on a device."""
+"""The arithmetic that a precision means on a device."""
 
 from functools import cache
 
@@ -29,7 +29,7 @@ def multiplies_bf16(device_type: str) -> bool:
 
 
 def resolve_precision(precision: str, device_type: str) -> str:
-    """What ``auto`` stands for on a device: ``bf16`` where it multiplies in it, else ``fp32``; others as they are."""
+    """What ``auto`` means on a device: ``bf16`` where it multiplies in it, else ``fp32``; others as they are."""
     if precision != "auto":
         return precision
     return "bf16" if multiplies_bf16(device_type) else "fp32"

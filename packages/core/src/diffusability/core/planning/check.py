@@ -1,4 +1,4 @@
-"""What can be found wrong with a plan before anything starts, without torch: files, capabilities, shapes, batches."""
+"""Checks a plan before anything starts, without torch: files, capabilities, shapes, batches."""
 
 import math
 from collections.abc import Callable, Collection, Iterator
@@ -19,8 +19,13 @@ from diffusability.core.specs.base import PluginSpec, SpecPath
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import SPEC_BASES, EvaluatorSpec, RegularizerSpec
 from diffusability.core.specs.engine import ROUNDED_WEIGHTS, OffloadSpec
-from diffusability.core.specs.evaluation_fields import OF_AUTOENCODER_EVALUATION, OF_DENOISER_EVALUATION
-from diffusability.core.specs.model_references import StageAutoencoderSpec, StageDenoiserSpec
+from diffusability.core.specs.evaluation_fields import (
+    OF_AUTOENCODER_EVALUATION,
+    OF_DENOISER_EVALUATION,
+    OF_EVALUATE_STAGES,
+    OF_SAMPLERS,
+)
+from diffusability.core.specs.model_references import StageAutoencoderSpec, StageDenoiserSpec, untrained_message
 from diffusability.core.specs.stages import EncodeStage, EvaluateStage, TrainStage
 
 #: Fields of StepOutput that an adversarial loss compares.
@@ -113,7 +118,9 @@ def _train_findings(
         yield from _caught((*here, "objective"), partial(objective.check_images, context.image_shape))
     for index, regularizer in enumerate(spec.regularizers):
         path = (*here, "regularizers", index)
-        missing = needs_of(regularizer, context) - objective.provides
+        needs, faults = _needs(regularizer, context)
+        yield from ((path, fault) for fault in faults)
+        missing = needs - objective.provides
         if missing:
             yield (
                 (*path, "kind"),
@@ -147,6 +154,13 @@ def _evaluate_findings(
             f"an evaluate stage compares with images; data of kind {stage.data.kind!r} holds {stage.data.holds}",
         )
     provided = OF_AUTOENCODER_EVALUATION if spec.autoencoder is not None else OF_DENOISER_EVALUATION
+    provided |= OF_EVALUATE_STAGES
+    if spec.denoiser is not None and not spec.denoiser.is_trained():
+        yield (*here, "denoiser", "kind"), untrained_message(spec.denoiser.kind)
+    if spec.sweep is not None and not any(
+        needs_of(evaluator, BuildContext()) & OF_SAMPLERS for evaluator in spec.evaluators
+    ):
+        yield (*here, "sweep"), "no evaluator of this stage looks at samples, so there is nothing to sweep"
     for index, evaluator in enumerate(spec.evaluators):
         yield from _evaluator_findings(evaluator, provided, (*here, "evaluators", index), context)
 
@@ -154,7 +168,9 @@ def _evaluate_findings(
 def _evaluator_findings(
     spec: EvaluatorSpec, provided: frozenset[str], path: SpecPath, context: BuildContext
 ) -> Iterator[Finding]:
-    missing = needs_of(spec, BuildContext()) - provided
+    needs, faults = _needs(spec, BuildContext())
+    yield from ((path, fault) for fault in faults)
+    missing = needs - provided
     if missing:
         yield (
             (*path, "kind"),
@@ -209,6 +225,15 @@ def needs_of(spec: RegularizerSpec | EvaluatorSpec, context: BuildContext) -> fr
     return declared if declared is not None else spec.build(context).needs
 
 
+def _needs(spec: RegularizerSpec | EvaluatorSpec, context: BuildContext) -> tuple[frozenset[str], list[str]]:
+    """What a regularizer or evaluator reads, and why it cannot be known, where its files alone do not say so."""
+    try:
+        return needs_of(spec, context), []
+    except (ValueError, OSError, DataError, CheckpointError, PluginError) as error:
+        said = [message for _, message in _caught((), spec.check_inputs)]
+        return frozenset(), [] if said else [str(error)]
+
+
 @attrs.frozen(kw_only=True)
 class TrainingEstimate:
     """What a training stage costs.
@@ -225,7 +250,7 @@ class TrainingEstimate:
 def estimate(stage: PlannedStage, num_ranks: int = 1, num_parameters: int | None = None) -> TrainingEstimate:
     """What a training stage costs, at 4 bytes a parameter for each of weights, gradients, two moments and average.
 
-    Rounded weights take 2 bytes. What is offloaded does not count. ``num_parameters`` is for those who have counted.
+    Rounded weights take 2 bytes. Offloaded state does not count. ``num_parameters``: where the caller has counted them.
     """
     spec = stage.spec
     assert isinstance(spec, TrainStage)

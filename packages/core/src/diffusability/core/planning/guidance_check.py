@@ -7,7 +7,7 @@ from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.specs.base import SpecPath
 from diffusability.core.specs.components import SamplerSpec
 from diffusability.core.specs.guidance import needs_classes, no_classes_message
-from diffusability.core.specs.model_references import SavedDenoiserSpec, StageDenoiserSpec
+from diffusability.core.specs.model_references import StageDenoiserSpec
 from diffusability.core.specs.stages import EncodeStage, TrainStage
 
 
@@ -17,6 +17,10 @@ def samplers_of(spec: Any) -> Iterator[tuple[SpecPath, SamplerSpec]]:
     if isinstance(spec, TrainStage):
         places = tuple(((name, "sampler"), getattr(getattr(spec, name), "sampler", None)) for name in _IN_TRAINING)
     yield from ((path, sampler) for path, sampler in places if isinstance(sampler, SamplerSpec))
+    sweep = getattr(spec, "sweep", None)
+    if sweep is not None and sweep.field == "guidance_scale":
+        guided = getattr(spec, "sampler", None) or SamplerSpec.model_construct(kind="euler")
+        yield ("sweep",), guided.model_copy(update={"guidance_scale": max(sweep.values)})
 
 
 _IN_TRAINING = ("preview", "evaluate")
@@ -44,7 +48,7 @@ def _why_unconditional(denoiser: Any, stage: PlannedStage) -> str | None:
         return None
     if getattr(denoiser, "class_conditional", True) is False:
         return f"the denoiser of stage {stage.name!r} has class_conditional false"
-    if isinstance(denoiser, SavedDenoiserSpec) and denoiser.is_unconditional():
+    if getattr(denoiser, "is_unconditional", bool)():  # of a file or folder that says so
         return f"the denoiser in {str(denoiser.path)!r} has num_classes null"
     if isinstance(stage.spec, TrainStage) and (reason := _why_unlabelled(stage)) is not None:
         return reason

@@ -27,6 +27,11 @@ from diffusability.core.specs.table import TableSpec
 DEFAULT_VARIANT = "default"
 
 
+def digest_of(identity: Mapping[str, Any]) -> str:
+    """SHA-256 of an identity, hexadecimal."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class PlannedStage:
     """A stage with everything resolved that it depends on.
@@ -39,7 +44,8 @@ class PlannedStage:
         engine: its engine settings.
         seed: what it draws from, derived from its name and from its seed in the spec or else the run's.
         spec_seed: its seed in the spec or else the run's: of what stages with other names draw alike.
-        digest: identity of its resolved spec and of the stages it uses (hexadecimal SHA-256).
+        identity: everything that can change its result, as plain data.
+        digest: of its identity (hexadecimal SHA-256).
         inputs: the stages it uses, by name.
     """
 
@@ -50,6 +56,7 @@ class PlannedStage:
     engine: EngineSpec
     seed: int
     spec_seed: int
+    identity: Mapping[str, Any]
     digest: str
     inputs: Mapping[str, "PlannedStage"]
 
@@ -294,7 +301,6 @@ def _planned(name: str, spec: RunSpec, earlier: Mapping[str, PlannedStage], vari
         "engine": engine.identity(),
         "inputs": {target: used_stage.digest for target, used_stage in inputs.items()},
     }
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
     return PlannedStage(
         name=name,
         variants=(variant,),
@@ -303,6 +309,7 @@ def _planned(name: str, spec: RunSpec, earlier: Mapping[str, PlannedStage], vari
         engine=engine,
         seed=derived_seed(seed, name),
         spec_seed=seed,
-        digest=digest,
+        identity=identity,
+        digest=digest_of(identity),
         inputs=inputs,
     )

@@ -26,7 +26,9 @@ def _autoencoder_of(stage: PlannedStage) -> AutoencoderSpec | None:
     """The autoencoder that a stage itself trains or uses, as its spec names it."""
     named: AutoencoderSpec | None = getattr(stage.spec, "autoencoder", None)
     trained = getattr(getattr(stage.spec, "objective", None), "autoencoder", None)
-    return named or trained or getattr(stage.data, "autoencoder", None)
+    denoiser: DenoiserSpec | None = getattr(stage.spec, "denoiser", None)
+    decoder = denoiser.decoder() if denoiser is not None else None
+    return named or trained or decoder or getattr(stage.data, "autoencoder", None)
 
 
 def _trained_autoencoder(stage: PlannedStage) -> AutoencoderSpec | None:

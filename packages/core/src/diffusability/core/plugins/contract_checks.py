@@ -66,8 +66,11 @@ def plugin_named(spec_class: type[Any], group: str) -> str:
 
 
 def place_of(function: Callable[..., Any]) -> str:
-    """File and line of a function's definition."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
+    """File and line of a function's definition, or of that of a class's ``__init__``."""
+    definition = inspect.unwrap(function)
+    if isinstance(definition, type):
+        definition = getattr(definition, "__init__", definition)
+    code = getattr(definition, "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else "of unknown place"
 
 

@@ -14,6 +14,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "evaluator": ("evaluators", "evaluators: [{kind: NAME}]"),
     "autoencoder": ("autoencoders", "objective: {kind: reconstruction, autoencoder: {kind: NAME}}"),
     "denoiser": ("denoisers", "objective: {kind: flow-matching, denoiser: {kind: NAME}}"),
+    "objective": ("objectives", "objective: {kind: NAME, autoencoder: {kind: compact-kl}}"),
+    "sampler": ("samplers", "sampler: {kind: NAME, steps: 20}"),
     "dataset": ("datasets", "data: {kind: NAME, resolution: 64}"),
     "tracker": ("trackers", "trackers: [{kind: NAME}]"),
     "features": ("features", "evaluators: [{kind: frechet, features: {kind: NAME}}]"),

@@ -34,6 +34,7 @@ class Stage:
         metrics: its results, by stable name.
         log: its training curves, by key.
         num_steps: optimizer steps that it is to take, or None.
+        trains_on: digest of the stage whose latents it trains on; empty where it trains on images, or none is named.
         remarks: what a reader must know before its numbers, in sentences.
         kept: its metrics sample by sample; empty where none were kept.
     """
@@ -46,6 +47,7 @@ class Stage:
     metrics: Mapping[str, Metric] = attrs.field(factory=dict)
     log: Mapping[str, Series] = attrs.field(factory=dict)
     num_steps: int | None = None
+    trains_on: str = ""
     remarks: Sequence[str] = ()
     kept: KeptValues = attrs.field(factory=KeptValues)
 
@@ -179,6 +181,7 @@ def _read_stage(
     directory = run_directory / place if isinstance(place, str) and place else None
     if directory is not None and not metrics:
         metrics = parse_metrics(_read_json(directory / "results.json", notes), f"{place}/results.json", notes)
+    resolved = _resolved(directory / "resolved.yaml") if directory else {}
     return Stage(
         name=name,
         kind=str(record.get("kind") or ""),
@@ -187,7 +190,8 @@ def _read_stage(
         directory=directory,
         metrics=metrics,
         log=read_training_log(directory / "metrics.jsonl", notes) if directory else {},
-        num_steps=_planned_steps(directory / "resolved.yaml") if directory else None,
+        num_steps=_planned_steps(resolved),
+        trains_on=_trains_on(resolved),
         remarks=read_remarks(directory) if directory else (),
         kept=_kept(directory / VALUES_FILE, notes) if directory else KeptValues(),
     )
@@ -201,14 +205,28 @@ def _kept(path: Path, notes: list[str]) -> KeptValues:
         return KeptValues()
 
 
-def _planned_steps(path: Path) -> int | None:
+def _resolved(path: Path) -> Mapping[str, Any]:
+    """What a stage resolved to; empty where that cannot be read."""
     try:
         resolved = yaml.safe_load(_read_text(path) or "")
     except yaml.YAMLError:
-        return None
-    stage = resolved.get("stage") if isinstance(resolved, dict) else None
+        return {}
+    return resolved if isinstance(resolved, dict) else {}
+
+
+def _planned_steps(resolved: Mapping[str, Any]) -> int | None:
+    stage = resolved.get("stage")
     steps = stage.get("steps") if isinstance(stage, dict) else None
     return steps if isinstance(steps, int) else None
+
+
+def _trains_on(resolved: Mapping[str, Any]) -> str:
+    """The digest of the encode stage of a training stage's latents."""
+    stage, inputs = resolved.get("stage"), resolved.get("inputs")
+    data = stage.get("data") if isinstance(stage, dict) and stage.get("kind") == "train" else None
+    named = data.get("stage") if isinstance(data, dict) and data.get("kind") == "latents" else None
+    digest = inputs.get(named) if isinstance(inputs, dict) and named else None
+    return digest if isinstance(digest, str) else ""
 
 
 def _read_text(path: Path) -> str | None:

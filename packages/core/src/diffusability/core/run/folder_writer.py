@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import yaml
 
 from diffusability.core.errors import DiffusabilityError, NotFiniteError, RunLockedError
 from diffusability.core.planning.plan import Plan, PlannedStage
+from diffusability.core.planning.source import as_yaml
 from diffusability.core.reading import parsed_json
 from diffusability.core.run.run_record import RECORD, readable_record
 from diffusability.core.writing import PARTIAL, replacing
@@ -27,6 +27,10 @@ _VERSIONED = (
     "torch",
     "deepspeed",
 )
+
+
+#: What the digest of a stage is of.
+IDENTITY = "identity.json"
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -43,7 +47,7 @@ def write_json(path: Path, content: Any) -> None:
         partial.write_text(text + "\n")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """The object in a file; empty when there is none."""
     try:
         content = parsed_json(path.read_text())
@@ -130,7 +134,7 @@ class RunFolder:
 
     def is_done(self, stage: PlannedStage) -> bool:
         """True when a stage has finished with this very digest."""
-        return bool(_read_json(self.stage(stage) / "done.json").get("digest") == stage.digest)
+        return bool(read_json(self.stage(stage) / "done.json").get("digest") == stage.digest)
 
     def begin(self, stage: PlannedStage) -> Path:
         """Makes the folder of a stage and writes what it resolved to; removes files that were never finished."""
@@ -139,7 +143,8 @@ class RunFolder:
         for leftover in (*directory.rglob(".tmp*"), *directory.rglob(f"*{PARTIAL}")):  # of a killed process
             if leftover.is_file():
                 leftover.unlink()
-        (directory / "resolved.yaml").write_text(yaml.safe_dump(stage.resolved(), sort_keys=False))
+        (directory / "resolved.yaml").write_text(as_yaml(stage.resolved(), allow_unicode=False))
+        write_json(directory / IDENTITY, json.loads(json.dumps(stage.identity, default=str)))
         return directory
 
     def finish(
@@ -167,12 +172,12 @@ class RunFolder:
 
     def results_of(self, stage: PlannedStage) -> dict[str, Any]:
         """The metrics of a stage; empty when it has none."""
-        return _read_json(self.stage(stage) / "results.json")
+        return read_json(self.stage(stage) / "results.json")
 
     def kept_variants(self, plan: Plan) -> dict[str, dict[str, Any]]:
         """The stages of variants that this command does not name and that were run from another spec, as recorded.
 
-        They keep their results and their place in the report until a command that means them runs them anew.
+        They keep their results and their place in the report until a command that means them runs them again.
         """
         recorded = readable_record(self.root).get("variants")
         if not isinstance(recorded, dict):
@@ -206,7 +211,7 @@ class RunFolder:
             for variant, stages in plan.stages.items()
         }
         variants = {
-            variant: {name: results for name, at in stages.items() if (results := _read_json(at / "results.json"))}
+            variant: {name: results for name, at in stages.items() if (results := read_json(at / "results.json"))}
             for variant, stages in directories.items()
         }
         write_json(self.root / "results.json", {"name": plan.name, "variants": variants})

@@ -12,8 +12,8 @@ def keep_freed_memory() -> bool:
     """Lets glibc's malloc reuse the memory of freed tensors in this process; to be called before the work begins.
 
     By default glibc maps every large block from the kernel and unmaps it when it is freed, so that a step on a CPU
-    faults in the pages of all its activations anew and the kernel clears them: up to two thirds of the time where page
-    faults are dear, as in virtual machines. Afterwards memory comes from one heap that grows and stays
+    faults in the pages of all its activations again and the kernel clears them: up to two thirds of the time where page
+    faults are expensive, as in virtual machines. Afterwards memory comes from one heap that grows and stays
     (``benchmarks/freed_memory.py``), and the process holds its peak until it ends.
 
     Does nothing where malloc is not glibc's, or where the environment sets ``MALLOC_*`` or ``GLIBC_TUNABLES``: the

@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 
 import attrs
 import torch
+from torch import Tensor
 
 from diffusability.core.contracts.diffusion_model import DiffusionModel
 from diffusability.core.contracts.sampler import Sampler
 from diffusability.core.errors import DataError
 from diffusability.core.numerics.finite import require_finite
 from diffusability.core.numerics.randomness import BatchRandomness
+from diffusability.core.numerics.seeds import derived_seed
 from diffusability.core.sampling.sampled_latents import SampledLatents
 from diffusability.core.shapes import Images, Labels, Latents
 
@@ -22,12 +24,27 @@ class Generated:
     labels: Labels | None
 
 
+def balanced_labels(seed: int, positions: Sequence[int], num_classes: int) -> Labels:
+    """Classes of samples of which every ``num_classes``, from the first, hold each class once, in a random order.
+
+    The k-th depends on the seed and k alone. As in the protocol of RAE (arXiv 2510.11690), where a fixed number of
+    samples of each class is generated: the class frequencies add nothing to the variance of a distance.
+    """
+
+    def order(round_number: int) -> Tensor:
+        generator = torch.Generator().manual_seed(derived_seed(seed, "balanced-labels", round_number))
+        return torch.randperm(num_classes, generator=generator)
+
+    orders = {number: order(number) for number in {position // num_classes for position in positions}}
+    return torch.tensor([int(orders[position // num_classes][position % num_classes]) for position in positions])
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class ImageGenerator:
     """A trained denoiser, a sampler and a decoder, asked for samples by their number.
 
-    The labels of a conditional model are drawn uniformly. The denoiser runs under autocast when a dtype is given; the
-    decoder runs in float32.
+    The labels of a conditional model are drawn uniformly and independently, or so that all are equally frequent. The
+    denoiser runs under autocast when a dtype is given; the decoder runs in float32.
 
     Attributes:
         model: the denoiser with its normaliser, on ``device``, in eval mode.
@@ -37,6 +54,7 @@ class ImageGenerator:
         device: where it computes.
         autocast_dtype: of the denoiser; None for float32.
         kept: where sampled latents are kept and looked for; None for nowhere.
+        balanced: whether each class comes once in every ``num_classes`` samples, in a random order.
     """
 
     model: DiffusionModel
@@ -46,10 +64,11 @@ class ImageGenerator:
     device: torch.device
     autocast_dtype: torch.dtype | None = None
     kept: SampledLatents | None = None
+    balanced: bool = False
 
     @torch.no_grad()
     def at(self, positions: Sequence[int], labels: Labels | int | None = None) -> Generated:
-        """The samples of these numbers, which are the same on whatever rank and in whatever batch they are made.
+        """The samples of these numbers, which do not depend on the rank or the batch that makes them.
 
         Noise and drawn labels are the same to the bit. What is made of them may differ in the last bits between batch
         sizes, for which kernels may sum in another order.
@@ -90,6 +109,8 @@ class ImageGenerator:
     def _labels(self, positions: Sequence[int]) -> Labels | None:
         if self.model.num_classes is None:
             return None
+        if self.balanced:
+            return balanced_labels(self.seed, positions, self.model.num_classes).to(self.device)
         randomness = BatchRandomness(seed=self.seed, step=0, positions=positions)
         return randomness.integers("sampling-labels", self.model.num_classes, self.device)
 

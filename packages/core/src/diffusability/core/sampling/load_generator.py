@@ -13,17 +13,24 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from diffusability.core.contracts.autoencoder import Autoencoder, build_autoencoder
 from diffusability.core.contracts.diffusion_model import DiffusionModel
 from diffusability.core.errors import SpecError
-from diffusability.core.models.saved_models import load_autoencoder, load_decoder, load_diffusion_model
+from diffusability.core.models.saved_models import (
+    load_autoencoder,
+    load_decoder,
+    load_diffusion_model,
+    trained_model,
+)
 from diffusability.core.numerics.precision import autocast_dtype
 from diffusability.core.planning.problems import problems_of
-from diffusability.core.planning.source import Source
+from diffusability.core.planning.source import Source, parse_source
+from diffusability.core.reading import reading
 from diffusability.core.run.run_record import RECORD, is_run
 from diffusability.core.run.selection import select_model
 from diffusability.core.sampling.generation import ImageGenerator
 from diffusability.core.specs.build_context import BuildContext
-from diffusability.core.specs.components import SamplerSpec
+from diffusability.core.specs.components import DenoiserSpec, SamplerSpec
 from diffusability.core.specs.engine import InferencePrecision
 from diffusability.core.specs.files.saved_format import CONFIG, DENOISER_FORMAT, problem_of_format, read_saved_config
 from diffusability.core.specs.guidance import needs_classes, no_classes_message
@@ -47,6 +54,27 @@ def find_denoiser(path: Path, stage: str | None = None, variant: str | None = No
         f"{str(path)!r} holds no trained denoiser: neither {RECORD} nor {CONFIG} is there; expected the folder of a"
         " run, of a training stage, or of an exported model"
     )
+
+
+def described_denoiser(path: Path) -> tuple[DiffusionModel, Autoencoder | None]:
+    """The trained denoiser that a YAML file describes, such as one of kind ``published``, and its autoencoder if named.
+
+    Raises:
+        SpecError: the file does not describe a denoiser, or one that is not trained.
+        CheckpointError: a model cannot be read.
+    """
+    with reading("description of a denoiser", path, SpecError):
+        source = parse_source(path.read_text(encoding="utf-8"), str(path))
+    try:
+        spec = DenoiserSpec.model_validate(source.data)
+        spec.check_inputs()
+    except ValidationError as error:
+        raise problems_of(error, source) from None
+    except ValueError as error:
+        raise SpecError(str(error)) from None
+    model = trained_model(spec, BuildContext())
+    decoder = spec.decoder()
+    return model, None if decoder is None else build_autoencoder(decoder)
 
 
 def sampler_spec(settings: SamplerSpec | Mapping[str, Any] | None, model: DiffusionModel) -> SamplerSpec:
@@ -80,7 +108,8 @@ def load_generator(
     """A trained denoiser with its sampler and decoder, ready to be asked for samples by their number.
 
     Args:
-        path: the folder of a run, of a training stage, or of an exported model.
+        path: the folder of a run, of a training stage, or of an exported model; or a YAML file with a denoiser's spec,
+            such as one of kind ``published``.
         stage: which stage of the run, when several trained denoisers.
         variant: which variant of the run.
         sampler: a spec of one, such as ``{"kind": "euler", "steps": 40}``; by default Euler with 40 steps.
@@ -89,18 +118,23 @@ def load_generator(
         device: by default the first accelerator, or the CPU.
         precision: of the denoiser, ``auto`` for bf16 where the device has instructions for it; the decoder computes in
             float32.
-        trust_code: let the code run that the models carry, of a kind ``python``.
+        trust_code: run the code that models of kind ``python`` carry.
 
     Raises:
         SpecError: it is not clear which model is meant, or the sampler does not suit it.
         CheckpointError: a model cannot be read.
     """
-    directory = find_denoiser(Path(path), stage, variant)
-    model = load_diffusion_model(directory, trust_code)
+    own = None if autoencoder is None else load_autoencoder(Path(autoencoder), trust_code)
+    if Path(path).suffix in (".yaml", ".yml"):
+        model, named = described_denoiser(Path(path))
+        decoder = own or named
+        if decoder is None:
+            raise SpecError(f"the denoiser in {str(path)!r} names no autoencoder of its latents; give its folder")
+    else:
+        directory = find_denoiser(Path(path), stage, variant)
+        model = load_diffusion_model(directory, trust_code)
+        decoder = own or load_decoder(directory, trust_code)
     spec = sampler_spec(sampler, model)
-    decoder = (
-        load_decoder(directory, trust_code) if autoencoder is None else load_autoencoder(Path(autoencoder), trust_code)
-    )
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     for module in (model.denoiser, model.normalizer, decoder):
         module.to(where).eval().requires_grad_(False)

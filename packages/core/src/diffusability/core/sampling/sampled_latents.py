@@ -1,4 +1,4 @@
-"""Sampled latents on disk, by their numbers, so that an interrupted generation goes on where it was."""
+"""Sampled latents on disk, by their numbers, so that an interrupted generation resumes where it stopped."""
 
 import shutil
 from collections.abc import Mapping, Sequence

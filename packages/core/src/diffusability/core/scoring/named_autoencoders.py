@@ -15,7 +15,7 @@ from diffusability.core.plugins import registry
 from diffusability.core.reading import read_json_object
 from diffusability.core.run.folder_reader import read_run
 from diffusability.core.run.run_record import is_run
-from diffusability.core.scoring.python_reference import python_reference
+from diffusability.core.scoring.python_reference import option_parts, python_reference
 from diffusability.core.specs.base import at_home
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.specs.files.saved_format import AUTOENCODER_FORMAT, DENOISER_FORMAT
@@ -115,7 +115,7 @@ def _resolve(reference: str) -> list[Named]:  # noqa: PLR0911 - a form of refere
 
 
 def _of_kind(kind: str, rest: str, reference: str) -> Named:
-    path, *options = rest.split(",")
+    path, *options = option_parts(rest)
     if "=" in path:
         path, options = "", [path, *options]
     fields: dict[str, Any] = {"kind": kind}

@@ -1,4 +1,4 @@
-"""Autoencoders of one's own on a command line: ``my_autoencoder.py:build``."""
+"""The user's own autoencoders on a command line: ``my_autoencoder.py:build``."""
 
 import re
 from typing import Any
@@ -15,7 +15,7 @@ def python_reference(reference: str) -> tuple[str, dict[str, Any]] | None:
     """A label and the spec for ``[LABEL:]FILE.py:NAME[,checkpoint=FILE][,option=value]``; None for anything else.
 
     Raises:
-        SpecError: what stands after a comma is no option, or the name in the file is missing.
+        SpecError: what follows a comma is not an option, or the name in the file is missing.
     """
     match = _REFERENCE.fullmatch(reference)
     if match is None:
@@ -24,12 +24,24 @@ def python_reference(reference: str) -> tuple[str, dict[str, Any]] | None:
         return None
     fields: dict[str, Any] = {"kind": "python", "target": f"{match['file']}:{match['name']}"}
     options: dict[str, Any] = {}
-    for option in filter(None, (match["options"] or "").split(",")):
+    for option in filter(None, option_parts(match["options"] or "")):
         name, equals, value = option.partition("=")
         if not equals:
-            raise SpecError(f"{option!r} in {reference!r} is no option; expected name=value")
+            raise SpecError(f"{option!r} in {reference!r} is not an option; expected name=value")
         (fields if name.strip() in _FIELDS else options)[name.strip()] = parse_source(value, option).data
     if options:
         fields["options"] = options
     label = match["label"] or re.sub(r".*/", "", match["file"]).removesuffix(".py")
     return label, fields
+
+
+def option_parts(text: str) -> list[str]:
+    """A text cut at its commas, but for those within brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "{[(") - (letter in "}])")
+        if letter == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts

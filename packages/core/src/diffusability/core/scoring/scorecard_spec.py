@@ -167,7 +167,7 @@ def _files_of(spec: Mapping[str, Any]) -> list[list[tuple[str, int, int]]]:
 
 
 def _files(path: object) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of the files of a model, so that a changed one is scored anew."""
+    """Names, sizes and times of the files of a model, so that a changed one is scored again."""
     if not isinstance(path, str) or not Path(path).exists():
         return []
     root = Path(path)

@@ -1,13 +1,13 @@
 """The base of everything that is read from YAML."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 import attrs
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from diffusability.core.errors import PluginError, nearest
@@ -116,6 +116,10 @@ class Spec(BaseModel):
                     if isinstance(marker, StageReference) and isinstance(value, str):
                         yield (*path, name), value, marker
 
+    #: What a recorded spec without one of these fields meant, where that is not the field's default: for fields that
+    #: came later and changed what is done.
+    meant_before: ClassVar[Mapping[str, Any]] = {}
+
     def identity(self) -> dict[str, Any]:
         """The fields that can change a result, as plain data."""
         fields = type(self).model_fields
@@ -179,7 +183,7 @@ class KindedSpec(Spec):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _delegate(cls, value: Any, handler: ModelWrapValidatorHandler["KindedSpec"]) -> "KindedSpec":
+    def _delegate(cls, value: Any, handler: Callable[[Any], "KindedSpec"]) -> "KindedSpec":
         if not cls._is_open() or isinstance(value, cls):
             return handler(value)
         if not isinstance(value, Mapping):
@@ -253,6 +257,10 @@ class PluginSpec(KindedSpec):
             ValueError: with a sentence that says what is missing and what was expected.
         """
 
+    def remarks(self, context: BuildContext) -> list[str]:
+        """Sentences for ``dfz check``, such as values that follow from the data. Must not import torch."""
+        return []
+
     def code(self) -> tuple[FileSet, ...]:
         """Source files whose code runs when this is built; none for installed kinds. Must not import torch."""
         return ()
@@ -260,7 +268,7 @@ class PluginSpec(KindedSpec):
     def files_read(self) -> dict[str, FileSet]:
         """Files that decide what is built, by the field that names them. Must not import torch.
 
-        By default whatever is found at a path in a field: a file, or all files of a folder. What is not there, and
+        By default everything at a path in a field: a file, or all files of a folder. What is not there, and
         fields marked ``Written`` or ``Incidental``, do not count.
 
         Raises:

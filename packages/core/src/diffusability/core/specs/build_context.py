@@ -1,4 +1,4 @@
-"""What a spec's ``build`` is told about the run it is built for. Free of torch, so that checking can use it too."""
+"""What a spec's ``build`` learns about the run. Free of torch, so that checking can use it too."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -127,7 +127,7 @@ class BuildContext:
         seed: seed of the stage.
         cache_directory: a folder for what is costly to compute and the same for all variants of a run, such as features
             of real images; may be removed at any time between runs. None: there is no run.
-        untrained: build networks of the right shape with whatever weights, and read no weight file. Asked only of specs
+        untrained: build networks of the right shape with arbitrary weights, reading no weight file. Only for specs
             whose ``builds_untrained`` says that they can.
     """
 

@@ -10,7 +10,7 @@ from diffusability.core.specs.base import Incidental, PluginSpec, Spec
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.specs.engine import EngineSpec
 from diffusability.core.specs.metric_info import MetricInfo
-from diffusability.core.specs.scorecard import ScorecardUse
+from diffusability.core.specs.scorecard import ComparisonUse, ScorecardUse
 
 Split = Literal["train", "validation"]
 
@@ -52,12 +52,27 @@ class DenoiserSpec(PluginSpec):
     group = "denoisers"
     noun = "denoiser"
 
+    def is_trained(self) -> bool:
+        """Whether it refers to a trained model, which can be sampled, and does not describe a fresh one."""
+        own = type(self)
+        return (
+            own.trained_in is not DenoiserSpec.trained_in or own.trained_elsewhere is not DenoiserSpec.trained_elsewhere
+        )
+
     def num_parameters(self, context: BuildContext) -> int | None:
         """Parameter count without building it, or None. ``context.latent_shape`` is set."""
         return None
 
     def trained_in(self, context: BuildContext) -> Path | None:
         """The folder of the trained model that it refers to; None when it describes a fresh one."""
+        return None
+
+    def trained_elsewhere(self, context: BuildContext) -> Any:
+        """A ``DiffusionModel`` made of the files of others that it refers to; None when it refers to none."""
+        return None
+
+    def decoder(self) -> AutoencoderSpec | None:
+        """The autoencoder whose latents it makes, where the spec itself names one."""
         return None
 
 
@@ -173,6 +188,8 @@ class EvaluatorSpec(PluginSpec):
     metrics: ClassVar[Mapping[str, MetricInfo]] = {}
     #: How it takes part in ``dfz score``; None: not at all.
     scorecard: ClassVar[ScorecardUse | None] = None
+    #: How it takes part in ``dfz compare``; None: not at all.
+    comparison: ClassVar[ComparisonUse | None] = None
 
     num_samples: PositiveInt = Field(1024, description="images that it sees; fewer when the data has fewer")
 

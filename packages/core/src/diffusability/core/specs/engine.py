@@ -49,7 +49,7 @@ class OffloadSpec(Spec):
     )
     parameters: OffloadTarget | None = Field(None, description="the weights between their uses, at zero_stage 3")
     nvme_path: Annotated[str | None, LocalPath()] = Field(
-        None, description="an existing folder on the disk that 'nvme' stands for"
+        None, description="an existing folder on the disk to which 'nvme' offloads"
     )
 
     @model_validator(mode="after")

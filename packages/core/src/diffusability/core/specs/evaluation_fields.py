@@ -4,6 +4,8 @@
 ENCODED = frozenset({"posterior", "latents", "reconstruction"})
 #: What there is one of for each real image, and so only as many as the data has.
 OF_IMAGES = frozenset({"images", "labels"}) | ENCODED
+#: Real images of the other split.
+HELD_OUT = frozenset({"held_out"})
 #: What a sampler makes, in no relation to real images.
 GENERATED = frozenset({"generated", "generated_labels"})
 #: What makes them.
@@ -16,6 +18,10 @@ CALLED_MODELS = MODELS - {"sampler"}
 OF_AUTOENCODERS = ENCODED | {"autoencoder"}
 #: Fields that depend on how samples are made.
 OF_SAMPLES = GENERATED | OF_DENOISERS
+#: Fields that depend on the sampler.
+OF_SAMPLERS = GENERATED | {"sampler"}
 #: What there is where an autoencoder is evaluated, and where a denoiser is.
 OF_AUTOENCODER_EVALUATION = OF_IMAGES | {"autoencoder"}
 OF_DENOISER_EVALUATION = OF_AUTOENCODER_EVALUATION | OF_SAMPLES
+#: What an evaluate stage has beside, and an evaluation during training lacks: there the other split is not opened.
+OF_EVALUATE_STAGES = HELD_OUT

@@ -22,7 +22,7 @@ class MetricInfo:
         rank: order within its group, the smallest first, and by its smallest rank of a group among groups. Figures of
             curves are in this order too. Metrics without a rank follow in the order of results.
         headline: place among the key results of its kind (``judges``), the smallest first; the verdict names the first
-            of each kind. None: it is no key result while there are others.
+            of each kind. None: it is not a key result while there are others.
         figure: of a curve, the name of its figure's file; by default made from the metric's name.
         reference_of: of a curve, the metric on whose axis it is drawn as a reference.
     """

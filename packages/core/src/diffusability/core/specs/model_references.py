@@ -25,6 +25,11 @@ from diffusability.core.specs.files.saved_format import (
 from diffusability.core.specs.python import code_sets
 
 
+def untrained_message(kind: str) -> str:
+    """What is wrong with a denoiser that describes a fresh model where a trained one is needed."""
+    return f"denoiser {kind!r} is not a trained one; expected kind 'stage', 'saved' or 'published'"
+
+
 class StageAutoencoderSpec(AutoencoderSpec):
     """The autoencoder that an earlier training stage of this spec made."""
 
@@ -54,7 +59,7 @@ class SavedAutoencoderSpec(AutoencoderSpec):
     kind: Literal["saved"] = "saved"
     builds: ClassVar[str] = "diffusability.core.models.saved_models:autoencoder_of"
     path: Path
-    trust_code: bool = Field(False, description="let the code run that the folder carries, of a kind 'python'")
+    trust_code: bool = Field(False, description="run the code that a model of kind 'python' carries in its folder")
 
     def _inner(self) -> AutoencoderSpec:
         check_saved(self.path, AUTOENCODER_FORMAT)
@@ -118,7 +123,7 @@ class SavedDenoiserSpec(DenoiserSpec):
     kind: Literal["saved"] = "saved"
     builds: ClassVar[str] = "diffusability.core.models.saved_models:denoiser_of"
     path: Path
-    trust_code: bool = Field(False, description="let the code run that the folder carries, of a kind 'python'")
+    trust_code: bool = Field(False, description="run the code that a model of kind 'python' carries in its folder")
 
     def _inner(self) -> DenoiserSpec:
         check_saved(self.path, DENOISER_FORMAT)

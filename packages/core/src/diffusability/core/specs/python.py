@@ -1,4 +1,4 @@
-"""The kind ``python`` of several groups: a function or class in a file of one's own, without a package around it."""
+"""The kind ``python`` of several groups: a function or class in the user's own file, without a package."""
 
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal

@@ -1,6 +1,6 @@
-"""How an evaluator takes part in ``dfz score``. Free of torch."""
+"""How an evaluator takes part in commands that need no spec, ``dfz score`` and ``dfz compare``. Free of torch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -26,3 +26,20 @@ class ScorecardUse:
             return {**self.fields, "num_samples": num_samples}
         count = num_samples if self.most_samples is None else min(self.most_samples, num_samples)
         return {**self.fields, **self.brief_fields, "num_samples": count}
+
+
+@attrs.frozen(kw_only=True)
+class ComparisonUse:
+    """What a comparison of two folders of images asks of an evaluator of real and generated images.
+
+    Attributes:
+        of_features: whether there is one for each of the feature networks that are asked for, by its field
+            ``features``.
+        paired: whether it takes as many images of the one set as of the other, and always both at once. The others
+            take batches of one set alone, too.
+        settings: fields of its spec, by the number of images of the smaller set.
+    """
+
+    of_features: bool = False
+    paired: bool = False
+    settings: Callable[[int], Mapping[str, Any]] = lambda count: {}

@@ -1,4 +1,4 @@
-"""What other frameworks call the keys of a spec, so that somebody who types their name is told ours."""
+"""Names that other frameworks use for the keys of a spec, for errors that suggest ours."""
 
 from collections.abc import Mapping
 

@@ -10,6 +10,7 @@ from diffusability.core.engine.batches import BatchPlan, batches
 from diffusability.core.engine.deepspeed_engine import initialize
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.engine.task import TrainTask
+from diffusability.core.engine.update_gate import UpdateGate
 from diffusability.core.errors import SpecError
 from diffusability.core.numerics.seeds import derived_seed
 from diffusability.core.planning.plan import PlannedStage
@@ -61,6 +62,7 @@ def build_adversary(stage: PlannedStage, task: TrainTask, dataset: Dataset, rank
         ranks,
     )
     engine.module.train()
-    made = Adversary(engine=engine, spec=adversarial, ranks=ranks, last_layer=last_layer, max_skipped=spec.max_skipped)
+    gate = UpdateGate(device=ranks.device, max_skipped=spec.max_skipped)
+    made = Adversary(engine=engine, spec=adversarial, ranks=ranks, last_layer=last_layer, gate=gate)
     task.observer = made.watch
     return made

@@ -11,6 +11,7 @@ from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.contracts.dataset import Dataset
 from diffusability.core.contracts.normalizer import ChannelStatistics
 from diffusability.core.contracts.posterior import Posterior
+from diffusability.core.data.latents.place_statistics import PlaceStatistics
 from diffusability.core.engine.stopping import StopRequest
 from diffusability.core.errors import DataError
 from diffusability.core.stages.evaluation_data import EvaluationData, chunk_views
@@ -18,9 +19,10 @@ from diffusability.core.stages.evaluation_data import EvaluationData, chunk_view
 
 @attrs.define(kw_only=True, eq=False)
 class EncodedShard:
-    """The columns of one shard, growing batch by batch, and the statistics of its latents."""
+    """The columns of one shard, growing batch by batch, and the statistics of its latents, also by place if asked."""
 
     statistics: ChannelStatistics
+    places: PlaceStatistics | None = None
     columns: dict[str, list[Tensor]] = attrs.field(factory=dict)
 
     def add(self, name: str, values: Tensor) -> None:
@@ -52,6 +54,7 @@ class Encoder:
         on_estimate: told, after the first batch, in a sentence, how large the whole becomes and how long it takes.
         num_samples: images of all ranks.
         num_ranks: ranks that encode.
+        by_place: also gather statistics of each place.
     """
 
     autoencoder: Autoencoder
@@ -66,6 +69,7 @@ class Encoder:
     on_estimate: Callable[[str], None]
     num_samples: int
     num_ranks: int
+    by_place: bool = False
     _done: int = 0
 
     def shards(self, indices: Mapping[int, Sequence[int]]) -> Iterator[tuple[int, EncodedShard]]:
@@ -121,6 +125,9 @@ class Encoder:
         def fetch() -> None:
             for suffix, posterior in posteriors.items():
                 into.statistics.update(posterior)
+                if self.by_place:
+                    into.places = into.places or PlaceStatistics(posterior.mean.shape[1:])
+                    into.places.update(posterior)
                 for name, half in halves[suffix].items():
                     into.add(name + suffix, _finite(half.cpu()))
             if batch.labels is not None:

@@ -1,6 +1,6 @@
 """The evaluate stage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
@@ -8,10 +8,12 @@ import attrs
 from diffusability.core.contracts.autoencoder import Autoencoder
 from diffusability.core.contracts.dataset import Dataset
 from diffusability.core.contracts.diffusion_model import DiffusionModel
+from diffusability.core.contracts.evaluator import EvalResult
 from diffusability.core.contracts.sampler import Sampler
 from diffusability.core.data.enlarged import enlarged_images
 from diffusability.core.models.saved_models import load_decoder, trained_model
 from diffusability.core.numerics.precision import autocast_dtype, resolve_precision
+from diffusability.core.planning.check import needs_of
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.run.folder_writer import write_json
 from diffusability.core.run.progress import StageProgress
@@ -19,9 +21,11 @@ from diffusability.core.run.values_file import VALUES_FILE, write_values
 from diffusability.core.sampling.generation import ImageGenerator
 from diffusability.core.sampling.sampled_latents import SampledLatents
 from diffusability.core.shapes import Images, Latents
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import SamplerSpec
+from diffusability.core.specs.evaluation_fields import OF_SAMPLERS
 from diffusability.core.specs.model_references import SavedDenoiserSpec
-from diffusability.core.specs.stages import EvaluateStage
+from diffusability.core.specs.stages import EvaluateStage, LabelProtocol, SweepSpec
 from diffusability.core.stages.evaluation_data import fixed_order
 from diffusability.core.stages.evaluation_results import (
     Settings,
@@ -36,7 +40,8 @@ from diffusability.core.stages.evaluation_source import EvaluationSource
 from diffusability.core.stages.image_digests import ImageDigests
 from diffusability.core.stages.low_precision import LowPrecision
 from diffusability.core.stages.runtime import StageRuntime, build_sampler, default_sampler
-from diffusability.core.stages.sample_grid import SampleGrid
+from diffusability.core.stages.sample_grid import SampleGrid, draw_real_images
+from diffusability.core.stages.sweep import swept_results
 from diffusability.core.stages.unreadable import UnreadableFiles
 
 
@@ -65,7 +70,7 @@ def run_evaluate(stage: PlannedStage, runtime: StageRuntime, directory: Path) ->
 
         def on_round(done: Round) -> None:
             runtime.stop.raise_together(
-                runtime.ranks, "samples that were made are kept, the rest of this stage starts anew"
+                runtime.ranks, "samples that were made are kept, the rest of this stage starts again"
             )
             unreadable.report(done.unreadable)
             progress.update(done.done, total=done.total)
@@ -81,14 +86,70 @@ def run_evaluate(stage: PlannedStage, runtime: StageRuntime, directory: Path) ->
             on_round=on_round,
             on_fewer=lambda short, there: runtime.remark_fewer(stage, short, there, spec.resolved_split()),
         )
+    swept = [] if spec.sweep is None else _swept(stage, spec, spec.sweep, runtime, source, evaluation.results)
     if runtime.ranks.is_main:
         kept.remove()
         for evaluator in evaluation.evaluators:
             evaluator.draw(directory / ("samples" if evaluator is grid else "figures"))
-        write_values(directory / VALUES_FILE, kept_values(evaluation.results, digests.digests))
-        for note in notes(evaluation.results):
+        if spec.denoiser is not None and spec.num_preview_images and stage.data.holds == "images":
+            draw_real_images(dataset, min(spec.num_preview_images, most), directory / "samples")
+        results = [*evaluation.results, *swept]
+        write_values(directory / VALUES_FILE, kept_values(results, digests.digests))
+        for note in notes(results):
             runtime.console.print(f"{stage.name}: {note}", markup=False, highlight=False)
-        write_json(directory / "results.json", results_json(evaluation.results))
+        write_json(directory / "results.json", results_json(results))
+
+
+def _swept(
+    stage: PlannedStage,
+    spec: EvaluateStage,
+    sweep: SweepSpec,
+    runtime: StageRuntime,
+    source: EvaluationSource,
+    own: Sequence[EvalResult],
+) -> Sequence[EvalResult]:
+    """Evaluates samples at each value of a sweep; those at the sampler's own value are there already.
+
+    All ranks take part; the first has the results. Samples at a value are kept in a folder of its own until the whole
+    stage is done.
+    """
+    context, sampler = runtime.context(stage), default_sampler(spec.sampler)
+    evaluators = [evaluator for evaluator in spec.evaluators if needs_of(evaluator, BuildContext()) & OF_SAMPLERS]
+    points: dict[float, Sequence[EvalResult]] = {}
+    for value, at_value in sweep.samplers(sampler):
+        if at_value == sampler:
+            points[value] = own
+            continue
+        generator, most = source.generator, max(evaluator.num_samples for evaluator in evaluators)
+        kept = None if generator.kept is None else SampledLatents(generator.kept.folder / f"{sweep.field}-{value:g}")
+        moved = attrs.evolve(generator, sampler=build_sampler(at_value, context), kept=kept)
+        with StageProgress(runtime.console, f"{stage.name}, {sweep.field} {value:g}", most) as progress:
+
+            def on_round(done: Round, progress: StageProgress = progress) -> None:
+                runtime.stop.raise_together(
+                    runtime.ranks, "samples that were made are kept, the rest of this stage starts anew"
+                )
+                progress.update(done.done, total=done.total)
+
+            precision = resolve_precision(stage.engine.precision, runtime.ranks.device.type)
+            evaluation = evaluate(
+                evaluators,
+                lambda evaluator: evaluator.build(context),
+                EvaluationSource(
+                    dataset=source.dataset,
+                    device=source.device,
+                    make_autoencoder=lambda: source.autoencoder,
+                    make_generator=lambda decoder, moved=moved: moved,  # type: ignore[misc]
+                    open_held_out=lambda: source.held_out,
+                    num_workers=source.num_workers,
+                ),
+                runtime.ranks,
+                batch_size=spec.batch_size,
+                settings=sampling_settings(at_value, precision, spec.labels),
+                on_round=on_round,
+            )
+        points[value] = evaluation.results
+    return swept_results(sweep, points) if runtime.ranks.is_main else []
 
 
 def _source(
@@ -101,6 +162,7 @@ def _source(
             device=runtime.ranks.device,
             make_autoencoder=lambda: _decoding_autoencoder(stage, spec, runtime),
             make_generator=lambda decoder: _generator(stage, spec, runtime, decoder, kept),
+            open_held_out=lambda: _held_out(stage, spec, runtime),
             num_workers=stage.data.num_workers,
         )
     autoencoder_spec = spec.autoencoder
@@ -118,13 +180,20 @@ def _source(
         dataset=dataset,
         device=runtime.ranks.device,
         make_autoencoder=make_autoencoder,
+        open_held_out=lambda: _held_out(stage, spec, runtime),
         num_workers=stage.data.num_workers,
     )
 
 
+def _held_out(stage: PlannedStage, spec: EvaluateStage, runtime: StageRuntime) -> Dataset:
+    """The other split of the stage's data."""
+    return runtime.opened(stage, "validation" if spec.resolved_split() == "train" else "train")
+
+
 def _settings(stage: PlannedStage, spec: EvaluateStage, device_type: str) -> Settings:
     if spec.denoiser is not None:
-        return sampling_settings(spec.sampler, resolve_precision(stage.engine.precision, device_type))
+        precision = resolve_precision(stage.engine.precision, device_type)
+        return sampling_settings(spec.sampler, precision, spec.labels)
     precision = resolve_precision(spec.precision, device_type)
     settings = {} if precision == "fp32" else {"precision": precision}
     random = spec.autoencoder.random_weights() if spec.autoencoder is not None else ""
@@ -136,6 +205,9 @@ def _settings(stage: PlannedStage, spec: EvaluateStage, device_type: str) -> Set
 def _decoding_autoencoder(stage: PlannedStage, spec: EvaluateStage, runtime: StageRuntime) -> Autoencoder:
     if isinstance(spec.denoiser, SavedDenoiserSpec):
         return runtime.frozen(load_decoder(spec.denoiser.path, spec.denoiser.trust_code))
+    decoder = spec.denoiser.decoder() if spec.denoiser is not None else None
+    if decoder is not None:
+        return runtime.autoencoder(decoder, stage)
     return runtime.stage_autoencoder(stage)
 
 
@@ -146,7 +218,8 @@ def _generator(
     context = runtime.context(stage)
     model = trained_model(spec.denoiser, context)
     sampler = build_sampler(spec.sampler, context)
-    return attrs.evolve(image_generator(model, sampler, decoder.decode, stage, runtime), kept=kept)
+    generator = image_generator(model, sampler, decoder.decode, stage, runtime)
+    return attrs.evolve(generator, kept=kept, balanced=spec.labels == "balanced")
 
 
 def image_generator(
@@ -169,6 +242,7 @@ def image_generator(
     )
 
 
-def sampling_settings(sampler: SamplerSpec | None, precision: str) -> Settings:
+def sampling_settings(sampler: SamplerSpec | None, precision: str, labels: LabelProtocol) -> Settings:
     """What the numbers of generated samples depend on, for results to record."""
-    return settings_of_samples({"sampler": default_sampler(sampler).model_dump(mode="json"), "precision": precision})
+    shown = default_sampler(sampler).model_dump(mode="json")
+    return settings_of_samples({"sampler": shown, "precision": precision, "labels": labels})

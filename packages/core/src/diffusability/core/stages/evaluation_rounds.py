@@ -14,7 +14,7 @@ from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.engine.distributed import Ranks
 from diffusability.core.errors import DiffusabilityError
 from diffusability.core.specs.components import EvaluatorSpec
-from diffusability.core.specs.evaluation_fields import MODELS, OF_IMAGES
+from diffusability.core.specs.evaluation_fields import MODELS
 from diffusability.core.stages.evaluation_results import Settings, described
 from diffusability.core.stages.evaluation_source import EvaluationSource, Made, Portion
 
@@ -95,7 +95,7 @@ def evaluate(
     Raises:
         DiffusabilityError: what one rank has raised, on all of them.
     """
-    fed = [_fed(build(spec), spec, len(source.dataset)) for spec in specs]
+    fed = [_fed(build(spec), spec, source) for spec in specs]
     short = [member.spec for member in fed if member.spec is not None and member.takes < member.spec.num_samples]
     if short:
         on_fewer(short, len(source.dataset))
@@ -123,9 +123,8 @@ def evaluate(
     return _together(ranks, partial(_finish, fed, ranks, settings))
 
 
-def _fed(evaluator: Evaluator, spec: EvaluatorSpec, num_images: int) -> _Fed:
-    takes = min(spec.num_samples, num_images) if evaluator.needs & OF_IMAGES else spec.num_samples
-    return _Fed(evaluator, takes, spec)
+def _fed(evaluator: Evaluator, spec: EvaluatorSpec, source: EvaluationSource) -> _Fed:
+    return _Fed(evaluator, source.num_samples(evaluator.needs, spec.num_samples), spec)
 
 
 def _portions(fed: Sequence[_Fed], batch_size: int) -> list[Portion]:

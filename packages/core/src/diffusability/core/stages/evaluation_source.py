@@ -15,8 +15,8 @@ from diffusability.core.errors import DataError
 from diffusability.core.numerics.finite import require_finite
 from diffusability.core.sampling.generation import ImageGenerator
 from diffusability.core.shapes import Images, Latents
-from diffusability.core.specs.evaluation_fields import ENCODED, GENERATED, OF_IMAGES
-from diffusability.core.stages.evaluation_data import chunk_views, fixed_order
+from diffusability.core.specs.evaluation_fields import ENCODED, GENERATED, HELD_OUT, OF_IMAGES
+from diffusability.core.stages.evaluation_data import EvaluationData, chunk_views, fixed_order
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -43,6 +43,7 @@ class EvaluationSource:
         dataset: real images; the evaluated set is a fixed sample of them, the same for every variant.
         device: where to compute.
         make_autoencoder: gives the autoencoder, on the device, in eval mode.
+        open_held_out: opens the other split of the real images; None where there is none.
         make_generator: gives what generates images, for a denoiser; it is handed this source's autoencoder, to decode.
         num_workers: loading processes.
     """
@@ -51,6 +52,7 @@ class EvaluationSource:
     device: torch.device
     make_autoencoder: Callable[[], Autoencoder]
     make_generator: Callable[[Autoencoder], ImageGenerator] | None = None
+    open_held_out: Callable[[], Dataset] | None = None
     num_workers: int = 0
 
     @cached_property
@@ -64,6 +66,18 @@ class EvaluationSource:
         assert self.make_generator is not None, "checked before: this stage has no denoiser"
         return self.make_generator(self.autoencoder)
 
+    @cached_property
+    def held_out(self) -> Dataset:
+        """The other split of the real images."""
+        assert self.open_held_out is not None, "checked before: only an evaluate stage has held-out images"
+        return self.open_held_out()
+
+    def num_samples(self, needs: frozenset[str], wanted: int) -> int:
+        """How many samples an evaluator with these needs sees of those that it wants."""
+        if needs & OF_IMAGES:
+            wanted = min(wanted, len(self.dataset))
+        return min(wanted, len(self.held_out)) if needs & HELD_OUT else wanted
+
     def batches(self, portions: Sequence[Portion]) -> Iterator[Made]:
         """The batches of these portions, in order.
 
@@ -71,27 +85,44 @@ class EvaluationSource:
             DataError: labels are needed and the data has none.
             NotFiniteError: images, or what a model makes of them, hold NaN or infinity.
         """
-        with_images = [portion for portion in portions if portion.needs & OF_IMAGES]
-        order = fixed_order(self.dataset, max((portion.indices.stop for portion in with_images), default=0))
-        chunks = [order[portion.indices.start : portion.indices.stop] for portion in with_images]
-        loaded = chunk_views(self.dataset, chunks, self.num_workers)
+        loaded = self._loaded(portions, OF_IMAGES, lambda: self.dataset)
+        held_out = self._loaded(portions, HELD_OUT, lambda: self.held_out)
         for portion in portions:
+            others = next(held_out) if portion.needs & HELD_OUT else None
+            further = () if others is None else tuple(others.unreadable)
             if not portion.needs & OF_IMAGES:
-                yield Made(batch=self._batch(portion.indices, portion.needs, None, None), unreadable=())
+                batch = self._batch(portion.indices, portion.needs, None, None, others)
+                yield Made(batch=batch, unreadable=further)
                 continue
             data = next(loaded)
             if data.data is None:
-                yield Made(batch=None, unreadable=data.unreadable)
+                yield Made(batch=None, unreadable=(*data.unreadable, *further))
                 continue
             if data.labels is None and "labels" in portion.needs:
                 raise DataError("an evaluator needs labels, but this dataset has none")
             indices = [portion.indices[place] for place in data.kept]
-            batch = self._batch(indices, portion.needs, data.data.to(self.device), data.labels)
-            yield Made(batch=batch, unreadable=data.unreadable)
+            batch = self._batch(indices, portion.needs, data.data.to(self.device), data.labels, others)
+            yield Made(batch=batch, unreadable=(*data.unreadable, *further))
+
+    def _loaded(
+        self, portions: Sequence[Portion], fields: frozenset[str], dataset: Callable[[], Dataset]
+    ) -> Iterator[EvaluationData]:
+        """The images of a set, for the portions that need one of these fields."""
+        wanted = [portion.indices for portion in portions if portion.needs & fields]
+        if not wanted:
+            return
+        order = fixed_order(dataset(), max(indices.stop for indices in wanted))
+        chunks = [order[indices.start : indices.stop] for indices in wanted]
+        yield from chunk_views(dataset(), chunks, self.num_workers)
 
     @torch.no_grad()
     def _batch(
-        self, indices: Sequence[int], needs: frozenset[str], images: Images | None, labels: Tensor | None
+        self,
+        indices: Sequence[int],
+        needs: frozenset[str],
+        images: Images | None,
+        labels: Tensor | None,
+        held_out: EvaluationData | None,
     ) -> EvaluationBatch:
         posterior: Posterior | None = None
         latents: Latents | None = None
@@ -115,6 +146,7 @@ class EvaluationSource:
             latents=latents,
             reconstruction=reconstruction,
             autoencoder=self.autoencoder if "autoencoder" in needs else None,
+            held_out=None if held_out is None or held_out.data is None else held_out.data.to(self.device),
             generated=None if made is None else made.images,
             generated_labels=None if made is None else made.labels,
             diffusion_model=self.generator.model if "diffusion_model" in needs else None,

@@ -15,7 +15,9 @@ from diffusability.core.numerics.precision import multiplies_bf16, resolve_preci
 from diffusability.core.planning.plan import Plan, PlannedStage
 from diffusability.core.report.tables.results_table import print_results
 from diffusability.core.run.changed_files import record_contents, set_aside_changed
+from diffusability.core.run.earlier_stages import adopt, take_over
 from diffusability.core.run.folder_writer import RunFolder
+from diffusability.core.specs.stages import EncodeStage, EvaluateStage
 from diffusability.core.stages.encode import run_encode
 from diffusability.core.stages.evaluate import run_evaluate
 from diffusability.core.stages.overview import Overview
@@ -68,15 +70,16 @@ def run(
         stop=stop,
         profile_steps=profile_steps,
     )
+    planned = {stage.directory_name for stage in plan.order}
     overview = Overview(plan=plan, folder=folder, command=command, writes=ranks.is_main and job is None)
     _warn_of_emulation(mine, runtime)
     stopped: StoppedOnRequest | None = None
     with stop.listening(), distributed.naming_lost_ranks(ranks), naming_dead_workers():
         try:
             if job is None:
-                _set_aside_changed(stages, runtime)
+                _set_aside_changed(stages, runtime, planned)
             for stage in mine:
-                _run_stage(stage, runtime, overview, f"[{stages.index(stage) + 1}/{len(stages)}]")
+                _run_stage(stage, runtime, overview, f"[{stages.index(stage) + 1}/{len(stages)}]", planned)
         except StoppedOnRequest as request:
             stopped = request
         except BaseException:
@@ -110,15 +113,18 @@ def _warn_of_emulation(stages: Sequence[PlannedStage], runtime: StageRuntime) ->
         )
 
 
-def _set_aside_changed(stages: Sequence[PlannedStage], runtime: StageRuntime) -> None:
+def _set_aside_changed(stages: Sequence[PlannedStage], runtime: StageRuntime, planned: Collection[str]) -> None:
     """Looks on the first rank whether files have changed since the stages used them; a signal ends that at once."""
     if runtime.ranks.is_main:
         with runtime.stop.at_once():
+            adopt(stages, runtime.folder, planned)
             set_aside_changed(stages, runtime.folder, runtime.console)
     runtime.stop.raise_together(runtime.ranks, "the files of the stages were being compared")
 
 
-def _run_stage(stage: PlannedStage, runtime: StageRuntime, overview: Overview, number: str) -> None:
+def _run_stage(
+    stage: PlannedStage, runtime: StageRuntime, overview: Overview, number: str, planned: Collection[str]
+) -> None:
     label = f"{number} {stage.name} ({', '.join(stage.variants)})"
     done = runtime.folder.is_done(stage)
     runtime.stop.raise_together(runtime.ranks, f"everything before stage {stage.name!r} is kept")
@@ -126,8 +132,12 @@ def _run_stage(stage: PlannedStage, runtime: StageRuntime, overview: Overview, n
         runtime.console.print(f"{label}: done before", markup=False, highlight=False)
         return
     runtime.console.print(label, markup=False, highlight=False, style="bold")
-    directory = runtime.folder.begin(stage) if runtime.ranks.is_main else runtime.folder.stage(stage)
+    directory = runtime.folder.stage(stage)
     if runtime.ranks.is_main:
+        taken_over = take_over(stage, runtime.folder, planned)
+        if taken_over:
+            runtime.console.print(f"  {stage.name}: {taken_over}", markup=False, highlight=False, soft_wrap=True)
+        runtime.folder.begin(stage)
         record_contents(stage, runtime.folder)
     runtime.ranks.barrier()
     overview.begin(stage)
@@ -138,9 +148,18 @@ def _run_stage(stage: PlannedStage, runtime: StageRuntime, overview: Overview, n
         overview.end(stage, "stopped" if isinstance(error, StoppedOnRequest) else "failed")
         raise
     if runtime.ranks.is_main:
-        precision = resolve_precision(stage.engine.precision, runtime.ranks.device.type)
+        precision = resolve_precision(_precision(stage), runtime.ranks.device.type)
         runtime.folder.finish(stage, time.monotonic() - started, runtime.ranks.size, precision, facts)
     overview.finish(stage)
+
+
+def _precision(stage: PlannedStage) -> str:
+    """What a stage computes in: an autoencoder that is not trained has a precision of its own."""
+    match stage.spec:
+        case EncodeStage(precision=own) | EvaluateStage(denoiser=None, precision=own):
+            return own
+        case _:
+            return stage.engine.precision
 
 
 def _run_or_stop_together(stage: PlannedStage, runtime: StageRuntime, directory: Path) -> Mapping[str, int] | None:

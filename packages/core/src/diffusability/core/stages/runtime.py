@@ -125,7 +125,7 @@ class StageRuntime:
     def _refuse_another(self, autoencoder: Autoencoder, spec: EncodeStage, cache: Path) -> None:
         origin = autoencoder_origin(autoencoder, spec.autoencoder.kind)
         recorded = read_index(cache).provenance.get("autoencoder")
-        refuse_other(f"latent cache {str(cache)!r}", recorded, origin, f"remove {str(cache.parent)!r} to encode anew")
+        refuse_other(f"latent cache {str(cache)!r}", recorded, origin, f"remove {str(cache.parent)!r} to encode again")
 
     def frozen(self, autoencoder: Autoencoder) -> Autoencoder:
         """An autoencoder for inference on this rank's device, in float32."""

@@ -17,6 +17,7 @@ from diffusability.core.engine.metrics_log import MetricsLog, RunningMeans
 from diffusability.core.engine.numerical_guard import NumericalGuard
 from diffusability.core.engine.step_trace import StepTrace
 from diffusability.core.engine.training_loop import TrainingLoop
+from diffusability.core.engine.update_gate import UpdateGate
 from diffusability.core.errors import TrainingError
 from diffusability.core.planning.plan import PlannedStage
 from diffusability.core.run.progress import StageProgress
@@ -72,7 +73,7 @@ def run_train(stage: PlannedStage, runtime: StageRuntime, directory: Path) -> Ma
     guard = NumericalGuard(
         folder=directory / "nonfinite",
         ranks=runtime.ranks,
-        max_skipped=spec.max_skipped,
+        gate=UpdateGate(device=runtime.ranks.device, max_skipped=spec.max_skipped),
         on_first=warn,
         example_at=partial(example_index, dataset, stage.seed, spec.batch_size),
     )
@@ -149,7 +150,7 @@ def _account_for_skipped(
         checkpoints.remove()
         raise TrainingError(
             f"none of the {steps} steps of stage {stage.name!r} changed the weights: the loss or gradient of each was"
-            " not finite; its checkpoints were removed, and the same command starts it anew"
+            " not finite; its checkpoints were removed, and the same command starts it again"
         )
     if num_skipped:
         runtime.remark(stage, f"{num_skipped} of {steps} steps were skipped: a loss or gradient was not finite")
@@ -172,7 +173,7 @@ def _snapshots(
 
 
 def _resume(stage: PlannedStage, runtime: StageRuntime, restored: Restored, wrote: Layout) -> tuple[int, RunningMeans]:
-    """The step to go on from and the running means that the log had then."""
+    """The step to resume from and the running means that the log had then."""
     now = Layout(num_ranks=runtime.ranks.size, zero_stage=stage.engine.zero_stage)
     how = "" if wrote == now else f", written by {wrote}, converted for {now}"
     runtime.console.print(f"  {stage.name}: resumes after step {restored.step}{how}", highlight=False)

@@ -13,7 +13,7 @@ from diffusability.core.errors import DataError
 class UnreadableFiles:
     """Reports each unreadable file once, on the console and in ``unreadable.txt``.
 
-    With ``writes=False`` it only counts: for ranks that hear the same reports as one that writes.
+    With ``writes=False`` it only counts: for ranks that get the same reports as the one that writes.
     """
 
     def __init__(self, directory: Path, dataset: Dataset, console: Console, *, writes: bool = True) -> None:

@@ -34,3 +34,32 @@ class WandbSpec(TrackerSpec):
 
     def check_inputs(self) -> None:
         require_package("wandb", "tracker 'wandb'", "wandb")
+
+
+class MLflowSpec(TrackerSpec):
+    """Curves, parameters and image grids in MLflow; an interrupted stage continues its own run there."""
+
+    kind: Literal["mlflow"] = "mlflow"
+    builds: ClassVar[str] = "diffusability.core.trackers.mlflow:MLflowTracker"
+    tracking_uri: str | None = Field(
+        None, min_length=1, description="server or database, such as sqlite:///mlflow.db; default: MLFLOW_TRACKING_URI"
+    )
+    experiment: str = Field("diffusability", min_length=1)
+    name: str | None = Field(None, description="default: the stage's name")
+    tags: dict[str, str] = Field(default_factory=dict)
+
+    def check_inputs(self) -> None:
+        require_package("mlflow", "tracker 'mlflow'", "mlflow")
+
+
+class TrackioSpec(TrackerSpec):
+    """Curves and image grids in Trackio; an interrupted stage continues its own run there."""
+
+    kind: Literal["trackio"] = "trackio"
+    builds: ClassVar[str] = "diffusability.core.trackers.trackio:TrackioTracker"
+    project: str = Field("diffusability", min_length=1)
+    name: str | None = Field(None, description="first part of the run's name; default: the stage's name")
+    space_id: str | None = Field(None, description="a Space to log to; default: a database on this machine")
+
+    def check_inputs(self) -> None:
+        require_package("trackio", "tracker 'trackio'", "trackio")

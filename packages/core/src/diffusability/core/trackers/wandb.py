@@ -1,24 +1,13 @@
 """Metrics in Weights & Biases."""
 
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from diffusability.core.contracts.tracker import Tracker
 from diffusability.core.errors import TrainingError
+from diffusability.core.trackers.run_identity import run_id_of
 from diffusability.core.trackers.specs import WandbSpec
-
-#: File in the stage's folder that holds the identity of its run.
-RUN_ID = "wandb-run-id.txt"
-
-
-def run_id_of(directory: Path) -> str:
-    """The identity of a stage's run: made when the stage starts, found again when it resumes."""
-    path = directory / RUN_ID
-    if not path.is_file():
-        path.write_text(uuid.uuid4().hex[:8] + "\n")
-    return path.read_text().strip()
 
 
 class WandbTracker(Tracker):
@@ -40,7 +29,7 @@ class WandbTracker(Tracker):
                 tags=list(self._spec.tags),
                 config=dict(config),
                 dir=str(directory),
-                id=run_id_of(directory),
+                id=run_id_of(directory, "wandb"),
                 resume="allow" if self._spec.mode == "online" else None,
                 settings=wandb.Settings(console="off", silent=True),
             )

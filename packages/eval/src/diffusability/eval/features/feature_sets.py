@@ -1,4 +1,4 @@
-"""Features of the images of two sets, computed once for all evaluators of a stage that want the same ones."""
+"""Features of the images of two sets, computed once for all evaluators of a stage that use them."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -24,7 +24,7 @@ class SharedFeatures:
     """A feature network, and the features of the batches it has seen last.
 
     Of a clip, an extractor of images sees one frame, drawn from the seed and the clip's index (Ge et al. 2024 and the
-    FDD of clips do so). Features that are not finite are refused.
+    FDD of clips do so). Features that are not finite are rejected.
     """
 
     def __init__(self, spec: FeaturesSpec, extractor: FeatureExtractor) -> None:
@@ -42,8 +42,8 @@ class SharedFeatures:
             images: the batch.
             indices: their places in the set.
             seed: draws the frames of clips.
-            cache: where they may be found, and are kept: for images that will be seen again. It is not used for an
-                extractor that does not say by ``settings`` what its features depend on.
+            cache: stores the features of images that will be seen again. Not used for an extractor without
+                ``settings``, since nothing says what its features depend on.
 
         Raises:
             DataError: an extractor of clips gets images, or the features are not finite.
@@ -62,7 +62,7 @@ class SharedFeatures:
         return features
 
     def _frames(self, images: Images, indices: Sequence[int], seed: int) -> Float[Tensor, "b c *frames h w"]:
-        """What the extractor sees of a batch: of clips, where it is one of images, a frame each."""
+        """The input of the extractor: the batch, or for an extractor of images a frame of each clip."""
         if self.spec.takes == "clips" and images.ndim != 5:
             raise DataError(f"features {self.spec.kind!r} are of clips, got images of shape {tuple(images.shape)!r}")
         if self.spec.takes == "images" and images.ndim == 5:
@@ -85,7 +85,7 @@ class SharedFeatures:
         return {"features": self.spec.kind, **self.extractor.settings()}
 
 
-@lru_cache(maxsize=3)
+@lru_cache(maxsize=8)
 def _shared(spec: FeaturesSpec, dumped: str) -> SharedFeatures:
     return SharedFeatures(spec, spec.build(BuildContext()))
 

@@ -39,7 +39,7 @@ class I3D(FeatureExtractor):
                 self.network = torch.jit.load(str(weights), map_location="cpu").eval()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             first = str(error).strip().splitlines()[0]
-            raise CheckpointError(f"{str(weights)!r} is no TorchScript file: {first}") from None
+            raise CheckpointError(f"{str(weights)!r} is not a TorchScript file: {first}") from None
         self._digest = file_digest(weights)
 
     @classmethod

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from diffusability.core.shapes import Images
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.features.feature_cache import FeatureCache
 from diffusability.eval.features.feature_sets import feature_cache, shared_features
+from diffusability.eval.generation.frechet_gaussian import FrechetGaussian
 from diffusability.eval.generation.reference_statistics import (
     POOLED,
     SPATIAL,
@@ -22,6 +22,7 @@ from diffusability.eval.generation.reference_statistics import (
 )
 from diffusability.eval.generation.small_sample_bias import NEAR, PARTS, bias_note, small_sample_bias
 from diffusability.eval.specs.generation import JACKKNIFE_GROUPS, FrechetSettings, too_few
+from diffusability.eval.specs.generation_metrics import ABOVE_FLOOR, FLOOR
 from diffusability.eval.streaming.gaussian_statistics import GaussianStatistics
 from diffusability.eval.streaming.grouped_statistics import GroupedStatistics
 from diffusability.eval.streaming.jackknife import spread_of
@@ -33,36 +34,15 @@ def frechet_distance(
     second_mean: Float[Tensor, " d"],
     second_covariance: Float[Tensor, "d d"],
 ) -> float:
-    """Squared Frechet (2-Wasserstein) distance of two Gaussians, in float64.
-
-    ``|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))`` (Dowson & Landau 1982; Heusel et al. 2017, equation 6). With
-    ``S1 = A A^T`` and ``S2 = B B^T`` the trace of the root is the sum of the singular values of ``A^T B``: two
-    symmetric eigenvalue problems and one of singular values take the place of a general matrix root, which is slower
-    and, for singular covariances, inexact. The roots of the eigenvalues of ``S1 S2`` would be no better: one that is 0
-    is known to 1e-16, and its root to 1e-8 only.
-    """
-    covariances = (first_covariance.double(), second_covariance.double())
-    first, second = (_factor(covariance) for covariance in covariances)
-    trace_of_root = torch.linalg.svdvals(first.T @ second).sum()
-    between_means = (first_mean.double() - second_mean.double()).square().sum()
-    total = between_means + covariances[0].trace() + covariances[1].trace() - 2 * trace_of_root
-    return max(float(total), 0.0)
-
-
-def _factor(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d r"]:
-    """``A`` of ``A A^T = covariance``, without the axes along which it is 0 up to rounding.
-
-    Eigenvalues are known to ``d eps`` times the largest one. Those below are no different from 0, and their roots would
-    be 1e8 times as large as the error they come from.
-    """
-    values, vectors = torch.linalg.eigh(covariance)
-    known = values > len(values) * torch.finfo(values.dtype).eps * values[-1].clamp(min=0)
-    factor: Tensor = vectors[:, known] * values[known].sqrt()
-    return factor
+    """Squared Frechet (2-Wasserstein) distance of two Gaussians, in float64; see ``FrechetGaussian.distance``."""
+    first = FrechetGaussian.from_moments(first_mean, first_covariance)
+    return first.distance(FrechetGaussian.from_moments(second_mean, second_covariance))
 
 
 #: Statistics of the real and of the other images, the same by groups that are left out, and the size of images.
 Seen = tuple[GroupedStatistics, GroupedStatistics, tuple[GroupedStatistics, ...], tuple[int, int] | None]
+#: Names of the sets whose groups are kept, in this order.
+_REAL, _OTHER, _FLOOR = range(3)
 
 
 class Frechet(Evaluator):
@@ -75,6 +55,9 @@ class Frechet(Evaluator):
     With few images, up to five for each feature, the result's ``note`` says how much of the distance comes of their
     number (``small_sample_bias``), measured on the real images, or on the others where the reference is a file. The
     distance itself is not corrected, since it is compared with others' numbers.
+
+    With ``floor``, ``fid_floor`` and ``fid_above_floor`` are beside ``fid``: the distance of the reconstructions of the
+    same real images, which is what the autoencoder alone takes away, and the difference.
 
     The spread is found by leaving out each K-th of the images in turn, of both sets at once (of the other one, where
     the reference is a file: its images are taken as given). It takes K covariances of each set and K more distances. K
@@ -90,7 +73,9 @@ class Frechet(Evaluator):
         self._names = SPATIAL if spec.features.frechet_name() == "sfid" else POOLED
         self._real, self._other = (GroupedStatistics(PARTS) for _ in range(2))
         self._num_groups = JACKKNIFE_GROUPS if spec.jackknife_groups is None else spec.jackknife_groups
-        self._left_out = tuple(GroupedStatistics(self._num_groups) for _ in range(2))
+        self._floor = GroupedStatistics(1) if getattr(spec, "floor", False) else None
+        sets = 2 if self._floor is None else 3
+        self._left_out = tuple(GroupedStatistics(self._num_groups) for _ in range(sets))
         self._size: tuple[int, int] | None = None
         self._reference = None if spec.reference is None else read_reference(spec.reference, self._names)
         if self._reference is not None:
@@ -122,22 +107,31 @@ class Frechet(Evaluator):
             raise DataError(too_few(self.spec.metric(), num_samples, length))
 
     def update(self, batch: EvaluationBatch) -> None:
-        """Adds a batch.
+        """Adds a batch, which may hold images of one set only.
 
         Raises:
             DataError: images differ in size between or within the sets, or their features are not finite.
         """
-        other = getattr(batch, self.spec.compares)
-        if self._reference is None:
-            assert batch.images is not None
+        other = self._compared(batch)
+        if self._reference is None and batch.images is not None:
             self._expect_size(batch.images, "real")
             features = self._features.extract(batch.images, batch.indices, self.spec.seed, self._cache)
             self._real.update(features, batch.indices)
-            self._left_out[0].update(features, batch.indices)
+            self._left_out[_REAL].update(features, batch.indices)
+        if self._floor is not None and batch.reconstruction is not None:
+            self._expect_size(batch.reconstruction, "reconstructed")
+            features = self._features.extract(batch.reconstruction, batch.indices, self.spec.seed)
+            self._floor.update(features, batch.indices)
+            self._left_out[_FLOOR].update(features, batch.indices)
+        if other is None:
+            return
         self._expect_size(other, self.spec.compares)
         features = self._features.extract(other, batch.indices, self.spec.seed)
         self._other.update(features, batch.indices)
-        self._left_out[1].update(features, batch.indices)
+        self._left_out[_OTHER].update(features, batch.indices)
+
+    def _compared(self, batch: EvaluationBatch) -> Images | None:
+        return batch.reconstruction if self.spec.compares == "reconstruction" else batch.generated
 
     def _expect_size(self, images: Images, what: str) -> None:
         size = (images.shape[-2], images.shape[-1])
@@ -150,8 +144,10 @@ class Frechet(Evaluator):
         self._size = size
 
     def state(self) -> Seen:
-        real, other, *left_out = (statistics.on_cpu() for statistics in (self._real, self._other, *self._left_out))
-        return real, other, tuple(left_out), self._size
+        further = () if self._floor is None else (self._floor,)
+        kept = (self._real, self._other, *self._left_out, *further)
+        real, other, *rest = (statistics.on_cpu() for statistics in kept)
+        return real, other, tuple(rest), self._size
 
     def merge(self, state: Seen) -> None:
         """Adds what another rank has seen.
@@ -165,7 +161,8 @@ class Frechet(Evaluator):
         self._size = self._size or size
         self._real.merge(real)
         self._other.merge(other)
-        for own, theirs in zip(self._left_out, left_out, strict=True):
+        further = () if self._floor is None else (self._floor,)
+        for own, theirs in zip((*self._left_out, *further), left_out, strict=True):
             own.merge(theirs)
 
     def compute(self) -> list[EvalResult]:
@@ -176,20 +173,47 @@ class Frechet(Evaluator):
         if self._other.count <= length and not self.spec.force:  # images may have turned out to be unreadable
             raise DataError(too_few(self.spec.metric(), self._other.count, length))
         value = _distance(reference, self._other.whole())
-        values = self._values()
+        values = self._values(_OTHER)
         bias = self._bias(reference)
         fewest = min(self._other.count, reference.count or self._other.count)
+        result = EvalResult(
+            metric=self.spec.metric(),
+            value=value,
+            spread=spread_of(values, value),
+            higher_is_better=False,
+            num_samples=self._other.count,
+            spec=self._settings(reference, values),
+            values=values,
+            note="" if bias is None else bias_note(bias, fewest, length),
+        )
+        return [result, *self._beside_floor(result, reference)]
+
+    def _beside_floor(self, result: EvalResult, reference: ReferenceStatistics) -> list[EvalResult]:
+        """The distance of the reconstructions of the same real images, and how far above it the other one is.
+
+        Both are of equally many images against one reference, so the difference loses what few images add to each.
+        """
+        if self._floor is None or result.value is None:
+            return []
+        floor = _distance(reference, self._floor.whole())
+        floors = self._values(_FLOOR)
+        above = None
+        if floors is not None and result.values is not None:
+            rest = (result.values.values - floors.values).tolist()
+            above = SampleValues.without_groups(range(self._num_groups), rest, result.values.counts)
+        name, gap = self.spec.metric(), result.value - floor
+        numbers = ((FLOOR, floor, floors, self._floor.count), (ABOVE_FLOOR, gap, above, result.num_samples))
         return [
             EvalResult(
-                metric=self.spec.metric(),
+                metric=f"{name}{suffix}",
                 value=value,
                 spread=spread_of(values, value),
                 higher_is_better=False,
-                num_samples=self._other.count,
-                spec=self._settings(reference, values),
+                num_samples=count,
+                spec=result.spec,
                 values=values,
-                note="" if bias is None else bias_note(bias, fewest, length),
             )
+            for suffix, value, values, count in numbers
         ]
 
     def _bias(self, reference: ReferenceStatistics) -> float | None:
@@ -200,11 +224,11 @@ class Frechet(Evaluator):
         bias = small_sample_bias(self._real if self._reference is None else self._other, _distance)
         return None if bias is None else bias.distance_bias(reference.count, self._other.count)
 
-    def _values(self) -> SampleValues | None:
-        """The distance without each group of images. Raises DataError where the spec asks for too many groups."""
+    def _values(self, which: int) -> SampleValues | None:
+        """The distance of a set without each group. Raises DataError where the spec asks for too many groups."""
         if not self._num_groups:
             return None
-        real, other = self._left_out
+        real, other = self._left_out[_REAL], self._left_out[which]
         for sets in (other, *(() if self._reference else (real,))):
             if min(group.count for group in sets.groups) < 2:
                 if self.spec.jackknife_groups is None:

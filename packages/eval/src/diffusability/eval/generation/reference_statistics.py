@@ -62,7 +62,7 @@ def read_reference(path: Path, names: tuple[str, str] = POOLED) -> ReferenceStat
         mean, covariance = (torch.from_numpy(np.asarray(content[name], dtype=np.float64)) for name in names)
         provenance = json.loads(str(content["provenance"])) if "provenance" in keys else {}
         if not isinstance(provenance, dict):
-            raise DataError(f"the provenance in {str(path)!r} is no JSON object")
+            raise DataError(f"the provenance in {str(path)!r} is not a JSON object")
         size = provenance.get("image_size")
         image_size = None if size is None else (int(size[0]), int(size[1]))
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):

@@ -80,7 +80,7 @@ PATCH_SIZE = 7
 SMALLEST_LEVEL = 16
 #: Distances are reported in thousandths, as in the paper.
 SCALE = 1e3
-#: Directions along which distances are computed anew without each group of images.
+#: Directions along which distances are computed again without each group of images.
 FEW_PROJECTIONS = 64
 
 

@@ -2,23 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from diffusability.core.specs.base import Written, fail
 from diffusability.core.specs.components import AnyFeatures, EvaluatorSpec
 from diffusability.core.specs.metric_info import Judged, MetricInfo
+from diffusability.core.specs.scorecard import ComparisonUse
 from diffusability.eval.specs import generation_metrics
 from diffusability.eval.specs.features.clip import CLIPSpec
 from diffusability.eval.specs.features.inception import InceptionSpec
-
-if TYPE_CHECKING:
-    pass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 class SampleSetSpec(EvaluatorSpec):
@@ -50,15 +44,25 @@ class SampleSetSpec(EvaluatorSpec):
         )
 
 
+#: Images of a subset over which KID is averaged.
+KID_SUBSET = 1000
+
+
+def _kid_of(count: int) -> Mapping[str, Any]:
+    """As torch-fidelity takes it; of fewer images than a subset holds, the distance of all of them."""
+    return {} if count >= KID_SUBSET else {"subsets": 1, "subset_size": count, "spread": "jackknife"}
+
+
 class KIDSpec(SampleSetSpec):
     """Kernel distance of generated to real images, unbiased also for few images; KID with Inception's features."""
 
     kind: Literal["kid"] = "kid"
     builds: ClassVar[str] = "diffusability.eval.generation.kid:KID"
     metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.KID
+    comparison: ClassVar[ComparisonUse | None] = ComparisonUse(of_features=True, settings=_kid_of)
 
     subsets: PositiveInt = Field(100, description="random subsets over which it is averaged")
-    subset_size: int = Field(1000, ge=2, description="images of a subset")
+    subset_size: int = Field(KID_SUBSET, ge=2, description="images of a subset")
     spread: Literal["subsets", "jackknife"] = Field(
         "subsets",
         description="over subsets, as is usual, or of the distance of all images by leaving out each in turn",
@@ -90,6 +94,7 @@ class PrecisionRecallSpec(SampleSetSpec):
     kind: Literal["precision-recall"] = "precision-recall"
     builds: ClassVar[str] = "diffusability.eval.generation.precision_recall:PrecisionRecall"
     metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.PRECISION_RECALL
+    comparison: ClassVar[ComparisonUse | None] = ComparisonUse(of_features=True)
 
     neighbours: PositiveInt = Field(3, description="nearest neighbours to which the balls around samples reach")
 
@@ -130,7 +135,7 @@ class FrechetSettings(EvaluatorSpec):
     builds: ClassVar[str] = "diffusability.eval.generation.frechet:Frechet"
 
     #: Which images are compared with the real ones.
-    compares: ClassVar[Literal["generated", "reconstruction"]] = "generated"
+    compares: ClassVar[Literal["generated", "reconstruction", "interpolation"]] = "generated"
 
     features: AnyFeatures = Field(InceptionSpec(), description="the network whose features are compared")
     num_samples: PositiveInt = Field(
@@ -181,11 +186,15 @@ class FrechetSettings(EvaluatorSpec):
     def metric(self) -> str:
         """The name of the number: of its features, so that none but Inception's is called FID."""
         name = self.features.frechet_name()
-        return name if self.compares == "generated" else generation_metrics.reconstruction_name(name)
+        prefix = {"generated": "", "reconstruction": "r", "interpolation": "i"}[self.compares]
+        return generation_metrics.prefixed(prefix, name)
 
     def metric_info(self, name: str) -> MetricInfo | None:
         features = generation_metrics.in_words(self.features.label())
         judges: Judged = "samples" if self.compares == "generated" else "reconstruction"
+        if name in (self.metric() + generation_metrics.FLOOR, self.metric() + generation_metrics.ABOVE_FLOOR):
+            own = self.metric_info(self.metric())
+            return None if own is None else generation_metrics.floor_info(own, name)
         other = generation_metrics.frechet_info(f"Frechet {features}", features, judges, rank=5)
         return self.metrics.get(name) or (other if name == self.metric() else None)
 
@@ -208,13 +217,45 @@ class FrechetSpec(FrechetSettings):
     kind: Literal["frechet"] = "frechet"
     metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.FRECHET
 
+    floor: bool = Field(
+        False,
+        description="also the distance of the reconstructions of the same real images, below which a model of these"
+        " latents hardly comes, and the difference of both",
+    )
+
+    def needed(self) -> frozenset[str]:
+        return super().needed() | ({"images", "reconstruction"} if self.floor else set())
+
+    comparison: ClassVar[ComparisonUse | None] = ComparisonUse(
+        of_features=True,
+        settings=lambda count: {"force": True},  # a note says how far off the number of few images is
+    )
+
 
 class RFIDSpec(FrechetSettings):
     """Frechet distance of reconstructions to their images in the features of a network; rFID with Inception's."""
 
     kind: Literal["rfid"] = "rfid"
-    compares: ClassVar[Literal["generated", "reconstruction"]] = "reconstruction"
+    compares: ClassVar[Literal["generated", "reconstruction", "interpolation"]] = "reconstruction"
     metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.RFID
+
+
+class IFIDSpec(FrechetSettings):
+    """Frechet distance of images decoded half way between neighbouring latents; iFID with Inception's features."""
+
+    kind: Literal["ifid"] = "ifid"
+    builds: ClassVar[str] = "diffusability.eval.generation.interpolated_frechet:InterpolatedFrechet"
+    compares: ClassVar[Literal["generated", "reconstruction", "interpolation"]] = "interpolation"
+    metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.IFID
+
+    share: float = Field(0.5, gt=0, lt=1, description="place between a latent (0) and its nearest neighbour (1)")
+
+    def needed(self) -> frozenset[str]:
+        return frozenset({"latents", "autoencoder"} | (set() if self.reference is not None else {"images"}))
+
+    def metric_info(self, name: str) -> MetricInfo | None:
+        features = generation_metrics.in_words(self.features.label())
+        return self.metrics.get(name) or (generation_metrics.ifid_of(features) if name == self.metric() else None)
 
 
 class SlicedWassersteinSpec(EvaluatorSpec):
@@ -224,6 +265,9 @@ class SlicedWassersteinSpec(EvaluatorSpec):
     builds: ClassVar[str] = "diffusability.eval.generation.sliced_wasserstein:SlicedWasserstein"
     needs: ClassVar[frozenset[str]] = frozenset({"images", "generated"})
     metrics: ClassVar[Mapping[str, MetricInfo]] = generation_metrics.SLICED_WASSERSTEIN
+    comparison: ClassVar[ComparisonUse | None] = ComparisonUse(
+        paired=True, settings=lambda count: {"max_patches": max(32768, count)}
+    )
 
     patches_per_image: PositiveInt = Field(128, description="patches of each image and scale, if max_patches allows")
     max_patches: PositiveInt = Field(32768, description="bound on the patches kept of each set and scale")

@@ -44,6 +44,15 @@ def sliced_wasserstein_of(side: str) -> MetricInfo:
     return _samples(f"Sliced W., {side} px", f"sliced Wasserstein distance at a side of {side} pixels", 16)
 
 
+_FDR = "Frechet distance from training images, over that of held-out real images; 1 is as close as real images are"
+FDR = {"fdr": _samples("FDr", f"{_FDR}; mean over feature networks", 6, headline=3)}
+
+
+def fdr_of(features: str) -> MetricInfo:
+    """The ratio in the features of one network."""
+    return _samples(f"FDr ({in_words(features)})", f"{_FDR}, by {in_words(features)} features", 7)
+
+
 #: Frechet distances with names of their own: label, features, rank, and places in the headline of generated images and
 #: of reconstructions.
 _FRECHET: dict[str, tuple[str, str, float, float | None, float | None]] = {
@@ -52,14 +61,52 @@ _FRECHET: dict[str, tuple[str, str, float, float | None, float | None]] = {
     "sfid": ("sFID", "spatial Inception", 2, None, None),
     "fvd": ("FVD", "I3D", 3, 4, None),
     "frechet_efficientnet_lite0": ("Frechet EN-Lite0", "EfficientNet-Lite0", 4, 5, 4),
+    "frechet_efficientnet_lite1": ("Frechet EN-Lite1", "EfficientNet-Lite1", 4.1, None, None),
+    "frechet_efficientnet_lite2": ("Frechet EN-Lite2", "EfficientNet-Lite2", 4.2, None, None),
 }
 #: Of these, names to which "r" is put in front for reconstructions.
 ACRONYMS = frozenset({"fid", "sfid", "fdd", "fvd"})
 
 
-def reconstruction_name(name: str) -> str:
-    """What a Frechet distance is called where reconstructions are compared with their images."""
-    return f"r{name}" if name in ACRONYMS else f"r_{name}"
+def prefixed(prefix: str, name: str) -> str:
+    """What a Frechet distance is called of reconstructions ("r"), of interpolations ("i") or of samples ("")."""
+    return f"{prefix}{name}" if name in ACRONYMS or not prefix else f"{prefix}_{name}"
+
+
+#: What follows the name of a distance of samples where it is that of reconstructions, or the difference of both.
+FLOOR, ABOVE_FLOOR = "_floor", "_above_floor"
+
+
+def floor_info(distance: MetricInfo, name: str) -> MetricInfo:
+    """The floor of a distance of generated images, and how far above it they are."""
+    if name.endswith(ABOVE_FLOOR):
+        label, meaning = "above floor", f"{distance.meaning}, less that of reconstructions of the same real images"
+    else:
+        label, meaning = "floor", f"{distance.meaning}, of reconstructions of the same real images in their place"
+    extra = 0.02 if name.endswith(ABOVE_FLOOR) else 0.01
+    return attrs.evolve(
+        distance, label=f"{distance.label} {label}", meaning=meaning, rank=distance.order + extra, headline=None
+    )
+
+
+IFID_MEANING = "Frechet distance of images decoded half way between neighbouring latents"
+IFID = {
+    "ifid": MetricInfo(
+        label="iFID",
+        meaning=f"{IFID_MEANING}, by Inception features",
+        judges="latents",
+        group="latents",
+        rank=109,
+        headline=4,
+    )
+}
+
+
+def ifid_of(features: str) -> MetricInfo:
+    """The same in other features."""
+    return attrs.evolve(
+        IFID["ifid"], label=f"i-Frechet {features}", meaning=f"{IFID_MEANING}, by {features} features", rank=109.5
+    )
 
 
 def frechet_info(label: str, features: str, judges: Judged, rank: float, headline: float | None = None) -> MetricInfo:
@@ -81,6 +128,6 @@ FRECHET = {
     for name, (label, features, rank, headline, _) in _FRECHET.items()
 }
 RFID = {
-    reconstruction_name(name): frechet_info(label, features, "reconstruction", rank, headline)
+    prefixed("r", name): frechet_info(label, features, "reconstruction", rank, headline)
     for name, (label, features, rank, _, headline) in _FRECHET.items()
 }

@@ -115,6 +115,20 @@ class ErrorAccumulationSpec(EvaluatorSpec):
     seed: int = Field(0, description="of the noise")
 
 
+class SamplingPathSpec(EvaluatorSpec):
+    """How straight the trajectories of a trained denoiser's ODE are, from noise to data."""
+
+    kind: Literal["sampling-path"] = "sampling-path"
+    builds: ClassVar[str] = "diffusability.eval.spectra.sampling_path:SamplingPath"
+    needs: ClassVar[frozenset[str]] = frozenset({"diffusion_model"})
+    metrics: ClassVar[Mapping[str, MetricInfo]] = spectra_metrics.SAMPLING_PATH
+
+    num_samples: PositiveInt = Field(256, description="trajectories")
+    steps: int = Field(40, ge=2, description="steps of Euler's method; each is one evaluation of the denoiser")
+    time_shift: PositiveFloat = Field(1.0, description="moves the steps towards noise (above 1) or data (below)")
+    seed: int = Field(0, description="of noise and classes")
+
+
 class MapSpectrumSpec(EvaluatorSpec):
     """Spectra of whole maps, radial and in time: spectral slope and energy concentration (SEC)."""
 

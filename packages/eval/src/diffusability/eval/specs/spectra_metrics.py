@@ -77,7 +77,9 @@ MAP_SPECTRUM = {
     **with_images(
         with_raw(
             {
-                "sec": _spectrum("SEC", "share of full-map DCT energy at high frequencies", 202),
+                "sec": _spectrum(
+                    "SEC", "spectral energy concentration: share of full-map DCT energy at high frequencies", 202
+                ),
                 "spectral_slope": _spectrum(
                     "Spectral slope", "exponent of amplitude against radial frequency; photographs: -1", 203
                 ),
@@ -136,4 +138,13 @@ ERROR_ACCUMULATION = {
     ),
     "cumulative_error_curve": MetricInfo(label="Cumulative error along the sampler"),
     "modular_error_curve": MetricInfo(label="Error of each sampling step alone"),
+}
+
+SAMPLING_PATH = {
+    "sampling_straightness": _denoiser(
+        "Sampling straightness", "deviation of the trained ODE's velocity from straight lines; 0 is straight", 705
+    ),
+    "sampling_efficiency": _denoiser(
+        "Sampling efficiency", "distance from noise to sample over the length of the way; 1 is straight", 706
+    ),
 }

@@ -1,4 +1,4 @@
-"""How far a statistic of a sample would move if the sample were drawn anew."""
+"""The spread of a statistic over new draws of its sample."""
 
 from collections.abc import Callable
 

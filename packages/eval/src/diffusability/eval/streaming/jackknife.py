@@ -1,4 +1,4 @@
-"""How far a statistic would move if its samples were drawn anew, from what it is without some of them."""
+"""The spread of a statistic over new draws of its samples, from its values without some of them."""
 
 import math
 from collections import Counter
@@ -14,7 +14,7 @@ from diffusability.core.errors import DataError
 
 #: Groups of samples that are left out in turn. An interval of 32 groups is 4% wider than one of very many.
 NUM_GROUPS = 32
-#: The same where a group is dear.
+#: The same where a group is expensive.
 FEW_GROUPS = 10
 
 
@@ -57,7 +57,7 @@ def without_each_group(
 def without_each_group_of_all(
     indices: Sequence[int], statistics: Callable[[int | None], Mapping[str, float]], num_groups: int = NUM_GROUPS
 ) -> tuple[Mapping[str, float], Mapping[str, SampleValues | None]]:
-    """Several statistics that are found together, by name: of the whole set (group None), and without each group."""
+    """Several statistics that are computed together, by name: of the whole set (group None), and without each group."""
     of_group = lru_cache(maxsize=None)(statistics)
     whole = of_group(None)
     return whole, {

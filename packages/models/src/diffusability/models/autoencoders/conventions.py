@@ -16,7 +16,7 @@ _DECODED = "a tensor of images, or an output class of diffusers"
 
 
 def posterior_of(encoded: Any, name: str) -> Posterior:
-    """The posterior in whatever ``encode`` returned.
+    """The posterior in the return value of a module's ``encode``.
 
     A tensor is a point; a pair of equal shapes mean and log variance; of a distribution the mode and its variance; of
     an output class, or a mapping, what is under ``latent_dist``, ``latents``, ``latent`` or ``mean`` and ``logvar``.
@@ -47,7 +47,7 @@ def posterior_of(encoded: Any, name: str) -> Posterior:
 
 
 def images_of(decoded: Any, name: str) -> Tensor:
-    """The images in whatever ``decode`` returned. Raises PluginError for what holds none; names its type."""
+    """The images in the return value of ``decode``. Raises PluginError with its type when it holds none."""
     if isinstance(decoded, Tensor):
         return decoded
     if isinstance(decoded, tuple | list) and len(decoded) == 1:

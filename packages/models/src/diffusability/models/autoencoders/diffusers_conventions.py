@@ -63,7 +63,7 @@ def latents_in(latents: Latents, layout: Layout) -> Given:
 
 
 def decoder_settings(layout: Layout, config: dict[str, Any], latents: Latents) -> dict[str, Any]:
-    """What ``decode`` is to be told beside latents.
+    """Arguments of ``decode`` besides the latents.
 
     A decoder that can also denoise is asked for time 0, without noise. One that draws noise draws the same in each
     call: that of seed 0.

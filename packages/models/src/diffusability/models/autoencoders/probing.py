@@ -141,7 +141,7 @@ def _shapes() -> Iterator[tuple[int, ...]]:
 
 
 def _tried(model: Any, name: str, shape: tuple[int, ...]) -> AutoencoderInfo:
-    """Facts from one input. Raises whatever the model raises, and ValueError or PluginError for what does not fit."""
+    """Facts from one input. Raises what the model raises, and ValueError or PluginError for what does not fit."""
     weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
     like = torch.zeros(()) if weight is None else weight.detach()
     images = torch.linspace(-1, 1, _BATCH * int(torch.tensor(shape).prod()), dtype=like.dtype, device=like.device)
@@ -174,7 +174,7 @@ def _tried(model: Any, name: str, shape: tuple[int, ...]) -> AutoencoderInfo:
 
 def _factor(pixels: int, latents: int) -> int:
     if latents < 1 or pixels % latents:
-        raise ValueError(f"{pixels} pixels become {latents}, which is no whole factor")
+        raise ValueError(f"{pixels} pixels become {latents}, which is not a whole factor")
     return pixels // latents
 
 

@@ -1,4 +1,4 @@
-"""An autoencoder of one's own, any module with ``encode`` and ``decode``, behind the contract of the core."""
+"""The user's own autoencoder, any module with ``encode`` and ``decode``, behind the contract of the core."""
 
 import sys
 from pathlib import Path
@@ -24,7 +24,7 @@ from diffusability.models.weight_files import read_weight_file
 
 
 class PythonAutoencoder(Autoencoder):
-    """Encodes and decodes with a module of others, whatever it returns (``conventions``).
+    """Encodes and decodes with another library's module, in any of the forms of ``conventions``.
 
     Raises:
         ValueError: images or latents do not have the shape that is expected.

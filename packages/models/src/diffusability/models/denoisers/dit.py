@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from diffusability.core.shapes import Labels, Latents, Predictions, Times
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.models.denoisers.dit_blocks import DiTBlock, FinalLayer, RotaryTable, TimeEmbedding
 from diffusability.models.denoisers.dit_checkpoints import load_pretrained, split_modulation, write_exchange
+from diffusability.models.denoisers.dit_head import DiTHead
 from diffusability.models.denoisers.patches import from_patches, to_patches
 from diffusability.models.denoisers.positions import grid_positions, rotary_table
 from diffusability.models.specs.denoisers.dit import DiTSpec
@@ -45,7 +47,8 @@ class DiT(Denoiser):
         self.time_embedding = TimeEmbedding(size, architecture.time_frequencies)
         self.label_embedding = None if self.num_classes is None else nn.Embedding(self.num_classes + 1, size)
         self.blocks = nn.ModuleList(DiTBlock(architecture) for _ in range(architecture.depth))
-        self.final = FinalLayer(architecture)
+        self.head = DiTHead(architecture) if architecture.head is not None else None
+        self.final = FinalLayer(architecture.of_head if architecture.head is not None else architecture)
         self._initialize()
         self.register_load_state_dict_pre_hook(_split_modulation)  # type: ignore[no-untyped-call]
 
@@ -62,9 +65,9 @@ class DiT(Denoiser):
     def _register_positions(self) -> None:
         grid, size = self.architecture.grid, self.architecture.hidden_size
         positions, cosines, sines = None, None, None
-        if self.architecture.positions == "rope":
+        if self.architecture.positions != "sin-cos":
             cosines, sines = rotary_table(grid, size // self.architecture.num_heads)
-        else:
+        if self.architecture.positions != "rope":
             positions = grid_positions(grid, size)
         self.register_buffer("positions", positions, persistent=False)
         self.register_buffer("cosines", cosines, persistent=False)
@@ -80,13 +83,14 @@ class DiT(Denoiser):
             nn.init.normal_(linear.weight, std=0.02)
         if self.label_embedding is not None:
             nn.init.normal_(self.label_embedding.weight, std=0.02)
-        for modulated in (*self.blocks, self.final):
-            nn.init.zeros_(modulated.modulation.weight)
+        modulated: list[Any] = [*self.repeated_blocks(), self.final]
+        for module in modulated:
+            nn.init.zeros_(module.modulation.weight)
         nn.init.zeros_(self.final.linear.weight)
 
     def repeated_blocks(self) -> Iterable[nn.Module]:
-        """The transformer blocks."""
-        return self.blocks
+        """The transformer blocks, those of the head last."""
+        return (*self.blocks, *(() if self.head is None else self.head.blocks))
 
     def export(self, directory: Path) -> str | None:
         """With the original's options, as a published checkpoint (``dit/``) or as one of diffusers (``diffusers/``).
@@ -105,12 +109,16 @@ class DiT(Denoiser):
                 labels on the CPU are out of range.
             ValueError: a model without self-conditioning gets an earlier estimate.
         """
-        tokens = self.patch_embedding(to_patches(self._inputs(latents, previous_estimate), self.architecture.patch))
+        cut = to_patches(self._inputs(latents, previous_estimate), self.architecture.patch)
+        tokens = self.patch_embedding(cut)
         if self.positions is not None:
             tokens = tokens + self.positions
-        condition = F.silu(self.time_embedding(time) + self._embed(labels, len(latents)))
+        embedded = self.time_embedding(time)
+        condition = F.silu(embedded + self._embed(labels, len(latents)))
         for block in self.blocks:
             tokens = block(tokens, condition, self._rotary)
+        if self.head is not None:
+            tokens, condition = self.head(cut, tokens, embedded)
         patches = self.final(tokens, condition)
         return from_patches(patches, self.architecture.grid, self.architecture.patch).to(latents.dtype)
 

@@ -16,6 +16,8 @@ from diffusability.models.specs.denoisers.dit_architecture import (
 
 Tokens = Float[Tensor, "b n d"]
 Condition = Float[Tensor, "b d"]
+#: One modulation for all tokens of a sample (m = 1), or one for each.
+Modulation = Float[Tensor, "b m d"]
 RotaryTable = tuple[Float[Tensor, "n e"], Float[Tensor, "n e"]]
 
 EPSILON = 1e-6
@@ -28,26 +30,36 @@ def normalization(kind: Norm, size: int) -> nn.Module:
     return nn.LayerNorm(size, eps=EPSILON, elementwise_affine=False)
 
 
-def modulate(tokens: Tokens, shift: Condition, scale: Condition) -> Tokens:
-    """``tokens * (1 + scale) + shift``, the same for all tokens of a sample, in one pass over memory."""
-    return torch.addcmul(shift[:, None], tokens, 1 + scale[:, None])
+def modulate(tokens: Tokens, shift: Modulation, scale: Modulation) -> Tokens:
+    """``tokens * (1 + scale) + shift``, in one pass over memory."""
+    return torch.addcmul(shift, tokens, 1 + scale)
+
+
+def of_tokens(condition: Float[Tensor, "b *m d"]) -> Modulation:
+    """A condition of samples, or of each token, as one that broadcasts over tokens."""
+    return condition[:, None] if condition.ndim == 2 else condition
 
 
 class TimeEmbedding(nn.Module):
     """An MLP on sinusoids of the time in [0, 1], at 1000 t.
 
     The original spaces the exponents of the wavelength by 1/128, from 0 to 127/128; diffusers' DiT by 1/127, up to 1.
+    SiT embeds 1 - t without the factor 1000: it counts time from noise to data.
     """
 
     def __init__(self, hidden_size: int, frequencies: TimeFrequencies = "dit") -> None:
         super().__init__()
+        self.from_noise = frequencies == "sit"
         self.last_exponent = 1.0 if frequencies == "diffusers" else None
         self.first = nn.Linear(FREQUENCY_SIZE, hidden_size)
         self.second = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, time: Float[Tensor, " b"]) -> Condition:
         """The embedding of each sample's time."""
-        frequencies = time_frequencies(time, FREQUENCY_SIZE, last_exponent=self.last_exponent)
+        if self.from_noise:
+            frequencies = time_frequencies(1 - time.double(), FREQUENCY_SIZE, scale=1.0)
+        else:
+            frequencies = time_frequencies(time, FREQUENCY_SIZE, last_exponent=self.last_exponent)
         embedding: Tensor = self.second(F.silu(self.first(frequencies.to(self.first.weight.dtype))))
         return embedding
 
@@ -110,7 +122,7 @@ class DiTBlock(nn.Module):
     """Attention and an MLP, each shifted, scaled and gated by the condition: adaLN-Zero.
 
     A linear map makes the modulation of the condition: shift, scale and gate of the attention, then those of the MLP.
-    With a modulation of zero a block is the identity.
+    With a modulation of zero a block is the identity. A condition may be one of each token, as in a head.
     """
 
     def __init__(self, architecture: DiTArchitecture) -> None:
@@ -122,13 +134,14 @@ class DiTBlock(nn.Module):
         mlp = SwiGLUMLP if architecture.activation == "swiglu" else GELUMLP
         self.mlp = mlp(size, architecture.mlp_size)
 
-    def forward(self, tokens: Tokens, condition: Condition, rotary: RotaryTable | None = None) -> Tokens:
+    def forward(self, tokens: Tokens, condition: Float[Tensor, "b *m d"], rotary: RotaryTable | None = None) -> Tokens:
         """Tokens of the same shape."""
-        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = self.modulation(condition).chunk(6, dim=1)
+        modulation = of_tokens(self.modulation(condition))
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation.chunk(6, dim=-1)
         attended: Tensor = self.attention(modulate(self.norm(tokens), shift, scale), rotary)
-        tokens = torch.addcmul(tokens, gate[:, None], attended)
+        tokens = torch.addcmul(tokens, gate, attended)
         transformed: Tensor = self.mlp(modulate(self.norm(tokens), mlp_shift, mlp_scale))
-        return torch.addcmul(tokens, mlp_gate[:, None], transformed)
+        return torch.addcmul(tokens, mlp_gate, transformed)
 
 
 class FinalLayer(nn.Module):
@@ -140,8 +153,8 @@ class FinalLayer(nn.Module):
         self.modulation = nn.Linear(architecture.hidden_size, 2 * architecture.hidden_size)
         self.linear = nn.Linear(architecture.hidden_size, architecture.out_channels * architecture.patch_volume)
 
-    def forward(self, tokens: Tokens, condition: Condition) -> Float[Tensor, "b n outputs"]:
+    def forward(self, tokens: Tokens, condition: Float[Tensor, "b *m d"]) -> Float[Tensor, "b n outputs"]:
         """The patch of each token, flat."""
-        shift, scale = self.modulation(condition).chunk(2, dim=1)
+        shift, scale = of_tokens(self.modulation(condition)).chunk(2, dim=-1)
         patches: Tensor = self.linear(modulate(self.norm(tokens), shift, scale))
         return patches

@@ -127,13 +127,13 @@ def load_pretrained(model: nn.Module, architecture: DiTArchitecture, path: Path)
     Raises:
         CheckpointError: it cannot be read, or is of another size, of which both are named.
     """
-    weights = _unwrapped(read_weight_file(path), path)
+    weights = unwrapped(read_weight_file(path), path)
     layout = layout_of(weights)
     if layout is None:
         ours = {name.removeprefix("denoiser."): value for name, value in weights.items() if "normalizer." not in name}
         ours = split_modulation(ours, architecture)
     else:
-        _compare_sizes(weights, architecture, layout, path)
+        compare_sizes(weights, architecture, layout, path)
         if not architecture.is_original:
             raise CheckpointError(
                 f"{str(path)!r} has the layout of {_WORDS[layout]}, which has only the original's options;"
@@ -147,7 +147,7 @@ def load_pretrained(model: nn.Module, architecture: DiTArchitecture, path: Path)
 _MARKS = ("x_embedder.proj.weight", "pos_embed.proj.weight", "patch_embedding.weight")
 
 
-def _unwrapped(weights: Weights, path: Path) -> Weights:
+def unwrapped(weights: Weights, path: Path) -> Weights:
     """The weights without a prefix that a wrapper put before all names. Raises CheckpointError for an autoencoder."""
     parts = ("encoder.", "quant_conv.", "first_stage_model.encoder.")
     if any(name.startswith(parts) for name in weights) and not any(name.endswith(_MARKS) for name in weights):
@@ -162,7 +162,8 @@ def _unwrapped(weights: Weights, path: Path) -> Weights:
 _WORDS = {"original": "the published DiTs", "diffusers": "diffusers' DiTTransformer2DModel"}
 
 
-def _compare_sizes(weights: Weights, architecture: DiTArchitecture, layout: Layout, path: Path) -> None:
+def compare_sizes(weights: Weights, architecture: DiTArchitecture, layout: Layout, path: Path) -> None:
+    """Raises CheckpointError when a file in a layout of others is of another size; names all that differs."""
     patch = weights["x_embedder.proj.weight" if layout == "original" else "pos_embed.proj.weight"]
     depth = len({name.split(".")[1] for name in weights if name.startswith(f"{_BLOCKS[layout]}.")})
     labels = weights.get(_LABELS[1 if layout == "original" else 2])

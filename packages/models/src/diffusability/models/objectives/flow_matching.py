@@ -39,13 +39,13 @@ def target_of(prediction: Prediction, latents: Latents, noise: Latents) -> Laten
     return latents if prediction == "data" else noise
 
 
-def training_times(spec: FlowMatchingSpec, randomness: BatchRandomness) -> Times:
-    """The times of a batch, drawn from the distribution that a spec names."""
+def training_times(spec: FlowMatchingSpec, shift: float, randomness: BatchRandomness) -> Times:
+    """The times of a batch, drawn from the distribution that a spec names, and shifted."""
     if spec.time_distribution == "uniform":
         times = uniform_times(randomness)
     else:
         times = logit_normal_times(randomness, spec.time_mean, spec.time_std)
-    return times if spec.time_shift == 1 else shifted_times(times, spec.time_shift)
+    return times if shift == 1 else shifted_times(times, shift)
 
 
 class FlowMatching(DenoisingObjective):
@@ -75,7 +75,7 @@ class FlowMatching(DenoisingObjective):
         return cls(
             model=starting_model(spec.denoiser, context, Parametrisation(prediction=spec.prediction)),
             label_dropout=spec.label_dropout,
-            draw_times=partial(training_times, spec),
+            draw_times=partial(training_times, spec, spec.shift(context.latent_shape)),
             prediction=spec.prediction,
             weight=partial(loss_weight, spec.prediction, loss_on, spec.weighting, spec.strength())
             if weighted

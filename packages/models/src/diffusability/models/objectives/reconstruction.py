@@ -13,6 +13,7 @@ from diffusability.core.contracts.objective import Batch, Objective, StepOutput
 from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.contracts.sampler import Sampler
 from diffusability.core.models.saved_models import save_autoencoder
+from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.numerics.resampling import downsample
 from diffusability.core.shapes import Images, Latents, Scalar
 from diffusability.core.specs.build_context import BuildContext
@@ -48,8 +49,9 @@ def latent_monitors(posterior: Posterior, latents: Latents) -> dict[str, Tensor]
 class Reconstruction(Objective):
     """The distance of images to what is decoded from a sample of their posterior."""
 
-    def __init__(self, *, autoencoder: Autoencoder, loss: ReconstructionLoss) -> None:
+    def __init__(self, *, autoencoder: Autoencoder, loss: ReconstructionLoss, latent_noise: float = 0.0) -> None:
         super().__init__()
+        self.latent_noise = latent_noise
         self.autoencoder: Autoencoder = autoencoder
         self.loss = loss
 
@@ -60,17 +62,19 @@ class Reconstruction(Objective):
         freeze_matching(autoencoder, spec.freeze)
         freeze_decoder_tail(autoencoder, spec.freeze_decoder_tail, spec.autoencoder.is_pretrained(context))
         require_trained(autoencoder)
-        return cls(autoencoder=autoencoder, loss=reconstruction_loss(spec, context.untrained))
+        loss = reconstruction_loss(spec, context.untrained)
+        return cls(autoencoder=autoencoder, loss=loss, latent_noise=spec.latent_noise)
 
     def forward(self, batch: Batch) -> StepOutput:
-        """Encodes, samples, decodes and compares.
+        """Encodes, samples, adds noise where asked, decodes and compares.
 
         Monitors: psnr (dB), latent_std, kl_per_dim (nats), and each distance before its weight where there are several.
         """
         images = batch.data
         posterior = self.autoencoder.encode(images)
         noise = batch.randomness.normal("posterior", posterior.mean.shape[1:], images.device)
-        latents = posterior.sample(noise)
+        sampled = posterior.sample(noise)
+        latents = self._noisy(sampled, batch.randomness)
         reconstruction = self.autoencoder.decode(latents)
         terms = self.loss.terms(images, reconstruction)
         return StepOutput(
@@ -82,10 +86,18 @@ class Reconstruction(Objective):
             reconstruction=reconstruction,
             monitors={
                 "psnr": psnr(images, reconstruction.detach()).mean(),
-                **latent_monitors(posterior, latents),
+                **latent_monitors(posterior, sampled),
                 **({name: term.detach() for name, term in terms.items()} if len(terms) > 1 else {}),
             },
         )
+
+    def _noisy(self, latents: Latents, randomness: BatchRandomness) -> Latents:
+        """Latents with noise of a level of its own for each sample, in training (Zheng et al. 2025, section 4.3)."""
+        if self.latent_noise == 0 or not self.training:
+            return latents
+        level = self.latent_noise * randomness.normal("latent-noise-level", (), latents.device).abs()
+        noise = randomness.normal("latent-noise", latents.shape[1:], latents.device)
+        return latents + (level.view(-1, *[1] * (latents.ndim - 1)) * noise).to(latents.dtype)
 
     def reconstruction_loss(self, images: Images, reconstruction: Images, perceptual: bool = True) -> Scalar:
         """The weighted sum of the spec's distances; without ``perceptual``, those of pixels and frequencies alone."""

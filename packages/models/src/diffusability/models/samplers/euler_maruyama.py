@@ -48,11 +48,11 @@ class EulerMaruyamaSampler(GuidedSampler):
             time_shift=spec.time_shift,
         )
 
-    def times(self, model: VelocityModel) -> list[float]:
+    def times(self, model: VelocityModel, shift: float = 1.0) -> list[float]:
         """The falling times between steps, from noise to 0."""
         if self.last_step == "ode" or self.steps == 1:
-            return model.times(self.steps, self.time_shift)
-        earlier = model.times(self.steps - 1, self.time_shift)
+            return model.times(self.steps, shift)
+        earlier = model.times(self.steps - 1, shift)
         first, last = earlier[0], self.last_step_size
         return [last + (first - last) * time / first for time in earlier] + [0.0]
 

@@ -17,13 +17,14 @@ from diffusability.models.specs.samplers import GuidedSamplerSpec
 _ROUNDING = 1e-9
 
 
-def extrapolated(weak: Latents, strong: Latents, scale: float) -> Latents:
-    """``weak + s (strong - weak)``.
+def extrapolated(weak: Latents, strong: Latents, scale: float, channels: int | None = None) -> Latents:
+    """``weak + s (strong - weak)``, of the first channels only where their number is given; the others stay strong.
 
     Classifier-free guidance when weak is the prediction without class (Ho & Salimans 2022, equation 6 with s = 1 + w),
     autoguidance when it is that of a worse model (Karras et al. 2024, equation 3).
     """
-    return weak + scale * (strong - weak)
+    guided = weak + scale * (strong - weak)
+    return guided if channels is None else torch.cat([guided[:, :channels], strong[:, channels:]], dim=1)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -34,12 +35,15 @@ class Guidance:
         scale: strength; 1 is none.
         interval: steps that start at times in (low, high] are guided, as a whole; others have scale 1 (Kynkaanniemi et
             al. 2024).
+        channels: how many of the latents' channels are guided, from the first; None for all. The published sampling
+            code of DiT and SiT guides 3 of 4.
         guide: a weaker model that takes the place of "no class" (autoguidance).
     """
 
     scale: float = 1.0
     interval: tuple[float, float] = (0.0, 1.0)
     guide: VelocityModel | None = None
+    channels: int | None = None
 
     @classmethod
     def from_spec(cls, spec: GuidedSamplerSpec, context: BuildContext) -> "Guidance":
@@ -47,7 +51,12 @@ class Guidance:
         guide = None
         if spec.guide is not None:
             guide = trained_model(spec.guide, context).velocity_model().eval().requires_grad_(False)
-        return cls(scale=spec.guidance_scale, interval=spec.guidance_interval, guide=guide)
+        return cls(
+            scale=spec.guidance_scale,
+            interval=spec.guidance_interval,
+            guide=guide,
+            channels=spec.guidance_channels,
+        )
 
     def bind(self, denoiser: Denoiser, labels: Labels | None) -> "GuidedVelocity":
         """The guided velocity of a denoiser for these classes, for one batch of samples.
@@ -110,7 +119,7 @@ class GuidedVelocity:
         if guide is not None:
             labels = self.labels if guide.num_classes is not None else None
             weak, _ = self._of(guide.to(latents.device), latents, times, labels, self._estimate)
-            return extrapolated(weak, self._plain(latents, times), scale)
+            return extrapolated(weak, self._plain(latents, times), scale, self.guidance.channels)
         assert self.labels is not None
         assert self.model.num_classes is not None
         estimate = None if self._estimate is None else self._estimate.repeat(2, *[1] * (latents.ndim - 1))
@@ -119,7 +128,7 @@ class GuidedVelocity:
         both, share = self._of(self.model, twice, both_times, both_labels, estimate)
         self.variance_share = None if share is None else share[: len(latents)]
         with_class, without = both.chunk(2)
-        return extrapolated(without, with_class, scale)
+        return extrapolated(without, with_class, scale, self.guidance.channels)
 
     @staticmethod
     def _of(
@@ -155,10 +164,11 @@ def _check_guide(model: VelocityModel, guide: VelocityModel) -> None:
             " expected equal numbers, or an unconditional guide"
         )
     if model.normalizer is not None and guide.normalizer is not None and not _equal(model.normalizer, guide.normalizer):
+        theirs, ours = guide.normalizer.per_channel(), model.normalizer.per_channel()
         raise SpecError(
             "the guide was trained on other latents than the model that it guides: the means and standard deviations of"
-            f" channels are {guide.normalizer.mean.tolist()!r}, {guide.normalizer.std.tolist()!r} and"
-            f" {model.normalizer.mean.tolist()!r}, {model.normalizer.std.tolist()!r}; expected equal ones"
+            f" channels are {theirs.mean.tolist()!r}, {theirs.std.tolist()!r} and {ours.mean.tolist()!r},"
+            f" {ours.std.tolist()!r}; expected equal ones"
         )
 
 

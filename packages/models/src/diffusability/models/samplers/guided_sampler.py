@@ -12,6 +12,7 @@ from diffusability.core.contracts.velocity_model import VelocityModel
 from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.shapes import Labels, Latents
 from diffusability.models.samplers.guidance import NO_GUIDANCE, Guidance, GuidedVelocity
+from diffusability.models.specs.time_shift import TimeShift, dimension_shift
 
 
 def noise_of_step(randomness: BatchRandomness | None, step: int, like: Latents) -> Latents:
@@ -34,12 +35,12 @@ class GuidedSampler(Sampler):
     Attributes:
         steps: steps of time.
         guidance: how velocities are guided; classifier-free guidance evaluates the denoiser on twice the batch.
-        time_shift: above 1, smaller steps near noise.
+        time_shift: above 1, smaller steps near noise; ``auto`` for that of ``dimension_shift``.
     """
 
     steps: int
     guidance: Guidance = NO_GUIDANCE
-    time_shift: float = 1.0
+    time_shift: TimeShift = 1.0
 
     def sample(
         self,
@@ -51,11 +52,16 @@ class GuidedSampler(Sampler):
         """Normalised latents of standard normal noise. Raises SpecError when guidance is asked and impossible."""
         model = VelocityModel.from_denoiser(denoiser)
         velocity = self.guidance.bind(model, labels)
-        return self.integrate(velocity, model.start(noise), pairwise(self.times(model)), randomness)
+        times = self.times(model, self.shift(tuple(noise.shape[1:])))
+        return self.integrate(velocity, model.start(noise), pairwise(times), randomness)
 
-    def times(self, model: VelocityModel) -> list[float]:
+    def shift(self, latent_shape: tuple[int, ...]) -> float:
+        """The time shift for latents of shape ``(c, *t, h, w)``."""
+        return dimension_shift(latent_shape) if self.time_shift == "auto" else self.time_shift
+
+    def times(self, model: VelocityModel, shift: float = 1.0) -> list[float]:
         """The falling times between steps, from noise to 0. Raises SpecError when a DDPM has not as many."""
-        return model.times(self.steps, self.time_shift)
+        return model.times(self.steps, shift)
 
     @abstractmethod
     def integrate(

@@ -2,10 +2,12 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from diffusability.core.specs.base import fail
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AnyDenoiser, SamplerSpec
+from diffusability.models.specs.time_shift import TimeShift, said
 
 _EVERYWHERE = (0.0, 1.0)
 
@@ -17,12 +19,22 @@ class GuidedSamplerSpec(SamplerSpec):
     guidance_interval: tuple[float, float] = Field(
         _EVERYWHERE, description="steps that start at times in (low, high] are guided; data are at 0, noise at 1"
     )
+    guidance_channels: PositiveInt | None = Field(
+        None,
+        description="guide the first of the latents' channels only: 3 as the published sampling code of DiT and SiT;"
+        " default: all",
+    )
     guide: AnyDenoiser | None = Field(
         None, description="autoguidance: a weaker trained model that takes the place of 'no class' in guidance"
     )
-    time_shift: PositiveFloat = Field(
-        1.0, description="moves the steps towards noise (above 1) or data (below): t -> s t / (1 + (s - 1) t)"
+    time_shift: TimeShift = Field(
+        1.0,
+        description="moves the steps towards noise (above 1) or data (below): t -> s t / (1 + (s - 1) t); auto:"
+        " sqrt(m / 4096), m the numbers in a sample's latents",
     )
+
+    def remarks(self, context: BuildContext) -> list[str]:
+        return [f"sampler {self.kind!r}: {sentence}" for sentence in said(self.time_shift, context.latent_shape)]
 
     @model_validator(mode="after")
     def _guidance_fits(self) -> "GuidedSamplerSpec":
@@ -31,7 +43,12 @@ class GuidedSamplerSpec(SamplerSpec):
             text = f"guidance_interval is {list(self.guidance_interval)!r}; expected two rising times in [0, 1]"
             raise fail("guidance_interval", text, self.guidance_interval, type(self).__name__)
         if self.guidance_scale == 1:
-            for name, unused in (("guidance_interval", self.guidance_interval != _EVERYWHERE), ("guide", self.guide)):
+            given = (
+                ("guidance_interval", self.guidance_interval != _EVERYWHERE),
+                ("guide", self.guide),
+                ("guidance_channels", self.guidance_channels),
+            )
+            for name, unused in given:
                 if unused:
                     text = f"{name} has no effect at guidance_scale 1, which means no guidance; give another scale"
                     raise fail(name, text, getattr(self, name), type(self).__name__)

@@ -21,8 +21,8 @@ class Origin:
     """One thing that latents depend on.
 
     Attributes:
-        digest: tells it from any other.
-        description: names it to people.
+        digest: identifies it.
+        description: what error messages call it.
         contents: a digest of the files, where it has some.
     """
 
@@ -35,12 +35,12 @@ class Origin:
         return f"{self.description} (digest {self.digest[:12]}{files})"
 
     def as_json(self) -> dict[str, str]:
-        """What caches keep of it."""
+        """Its entry in the metadata of a cache."""
         return {"digest": self.digest, "words": self.description, "contents": self.contents}
 
     @classmethod
     def from_json(cls, recorded: Mapping[str, str]) -> "Origin":
-        """From what a cache kept; those of earlier versions say nothing of the contents."""
+        """From the metadata of a cache; those of earlier versions lack the contents."""
         return cls(digest=recorded["digest"], description=recorded["words"], contents=recorded.get("contents", ""))
 
 

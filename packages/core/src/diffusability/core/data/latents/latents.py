@@ -21,7 +21,7 @@ from diffusability.core.specs.components import Split
 
 
 class Latents(Dataset):
-    """Raw latents, drawn from the cached posterior anew each time, of the image or of its mirror image.
+    """Raw latents, drawn from the cached posterior again each time, of the image or of its mirror image.
 
     Raises:
         DataError: there is no cache, or validation is asked of one that was encoded from training images.
@@ -37,7 +37,7 @@ class Latents(Dataset):
                 " expected an encode stage with 'split: validation'"
             )
         self.num_classes = self.index.num_classes
-        self.normalizer = self.index.normalizer()
+        self.normalizer = self.index.normalizer(directory)
         self._ends = list(accumulate(self.index.shard_sizes))
         self._shards: dict[int, ShardReader] = {}
 
@@ -60,7 +60,7 @@ class Latents(Dataset):
         return self.index.num_samples
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_shards": {}}  # files are opened anew in each worker
+        return {**self.__dict__, "_shards": {}}  # files are opened again in each worker
 
     def _read(self, name: str, index: int) -> Tensor:
         shard = bisect_right(self._ends, index)
@@ -89,7 +89,7 @@ def check_origin(spec: LatentsSpec, dataset: Latents, context: BuildContext) -> 
     provenance = dataset.index.provenance
     if spec.autoencoder is not None:
         wanted = autoencoder_origin(build_autoencoder(spec.autoencoder, context), spec.autoencoder.kind)
-        refuse_other(where, provenance.get("autoencoder"), wanted, "name the autoencoder that made it, or encode anew")
+        refuse_other(where, provenance.get("autoencoder"), wanted, "name the autoencoder that made it, or encode again")
     if spec.images is not None:
         wanted = data_origin(spec.images, provenance.get("split", "train"))
-        refuse_other(where, provenance.get("data"), wanted, "encode these images anew")
+        refuse_other(where, provenance.get("data"), wanted, "encode these images again")

@@ -72,7 +72,7 @@ class ShardReader:
             if zlib.crc32(content) != expected:
                 raise DataError(
                     f"latent shard {str(self.path)!r} is damaged: row {index} of {name!r} does not match its checksum;"
-                    " remove the file and encode anew"
+                    " remove the file and encode again"
                 )
         return torch.frombuffer(bytearray(content), dtype=dtype).view(tuple(shape))
 

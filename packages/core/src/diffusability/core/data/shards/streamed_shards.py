@@ -22,7 +22,7 @@ _SHARDS_IN_MEMORY = 2
 class StreamedShards:
     """The rows of an ``IterableDataset`` by number; the shard that holds a row is read whole and kept.
 
-    That is what makes resuming exact to the example at the price of reading the current shard anew. Its memory is that
+    That is what makes resuming exact to the example at the price of reading the current shard again. Its memory is that
     of two shards of encoded images in every loading process.
 
     Attributes:

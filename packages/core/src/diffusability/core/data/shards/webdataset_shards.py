@@ -120,7 +120,7 @@ class WebDataset(Dataset):
         return len(self.rows)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": OrderedDict()}  # files are opened anew in each worker
+        return {**self.__dict__, "_files": OrderedDict()}  # files are opened again in each worker
 
     def load(self, index: int, generator: torch.Generator | None) -> Example:
         shard, offset, size, label = map(int, self.rows[index])

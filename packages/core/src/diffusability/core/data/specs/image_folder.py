@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from diffusability.core.data.specs.image_suffixes import IMAGE_SUFFIXES, image_suffixes
+from diffusability.core.data.specs.image_suffixes import HEIF_HINT, HEIF_SUFFIXES, IMAGE_SUFFIXES, image_suffixes
 from diffusability.core.data.specs.image_view import ImageViewSpec
 from diffusability.core.errors import DataError
 from diffusability.core.specs.files.contents import FileSet
@@ -52,7 +52,8 @@ class ImageFolderSpec(ImageViewSpec):
                 raise ValueError(f"{name}: {error}") from None
             if not holds_images:
                 suffixes = ", ".join(sorted(image_suffixes()))
-                raise ValueError(f"{name} {str(folder)!r} holds no images; expected files ending in {suffixes}")
+                hint = f"; {HEIF_HINT}" if holds_any(folder, HEIF_SUFFIXES) else ""
+                raise ValueError(f"{name} {str(folder)!r} holds no images; expected files ending in {suffixes}{hint}")
 
     def files_read(self) -> dict[str, FileSet]:
         folders = {"path": self.path, "validation_path": self.validation_path}

@@ -29,7 +29,7 @@ class LatentsSpec(DatasetSpec):
     )
     images: AnyDataset | None = Field(None, description="with path: the images and the transform it must be made of")
     new_normalizer: bool = Field(
-        False, description="let a denoiser that was trained with another normaliser go on with that of these latents"
+        False, description="let a denoiser that was trained with another normaliser continue with that of these latents"
     )
 
     @model_validator(mode="after")
@@ -76,5 +76,5 @@ class LatentsSpec(DatasetSpec):
             or not all(isinstance(size, int) for size in shape)
             or "num_classes" not in content
         ):
-            raise DataError(f"latent cache {str(path)!r} is damaged: 'shape' or 'num_classes' is missing; encode anew")
+            raise DataError(f"latent cache {str(path)!r} is damaged: 'shape' or 'num_classes' is missing; encode again")
         return content

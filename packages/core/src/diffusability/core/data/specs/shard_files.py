@@ -19,7 +19,7 @@ def is_url(shard: str) -> bool:
 
 
 def globbed(shard: str) -> list[Path]:
-    """The files that a pattern with ``*``, ``?`` or ``[...]`` stands for, sorted by name."""
+    """The files that match a pattern with ``*``, ``?`` or ``[...]``, sorted by name."""
     return [Path(name) for name in sorted(glob(shard.removeprefix("file:"), recursive=True))]
 
 
@@ -54,7 +54,7 @@ def local_shards(patterns: Sequence[str], download_to: Path | None) -> list[Path
 
 
 def _matches(shard: str) -> list[str]:
-    """The files that a pattern with ``*`` stands for; what is a file, a URL or no pattern stands for itself."""
+    """The files that match a pattern with ``*``; a file, a URL or a name without ``*`` is returned as it is."""
     if is_url(shard) or "*" not in shard or Path(shard.removeprefix("file:")).is_file():
         return [shard]
     return [str(path) for path in globbed(shard)] or [shard]

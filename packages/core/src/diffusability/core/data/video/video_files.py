@@ -57,7 +57,7 @@ def _places(index: VideoIndex, first: int) -> Iterator[int | None]:
 
 
 def _packets(container: Any, stream: Any, index: VideoIndex, start: int | None) -> Iterator[Any]:
-    """The packets from a frame on, or some before it; none where it cannot be sought."""
+    """The packets from a frame on, or some before it; none where the file cannot be searched."""
     import av
 
     if start is not None:
@@ -103,7 +103,7 @@ def _by_time(path: Path, index: VideoIndex, numbers: Sequence[int], start: int |
                     if len(images) == len(wanted) or (number is not None and number > numbers[-1]):
                         return images
         except (av.FFmpegError, OSError):
-            pass  # what is missing is said, or is sought elsewhere
+            pass  # the caller reports what is missing, or reads it otherwise
     return images
 
 

@@ -8,13 +8,13 @@ gives the adaptive weight exactly.
 
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
 import torch.distributed as dist
+from jaxtyping import Float
 from torch import Tensor
 
 from diffusability.core.contracts.objective import StepOutput
@@ -24,7 +24,9 @@ from diffusability.core.engine.adversarial.losses import generator_loss
 from diffusability.core.engine.checkpoints.engine_state import load_engine, save_engine
 from diffusability.core.engine.deepspeed_engine import clip_gradients
 from diffusability.core.engine.distributed import Ranks
+from diffusability.core.engine.metrics_log import Observed
 from diffusability.core.engine.task import TaskOutput
+from diffusability.core.engine.update_gate import UpdateGate
 from diffusability.core.errors import TrainingError
 from diffusability.core.specs.adversarial import AdversarialSpec
 
@@ -43,7 +45,7 @@ class Adversary:
         spec: losses and weights.
         ranks: this process among the others.
         last_layer: of the decoder, when the weight adapts.
-        max_skipped: so many updates in a row whose gradient is not finite stop training.
+        gate: keeps gradients that are not finite out; it closes after ``max_skipped`` in a row, which stop training.
         num_in_a_row: of these, since the last update.
     """
 
@@ -51,7 +53,7 @@ class Adversary:
     spec: AdversarialSpec
     ranks: Ranks
     last_layer: LastLayer | None
-    max_skipped: int
+    gate: UpdateGate
     num_in_a_row: int = 0
     _is_active: bool = False
     _seen: StepOutput | None = None
@@ -59,7 +61,6 @@ class Adversary:
     _generator_gradient: Tensor | None = None
     _adaptive_weight: Tensor | None = None
     _output: DiscriminatorOutput | None = None
-    _norm: float | None = None
 
     def begin(self, step: int) -> None:
         """A micro batch of an optimizer step begins."""
@@ -126,20 +127,18 @@ class Adversary:
         weight: Tensor = (norms[0] / (norms[1] + 1e-4)).clamp(0, self.spec.largest_adaptive_weight)
         return weight
 
-    def backward(self, values: Mapping[str, float]) -> dict[str, float]:
+    def backward(self, losses: Float[Tensor, " losses"]) -> list[Observed]:
         """The discriminator's backward pass, after the task's; returns what only now can be logged.
 
-        ``values`` are the losses by name: the gradient is poisoned when one of them is not finite, as the task's is.
+        The gradient is poisoned when one of the losses is not finite, as the task's is.
         """
         if self._output is None:
-            return {}
-        finite = all(math.isfinite(value) for value in values.values())
-        self.engine.backward(self._output.loss if finite else self._output.loss * math.nan)
-        self._norm = clip_gradients(self.engine, self.spec.gradient_clip)
-        if self._norm is not None and not math.isfinite(self._norm):
-            self.engine.zero_grad()
+            return []
+        self.engine.backward(self._output.loss * torch.where(losses.isfinite().all(), 1.0, math.nan))
+        self.gate.before_update(self.engine, clip_gradients(self.engine, self.spec.gradient_clip))
         self._seen = self._output = self._generator_gradient = None
-        return {} if self._adaptive_weight is None else {"adaptive_weight": float(self._adaptive_weight)}
+        weight = self._adaptive_weight
+        return [] if weight is None else [Observed.of_tensors({"adaptive_weight": weight})]
 
     def step(self, learning_rate: float) -> None:
         """Counts a micro batch; updates the discriminator after the last one of a step.
@@ -155,13 +154,22 @@ class Adversary:
         self.engine.step()
         if not is_last:
             return
-        updated = self.engine.was_step_applied() and (self._norm is None or math.isfinite(self._norm))
-        self.num_in_a_row = 0 if updated else self.num_in_a_row + 1
-        if self.num_in_a_row >= self.max_skipped:
-            raise TrainingError(
-                f"the discriminator's gradient was not finite at {self.num_in_a_row} steps in a row (max_skipped"
-                f" {self.max_skipped}); a lower adversarial.optimizer.lr or a weaker r1_weight often helps"
-            )
+        self.gate.after_update(self.engine)
+        self.settle(wait=False)
+
+    def settle(self, wait: bool = True) -> None:
+        """Counts the updates whose fate is known by now; all that have ended, when told to wait for the device.
+
+        Raises:
+            TrainingError: the gradients of too many steps in a row were not finite.
+        """
+        for applied in self.gate.known(wait):
+            self.num_in_a_row = 0 if applied else self.num_in_a_row + 1
+            if self.num_in_a_row >= self.gate.max_skipped:
+                raise TrainingError(
+                    f"the discriminator's gradient was not finite at {self.num_in_a_row} steps in a row (max_skipped"
+                    f" {self.gate.max_skipped}); a lower adversarial.optimizer.lr or a weaker r1_weight often helps"
+                )
 
     def write(self, folder: Path) -> None:
         """Saves the discriminator and its optimizer, from all ranks."""
@@ -173,3 +181,4 @@ class Adversary:
         """Goes on from a checkpoint, on any number of ranks and at any ZeRO stage."""
         load_engine(self.engine, folder, self.ranks)
         self.num_in_a_row = json.loads((folder / _COUNTERS).read_text())["num_in_a_row"]
+        self.gate.start(self.num_in_a_row)

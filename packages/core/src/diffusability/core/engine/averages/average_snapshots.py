@@ -164,7 +164,7 @@ def _read(path: Path) -> _Snapshot:
 def _tensors_of(path: Path) -> dict[str, Tensor]:
     """The tensors of a snapshot, compared with their sums; snapshots of earlier versions have none."""
     with reading("snapshot, cut short or damaged:", path, CheckpointError), safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file of tensors is no mapping
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file of tensors is not a mapping
         sums = json.loads(file.metadata()["facts"]).get("crc32")
         if sums is not None:
             verify(tensors, sums)

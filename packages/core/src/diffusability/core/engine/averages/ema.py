@@ -1,9 +1,11 @@
 """Moving averages of the weights."""
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import safe_open
@@ -12,11 +14,16 @@ from torch import Tensor, nn
 
 from diffusability.core.engine.checkpoints.sharded_weights import gathered, local_part, local_value
 from diffusability.core.engine.distributed import Ranks
+from diffusability.core.engine.update_gate import Applied
 from diffusability.core.errors import CheckpointError
 from diffusability.core.numerics.power_function import gamma_of, newest_share
 from diffusability.core.specs.averaging import EMASpec
 
 _FILE = "average.safetensors"
+#: Parameters whose differences are held at once, where the share is only known to the device.
+_AT_ONCE = 16
+
+T = TypeVar("T", float, Tensor)
 
 
 class WeightAverage(ABC):
@@ -27,7 +34,6 @@ class WeightAverage(ABC):
 
     Attributes:
         label: names it among the averages of a stage, also as a part of a folder's name.
-        num_updates: updates so far.
         averages: this rank's part of each average, by parameter.
     """
 
@@ -35,19 +41,38 @@ class WeightAverage(ABC):
         self.label = label
         self.module = module
         self.ranks = ranks
-        self.num_updates = 0
+        self._num_updates: int | Tensor = 0
         self.parameters = {name: value for name, value in module.named_parameters() if value.requires_grad}
         self.averages = {name: local_value(value).float().clone() for name, value in self.parameters.items()}
 
+    @property
+    def num_updates(self) -> int:
+        """Updates so far. Waits for the device where some are only known there."""
+        return int(self._num_updates)
+
     @abstractmethod
-    def newest_share(self) -> float:
-        """The share that the newest weights take in update number ``num_updates``, in (0, 1]."""
+    def newest_share(self, number: T) -> T:
+        """The share that the newest weights take in update ``number`` (from 1), in (0, 1]."""
 
     @torch.no_grad()
-    def take(self, weights: Sequence[Tensor]) -> None:
-        """``average += share (weights - average)``, with this rank's part of the weights in the parameters' order."""
-        self.num_updates += 1
-        torch._foreach_lerp_(list(self.averages.values()), list(weights), self.newest_share())
+    def take(self, weights: Sequence[Tensor], applied: Applied = True) -> None:
+        """``average += share (weights - average)``, with this rank's part of the weights in the parameters' order.
+
+        A step that changed nothing is no update, also where only the device knows: the share is then 0.
+        """
+        averages = list(self.averages.values())
+        if isinstance(applied, Tensor):
+            before = torch.as_tensor(self._num_updates, dtype=torch.float64, device=applied.device)
+            self._num_updates = before + applied
+            share = torch.where(applied, self.newest_share(before + 1), 0.0).float()
+            for first in range(0, len(averages), _AT_ONCE):
+                some = averages[first : first + _AT_ONCE]
+                steps = torch._foreach_sub(list(weights[first : first + _AT_ONCE]), some)
+                torch._foreach_mul_(steps, share)
+                torch._foreach_add_(some, steps)
+        elif applied:
+            self._num_updates = self.num_updates + 1
+            torch._foreach_lerp_(averages, list(weights), self.newest_share(float(self._num_updates)))
 
     def gathered(self) -> dict[str, Tensor]:
         """The whole averages on the CPU of the first rank, nothing on the others. All ranks must call it."""
@@ -67,7 +92,7 @@ class WeightAverage(ABC):
             CheckpointError: a trained parameter is not in the file.
         """
         with safe_open(folder / _FILE, "pt") as file:
-            self.num_updates = json.loads(file.metadata()["num_updates"])
+            self._num_updates = json.loads(file.metadata()["num_updates"])
             missing = sorted(set(self.averages) - set(file.keys()))
             if missing:
                 raise CheckpointError(
@@ -77,6 +102,11 @@ class WeightAverage(ABC):
             for name, average in self.averages.items():
                 whole = file.get_tensor(name).to(average.device)
                 average.copy_(local_part(self.parameters[name], whole, self.ranks))
+
+
+def ema_share(half_life: float) -> float:
+    """``1 - 2^(-1/half_life)``, the share of the newest value; 1 for a half-life of 0."""
+    return float(1 - 0.5 ** (1 / half_life)) if half_life > 0 else 1.0
 
 
 class ExponentialMovingAverage(WeightAverage):
@@ -93,12 +123,13 @@ class ExponentialMovingAverage(WeightAverage):
         self.half_life_steps = half_life_steps
         self.rampup_ratio = rampup_ratio
 
-    def newest_share(self) -> float:
-        half_life = self.half_life_steps
-        if self.rampup_ratio is not None:
-            half_life = min(half_life, self.rampup_ratio * (self.num_updates - 1))
-        share: float = 1 - 0.5 ** (1 / half_life) if half_life > 0 else 1.0
-        return share
+    def newest_share(self, number: T) -> T:
+        if self.rampup_ratio is None:
+            return number * 0 + ema_share(self.half_life_steps)
+        ramp = self.rampup_ratio * (number - 1)
+        if isinstance(ramp, Tensor):
+            return -torch.expm1(-math.log(2) / ramp.clamp(max=self.half_life_steps))  # 1 where the ramp is 0
+        return ema_share(min(self.half_life_steps, ramp))
 
 
 class PowerFunctionAverage(WeightAverage):
@@ -109,8 +140,8 @@ class PowerFunctionAverage(WeightAverage):
         self.sigma_rel = sigma_rel
         self.gamma = gamma_of(sigma_rel)
 
-    def newest_share(self) -> float:
-        return newest_share(self.num_updates, self.gamma)
+    def newest_share(self, number: T) -> T:
+        return newest_share(number, self.gamma)
 
 
 def weight_averages(spec: EMASpec | None, module: nn.Module, ranks: Ranks) -> list[WeightAverage]:
@@ -125,9 +156,9 @@ def weight_averages(spec: EMASpec | None, module: nn.Module, ranks: Ranks) -> li
     return made
 
 
-def update_all(averages: Sequence[WeightAverage]) -> None:
-    """Takes the weights after one more optimizer step into averages of the same module."""
-    if averages:
+def update_all(averages: Sequence[WeightAverage], applied: Applied = True) -> None:
+    """Takes the weights after one more optimizer step into averages of the same module, if it changed them."""
+    if averages and applied is not False:
         weights = [local_value(value).float() for value in averages[0].parameters.values()]
         for average in averages:
-            average.take(weights)
+            average.take(weights, applied)

@@ -1,4 +1,4 @@
-"""What an engine needs to go on, as files that any number of ranks at any ZeRO stage can load.
+"""What an engine needs to resume, as files that any number of ranks at any ZeRO stage can load.
 
 Each rank writes its pieces of the master weights and of AdamW's moments under the parameters' names, so that nothing in
 the files depends on how they were sharded but where they are cut.

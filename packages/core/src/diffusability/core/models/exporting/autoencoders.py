@@ -1,6 +1,7 @@
 """Exports trained autoencoders."""
 
 import json
+import shutil
 from pathlib import Path
 
 import attrs
@@ -27,6 +28,8 @@ def export_autoencoder(model: TrainedModel, directory: Path, trust_code: bool = 
         (directory / "latent_normalizer.json").write_text(
             json.dumps(attrs.asdict(scaling), indent=2, allow_nan=False) + "\n"
         )
+    if evidence.finer_scaling is not None:
+        shutil.copyfile(evidence.finer_scaling, directory / "latent_normalizer.safetensors")
     card = autoencoder_card(
         model,
         attrs.evolve(evidence, scaling=scaling),

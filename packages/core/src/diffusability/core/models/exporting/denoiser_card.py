@@ -2,7 +2,13 @@
 
 from diffusability.core.contracts.diffusion_model import DiffusionModel
 from diffusability.core.models.exporting.evidence import Evidence
-from diffusability.core.models.exporting.model_card import card_header, card_metrics, card_recipe, model_name
+from diffusability.core.models.exporting.model_card import (
+    card_header,
+    card_metrics,
+    card_protocols,
+    card_recipe,
+    model_name,
+)
 from diffusability.core.run.selection import TrainedModel
 
 _SAMPLING = """```python
@@ -32,6 +38,7 @@ def denoiser_card(model: TrainedModel, evidence: Evidence, *, diffusion: Diffusi
             "",
             *lines,
             *card_metrics(evidence.evaluations),
+            *card_protocols(evidence.evaluations),
             *card_recipe(model, evidence),
         ]
     )

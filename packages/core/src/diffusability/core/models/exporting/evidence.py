@@ -30,29 +30,33 @@ class Evaluation:
         data: kind of its dataset.
         split: which part of the data.
         metrics: by stable name.
+        view: how an image file became what was evaluated, in words; empty where nothing is said.
     """
 
     stage: str
     data: str
     split: str
     metrics: Mapping[str, Metric]
+    view: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class Evidence:
-    """What is told about a model.
+    """What a model card says about a model.
 
     Attributes:
         recipe: the resolved training stage.
         done: digest, time and versions of the training stage.
         evaluations: of the stages that evaluated the model.
         scaling: of latents that were encoded with it, or None.
+        finer_scaling: file with its statistics of each place or frame, where there are such.
     """
 
     recipe: Mapping[str, Any]
     done: Mapping[str, Any]
     evaluations: Sequence[Evaluation]
     scaling: Scaling | None
+    finer_scaling: Path | None = None
 
 
 def evidence_of(model: TrainedModel) -> Evidence:
@@ -60,7 +64,7 @@ def evidence_of(model: TrainedModel) -> Evidence:
     with reading("the run folder", model.run):
         recipe = yaml.safe_load((model.directory / "resolved.yaml").read_text())
         evaluations = []
-        scaling = None
+        scaling, finer = None, None
         for directory, resolved in _stages_on(model, recipe["digest"]):
             path = directory / "results.json"
             if resolved["stage"]["kind"] == "evaluate" and path.is_file():
@@ -70,18 +74,23 @@ def evidence_of(model: TrainedModel) -> Evidence:
                 content = parsed_json(index.read_text())
                 how = resolved["stage"].get("normalization", "measured")
                 source = f"{how} (stage {resolved['name']})"
+                finer = index.with_name("normalizer.safetensors") if content.get("finer") else None
+                if finer is not None:
+                    source += "; that of each place or frame is in latent_normalizer.safetensors"
                 scaling = Scaling(mean=content["mean"], std=content["std"], source=source)
         done = parsed_json((model.directory / "done.json").read_text())
-        return Evidence(recipe=recipe, done=done, evaluations=evaluations, scaling=scaling)
+        return Evidence(recipe=recipe, done=done, evaluations=evaluations, scaling=scaling, finer_scaling=finer)
 
 
 def _evaluation(resolved: Mapping[str, Any], results: object) -> Evaluation:
     stage = resolved["stage"]
+    resolution = stage["data"].get("resolution")
     return Evaluation(
         stage=resolved["name"],
         data=stage["data"]["kind"],
         split=stage.get("split") or ("validation" if stage.get("denoiser") is None else "train"),
         metrics=parse_metrics(results, f"results of stage {resolved['name']!r}", []),
+        view=f"centre square, bicubic with antialiasing to {resolution} px" if isinstance(resolution, int) else "",
     )
 
 

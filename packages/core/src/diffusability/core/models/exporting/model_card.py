@@ -1,12 +1,11 @@
 """The text that goes with an exported model, as the Hugging Face hub shows it. Free of torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import yaml
 
 from diffusability.core.extras import require_package
 from diffusability.core.models.exporting.evidence import Evaluation, Evidence, Scaling
+from diffusability.core.planning.source import as_yaml
 from diffusability.core.run.metric_names import info_of
 from diffusability.core.run.selection import TrainedModel
 
@@ -17,9 +16,9 @@ def autoencoder_card(model: TrainedModel, evidence: Evidence, *, library: str, c
     Args:
         model: what was exported.
         evidence: what the run knows about it.
-        library: whose layout it has, ``diffusers`` or ``diffusability``.
+        library: the library that defines its layout, ``diffusers`` or ``diffusability``.
         class_name: the class that loads it.
-        facts: its factors and channels, in words.
+        facts: its factors and channels, as text.
     """
     return "\n".join(
         [
@@ -31,6 +30,7 @@ def autoencoder_card(model: TrainedModel, evidence: Evidence, *, library: str, c
             *_loading(library, class_name),
             *_scaling(evidence.scaling),
             *card_metrics(evidence.evaluations),
+            *card_protocols(evidence.evaluations),
             *card_recipe(model, evidence),
         ]
     )
@@ -48,8 +48,8 @@ def card_header(model: TrainedModel, evidence: Evidence, library: str, tags: Seq
         model: what was exported.
         evidence: what the run knows about it.
         library: what loads it.
-        tags: what it is found by.
-        task: what its metrics are of.
+        tags: keywords by which the hub finds it.
+        task: what its metrics measure.
     """
     require_package("huggingface_hub", "a model card", "hub")
     from huggingface_hub import EvalResult, ModelCardData
@@ -124,10 +124,58 @@ def card_metrics(evaluations: Sequence[Evaluation]) -> list[str]:
     return ["## Metrics", "", "| stage | metric | value | samples |", "| --- | --- | --- | --- |", *rows, ""]
 
 
+def card_protocols(evaluations: Sequence[Evaluation]) -> list[str]:
+    """How distances in features of networks were computed: all that makes two of them comparable."""
+    rows = [
+        f"| {evaluation.stage} | {name} | {_real_images(evaluation, metric.settings)} | {_networks(metric.settings)} |"
+        f" {_samples(metric.settings)} |"
+        for evaluation in evaluations
+        for name, metric in evaluation.metrics.items()
+        if metric.value is not None and {"features", "networks"} & set(metric.settings)
+    ]
+    if not rows:
+        return []
+    return [
+        "## How distances were computed",
+        "",
+        "All images are rounded to bytes before a network sees them. Distances compare where all of this is equal.",
+        "",
+        "| stage | metric | real images | network, resize, weights | samples |",
+        "| --- | --- | --- | --- | --- |",
+        *rows,
+        "",
+    ]
+
+
+def _real_images(evaluation: Evaluation, settings: Mapping[str, Any]) -> str:
+    given = settings.get("reference")
+    parts = [f"statistics {given}"] if given else [f"{evaluation.data}, {evaluation.split} split", evaluation.view]
+    count = settings.get("num_real")
+    return ", ".join(filter(None, [*parts, "" if count is None else f"{count} images"]))
+
+
+def _networks(settings: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{network.get('features')}, {network.get('resize', 'no resize named')}, {network.get('weights', 'not named')}"
+        for network in settings.get("networks") or [settings]
+    )
+
+
+def _samples(settings: Mapping[str, Any]) -> str:
+    """Sampler and classes of generated images; empty of reconstructions."""
+    sampler = settings.get("sampler")
+    if not isinstance(sampler, Mapping):
+        return ""
+    parts = [str(sampler.get("kind")), f"{sampler.get('steps')} steps", f"guidance {sampler.get('guidance_scale')}"]
+    channels = sampler.get("guidance_channels")
+    parts += [f"of the first {channels} channels"] if channels else []
+    return ", ".join([*parts, str(settings.get("precision")), f"{settings.get('labels', 'random')} classes"])
+
+
 def card_recipe(model: TrainedModel, evidence: Evidence) -> list[str]:
     """How and with what it was trained."""
     versions = ", ".join(f"{name} {version}" for name, version in evidence.done.get("versions", {}).items())
-    text = yaml.safe_dump(evidence.recipe, sort_keys=False).rstrip()
+    text = as_yaml(evidence.recipe, allow_unicode=False).rstrip()
     return [
         "## Recipe",
         "",

@@ -1,6 +1,6 @@
 """The table of variants by scalar metrics: which value is the best, and how far each is from the baseline.
 
-A variant is one row, whatever the number of its seeds; its value is the mean over them.
+A variant is one row, however many seeds it has; its value is the mean over them.
 """
 
 import math
@@ -116,26 +116,6 @@ def metric_columns(comparison: Comparison) -> list[Column]:
             if name.removeprefix(REFERENCE_PREFIX) not in references or not name.startswith(REFERENCE_PREFIX)
         ]
     return columns
-
-
-def column_blocks(columns: Sequence[Column], most: int = 9) -> list[list[tuple[str, list[Column]]]]:
-    """Columns in blocks of at most ``most`` that fit on a page, each a list of stages with their columns."""
-    blocks: list[list[tuple[str, list[Column]]]] = []
-    stages: dict[str, list[Column]] = {}
-    for column in columns:
-        stages.setdefault(column.stage, []).append(column)
-    room = 0
-    for stage, group in stages.items():
-        parts = -(-len(group) // most)
-        size = -(-len(group) // parts)
-        for start in range(0, len(group), size):
-            piece = group[start : start + size]
-            if len(piece) > room:
-                blocks.append([])
-                room = most
-            blocks[-1].append((stage, piece))
-            room -= len(piece)
-    return blocks
 
 
 def _reference(name: str, names: Iterable[str], by_variant: Sequence[Mapping[str, Metric]]) -> float | None:

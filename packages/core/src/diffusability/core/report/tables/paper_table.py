@@ -1,4 +1,4 @@
-"""The results of a run as the table of a paper, whatever format it is written in."""
+"""The results of a run as the table of a paper, for all output formats."""
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal

@@ -59,7 +59,7 @@ def without_weights(spec: PluginSpec) -> PluginSpec:
 
 
 def carried(spec: PluginSpec) -> Carried:
-    """A spec as it is saved: source files, and whatever else is found at a path in it, are copied along."""
+    """A spec as it is saved: source files, and everything else at a path in it, are copied along."""
     made = Carried(spec=spec.model_dump(mode="json"), places=(), copies=())
     places: list[SpecPath] = []
     copies: list[tuple[Path, str]] = []

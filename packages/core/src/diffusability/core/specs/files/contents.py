@@ -95,6 +95,19 @@ def contents(files: FileSet) -> Contents:
     return Contents(digest=digest, files=len(names), bytes=total)
 
 
+def digests_of(files: FileSet, names: Sequence[str]) -> dict[str, str]:
+    """A digest (hexadecimal) of what each of these files of a set holds, read or remembered as in ``contents``.
+
+    Raises:
+        OSError: a file is there and cannot be read.
+    """
+    _, total = _state(files.root, files.names or ("",))
+    whole = files.whole or total <= WHOLE_BYTES
+    stated = [_stated(files.root, name) for name in names]
+    known = _read_all(stated, _Memory(files, whole).files(), whole)
+    return {file.name: known[file.state].hex() for file in stated}
+
+
 def _path(root: Path, name: str) -> str:
     return os.path.join(root, name) if name else str(root)
 

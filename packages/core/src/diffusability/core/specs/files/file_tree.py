@@ -13,10 +13,13 @@ from diffusability.core.errors import DataError
 from diffusability.core.numerics.seeds import derived_seed
 from diffusability.core.specs.files.contents import FileSet
 
+#: Folders that systems make beside what people put there: copies of attributes, thumbnails, bins.
+_OF_SYSTEMS = frozenset({"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
+
 
 @attrs.frozen(kw_only=True)
 class FileTree:
-    """What a tree of folders holds. Hidden files and folders are left out.
+    """What a tree of folders holds. Hidden files and folders are left out, and folders that systems make.
 
     Attributes:
         paths: files with a suffix that is read, relative to the root, sorted; each real file once.
@@ -30,14 +33,23 @@ class FileTree:
     repeated: int
     unread: Mapping[str, int]
 
-    def notes(self, root: Path, noun: str) -> list[str]:
-        """What was left out, in sentences; nothing when nothing was."""
+    def notes(self, root: Path, noun: str, hints: Mapping[str, str]) -> list[str]:
+        """What was left out, in sentences; nothing when nothing was.
+
+        Args:
+            root: the top folder.
+            noun: what the files are: images or videos.
+            hints: how files of a suffix can be read.
+        """
         sentences = []
         if self.repeated:
             sentences.append(f"{str(root)!r}: {self.repeated} links lead to {noun} that are there already; left out")
         if self.unread:
             counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.unread.items()))
-            sentences.append(f"{str(root)!r}: {counts} files are left out: {noun} of these kinds are not read here")
+            ways = "".join(f"; {hint}" for hint in sorted({hints[suffix] for suffix in self.unread if suffix in hints}))
+            sentences.append(
+                f"{str(root)!r}: {counts} files are left out: {noun} of these kinds are not read here{ways}"
+            )
         return sentences
 
 
@@ -111,7 +123,9 @@ def _folders(root: Path) -> Iterator[tuple[str, int, bool, list["os.DirEntry[str
                 continue
             visited.add((status.st_dev, status.st_ino))
             with os.scandir(path) as listing:
-                entries = [entry for entry in listing if not entry.name.startswith(".")]
+                entries = [
+                    entry for entry in listing if not entry.name.startswith(".") and entry.name not in _OF_SYSTEMS
+                ]
         except OSError as error:
             raise DataError(f"folder {str(path)!r} cannot be listed: {error.strerror or error}") from None
         for entry in entries:

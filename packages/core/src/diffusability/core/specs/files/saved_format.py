@@ -24,7 +24,7 @@ _DENOISER_CLASSES = ("Transformer", "UNet", "DiT", "ControlNet", "Prior")
 
 
 def read_saved_config(directory: Path) -> dict[str, Any]:
-    """The object in ``config.json``. Raises CheckpointError when it is missing, or is no JSON object."""
+    """The object in ``config.json``. Raises CheckpointError when it is missing, or is not a JSON object."""
     path = Path(directory) / CONFIG
     if not path.exists():
         raise CheckpointError(f"no saved model in {str(directory)!r}: {CONFIG} is missing")

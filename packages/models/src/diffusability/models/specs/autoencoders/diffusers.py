@@ -13,6 +13,7 @@ from diffusability.core.specs.base import LocalPath, files_at
 from diffusability.core.specs.build_context import AutoencoderInfo, BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.specs.files.contents import FileSet
+from diffusability.models.specs.autoencoders.diffusers_classes import LAYOUTS
 from diffusability.models.specs.autoencoders.diffusers_layout import (
     class_of,
     folder_within,
@@ -142,6 +143,16 @@ class DiffusersFamilySpec(AutoencoderSpec):
 
     def is_pretrained(self, context: BuildContext) -> bool:
         return self.path is not None
+
+    def remarks(self, context: BuildContext) -> list[str]:
+        try:
+            config = self._config()
+            tiled = config is not None and LAYOUTS[class_of(config, "config")].tiled
+        except (CheckpointError, OSError):  # check_inputs says so
+            return []
+        if not tiled or self.tiling is not None:
+            return []
+        return [f"autoencoder {self.kind!r} runs in overlapping tiles, as it was published (tiling: false: whole)"]
 
     def architecture(self) -> dict[str, Any] | None:
         """The configuration of what is built, as far as it is known without asking the hub."""

@@ -194,7 +194,7 @@ LAYOUTS: Mapping[str, Layout] = {
 }
 
 _AUDIO = "an autoencoder of audio, and images and videos are measured here"
-#: Classes beside them that are no autoencoders of images or videos, and why they are refused.
+#: Classes beside them that are not autoencoders of images or videos, and why they are refused.
 REFUSED: Mapping[str, str] = {
     "AutoencoderKLKVAEAudio": _AUDIO,
     "AutoencoderKLLTX2Audio": _AUDIO,

@@ -22,7 +22,7 @@ class PythonAutoencoderSpec(FromFile, AutoencoderSpec):
         None, description="weights, .safetensors or a torch file of tensors; default: as the target makes them"
     )
     probe: tuple[int, ...] | None = Field(
-        None, description="shape (c, h, w) or (c, t, h, w) of the input that is tried; default: several are"
+        None, description="shape (c, h, w) or (c, t, h, w) of the input to try; default: several are tried"
     )
 
     @field_validator("probe")

@@ -23,10 +23,10 @@ DIT_SIZES = {
     "XL": DiTSize(28, 1152, 16),
 }
 
-Positions = Literal["sin-cos", "rope"]
+Positions = Literal["sin-cos", "rope", "both"]
 Norm = Literal["layer", "rms"]
 Activation = Literal["gelu", "swiglu"]
-TimeFrequencies = Literal["dit", "diffusers"]
+TimeFrequencies = Literal["dit", "diffusers", "sit"]
 
 #: Sinusoids that a time is embedded in.
 FREQUENCY_SIZE = 256
@@ -35,6 +35,23 @@ FREQUENCY_SIZE = 256
 def swiglu_size(mlp_size: int) -> int:
     """Hidden units of a SwiGLU MLP with about as many weights as a plain one (Shazeer 2020): 2/3, in whole eights."""
     return max(8, round(mlp_size * 2 / 3 / 8) * 8)
+
+
+@attrs.frozen(kw_only=True)
+class HeadSize:
+    """Depth and width of a head behind a DiT's blocks.
+
+    Attributes:
+        depth: transformer blocks.
+        width: width of a token.
+        num_heads: attention heads.
+        mlp_size: hidden units of a block's MLP.
+    """
+
+    depth: int
+    width: int
+    num_heads: int
+    mlp_size: int
 
 
 @attrs.frozen(kw_only=True)
@@ -50,13 +67,14 @@ class DiTArchitecture:
         mlp_size: hidden units of a block's MLP.
         patch_size: latent pixels per patch side.
         temporal_patch_size: latent frames per patch; 1 for images.
-        positions: sinusoids added to the tokens, or rotations of queries and keys.
+        positions: sinusoids added to the tokens, rotations of queries and keys, or both.
         norm: LayerNorm or RMSNorm, without weights of their own.
         activation: GELU (tanh) or SwiGLU.
         qk_norm: whether each head's queries and keys are RMS-normalised.
         learn_sigma: whether the prediction has twice the latents' channels.
         self_conditioning: whether the input also has the channels of an earlier estimate.
-        time_frequencies: spacing of the time's sinusoids, as in the original or as in diffusers' DiT.
+        time_frequencies: the time's sinusoids, as in the original, as in diffusers' DiT, or as in SiT.
+        head: what stands behind the blocks; None for nothing.
     """
 
     latent_shape: tuple[int, ...]
@@ -74,6 +92,21 @@ class DiTArchitecture:
     learn_sigma: bool = False
     self_conditioning: bool = False
     time_frequencies: TimeFrequencies = "dit"
+    head: HeadSize | None = None
+
+    @property
+    def of_head(self) -> "DiTArchitecture":
+        """What the head's blocks and the final layer behind it are made of."""
+        assert self.head is not None
+        head = self.head
+        return attrs.evolve(
+            self,
+            depth=head.depth,
+            hidden_size=head.width,
+            num_heads=head.num_heads,
+            mlp_size=head.mlp_size,
+            head=None,
+        )
 
     @property
     def patch(self) -> tuple[int, ...]:
@@ -104,18 +137,28 @@ class DiTArchitecture:
     @property
     def num_parameters(self) -> int:
         """Parameters of the ``DiT``, in closed form. The positions are fixed and do not count."""
+        size = self.hidden_size
+        embeddings = _linear(FREQUENCY_SIZE, size) + _linear(size, size)
+        if self.num_classes is not None:
+            embeddings += (self.num_classes + 1) * size
+        last, head = self, 0
+        if self.head is not None:
+            last = self.of_head
+            head = last._block_parameters + (_linear(size, last.hidden_size) if last.hidden_size != size else 0)
+        final = _linear(last.hidden_size, 2 * last.hidden_size)
+        final += _linear(last.hidden_size, self.out_channels * self.patch_volume)
+        return embeddings + self._block_parameters + head + final
+
+    @property
+    def _block_parameters(self) -> int:
+        """Of the blocks, and of what embeds patches for them."""
         size, mlp = self.hidden_size, self.mlp_size
         first = (2 if self.activation == "swiglu" else 1) * mlp
         block = _linear(size, 3 * size) + _linear(size, size) + _linear(size, first) + _linear(mlp, size)
         block += _linear(size, 6 * size)
         if self.qk_norm:
             block += 2 * (size // self.num_heads)
-        embeddings = _linear(self.in_channels * self.patch_volume, size)
-        embeddings += _linear(FREQUENCY_SIZE, size) + _linear(size, size)
-        if self.num_classes is not None:
-            embeddings += (self.num_classes + 1) * size
-        final = _linear(size, 2 * size) + _linear(size, self.out_channels * self.patch_volume)
-        return embeddings + self.depth * block + final
+        return _linear(self.in_channels * self.patch_volume, size) + self.depth * block
 
     @property
     def differences(self) -> str:
@@ -131,6 +174,8 @@ class DiTArchitecture:
             f"{self.mlp_size} hidden units": self.activation == "gelu" and not plain,
             "qk_norm": self.qk_norm,
             "self_conditioning": self.self_conditioning,
+            f"time_frequencies {self.time_frequencies!r}": self.time_frequencies == "sit",
+            "a head": self.head is not None,
         }
         return ", ".join(option for option, differs in options.items() if differs)
 

@@ -1,15 +1,13 @@
 """The kind ``flow-matching``. Free of torch."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
 from diffusability.core.specs.base import fail
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AnyDenoiser, ObjectiveSpec
-
-if TYPE_CHECKING:
-    pass
+from diffusability.models.specs.time_shift import BASE, TimeShift, dimension_shift, said
 
 _DEFAULT_STRENGTH = {"min-snr": 5.0, "sigmoid": 0.0}
 
@@ -37,9 +35,12 @@ class FlowMatchingSpec(ObjectiveSpec):
     time_distribution: Literal["logit-normal", "uniform"] = "logit-normal"
     time_mean: float = Field(0.0, description="mean of logit(t), for logit-normal times")
     time_std: PositiveFloat = Field(1.0, description="standard deviation of logit(t), for logit-normal times")
-    time_shift: PositiveFloat = Field(
-        1.0, description="moves drawn times towards noise (above 1) or data (below): t -> s t / (1 + (s - 1) t)"
+    time_shift: TimeShift = Field(
+        1.0,
+        description="moves drawn times towards noise (above 1) or data (below): t -> s t / (1 + (s - 1) t); auto:"
+        " sqrt(m / time_shift_base), m the numbers in a sample's latents",
     )
+    time_shift_base: PositiveFloat = Field(BASE, description="numbers in latents that need no shift, for auto")
     label_dropout: float = Field(
         0.1, ge=0, lt=1, description="share of labels replaced by 'no class' while training, for guidance"
     )
@@ -51,6 +52,13 @@ class FlowMatchingSpec(ObjectiveSpec):
                 f"time_mean {self.time_mean!r} and time_std {self.time_std!r} shape logit-normal times,"
                 " and time_distribution is 'uniform'; leave them out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _base_of_auto_only(self) -> "FlowMatchingSpec":
+        if self.time_shift != "auto" and self.time_shift_base != BASE:
+            text = f"time_shift_base is for time_shift auto, and time_shift is {self.time_shift!r}; leave it out"
+            raise fail("time_shift_base", text, self.time_shift_base, type(self).__name__)
         return self
 
     @model_validator(mode="after")
@@ -74,6 +82,17 @@ class FlowMatchingSpec(ObjectiveSpec):
         """Gamma or bias of the weighting."""
         given = self.weighting_strength
         return _DEFAULT_STRENGTH.get(self.weighting, 0.0) if given is None else given
+
+    def shift(self, latent_shape: tuple[int, ...] | None) -> float:
+        """The time shift for latents of shape ``(c, *t, h, w)``. Raises ValueError for auto without a shape."""
+        if self.time_shift != "auto":
+            return self.time_shift
+        if latent_shape is None:
+            raise ValueError("time_shift auto needs to know the shape of the latents, and the context has none")
+        return dimension_shift(latent_shape, self.time_shift_base)
+
+    def remarks(self, context: BuildContext) -> list[str]:
+        return said(self.time_shift, context.latent_shape, self.time_shift_base)
 
     def num_parameters(self, context: BuildContext) -> int | None:
         return self.denoiser.num_parameters(context)

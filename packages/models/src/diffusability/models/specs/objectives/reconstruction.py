@@ -79,6 +79,12 @@ class ReconstructionSpec(ObjectiveSpec):
     pseudo_huber: PseudoHuberSpec | None = None
     dct: DCTDistanceSpec | None = None
     perceptual: PerceptualSpec | None = None
+    latent_noise: float = Field(
+        0.0,
+        ge=0,
+        description="tau: noise on latents that are decoded in training, of standard deviation |N(0, tau^2)| for each"
+        " sample; representation autoencoders use 0.8",
+    )
     train: Literal["all", "encoder", "decoder"] = Field("all", description="the other part is frozen")
     freeze: tuple[str, ...] = Field(
         (), description="dotted names of modules or parameters to freeze; '*' stands for anything, as in 'encoder.*'"

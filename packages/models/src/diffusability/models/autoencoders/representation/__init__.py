@@ -1,0 +1,1 @@
+"""Representation autoencoders (Zheng et al. 2025)."""

@@ -1,0 +1,36 @@
+"""Figures that no assertion looks at, written empty: drawing a report takes longer than a tiny run."""
+
+import io
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from unittest.mock import patch
+
+from matplotlib.figure import Figure
+
+draw = Figure.savefig
+
+
+@cache
+def empty_figure(suffix):
+    """The bytes of a figure without content."""
+    file = io.BytesIO()
+    draw(Figure(figsize=(0.1, 0.1)), file, format=suffix)
+    return file.getvalue()
+
+
+def write_empty(figure, path, **options):
+    """In the place of ``Figure.savefig``, for files that are named by a path."""
+    Path(path).write_bytes(empty_figure(Path(path).suffix[1:]))
+
+
+def leave_figures_empty():
+    """From now on, in this process and its forks."""
+    Figure.savefig = write_empty
+
+
+@contextmanager
+def figures(drawn):
+    """Figures are drawn, or left empty, for the time of a ``with`` block."""
+    with patch.object(Figure, "savefig", draw if drawn else write_empty):
+        yield
