@@ -11,6 +11,7 @@ OPTIONAL = [module for extra, modules in LIBRARIES.items() if extra != "hub" for
 NEED_EXTRAS = (
     "core.cli.", "core.cost.", "core.engine.training_loop", "core.report", "core.run.changed_files",
     "core.run.progress", "core.scoring.scorecard_table", "core.stages.", "eval.figures.",
+    "eval.reconstruction.ms_ssim",  # torchmetrics sees that matplotlib is installed, and imports it where it cannot be
 )  # fmt: skip
 
 IMPORT_ALL = """

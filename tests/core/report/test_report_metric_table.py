@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from diffusability.core.report.comparison import Comparison, compare
 from diffusability.core.report.pages.headline import key_results
 from diffusability.core.report.tables.measured_column import best_places
-from diffusability.core.report.tables.metric_names import info_of
 from diffusability.core.report.tables.metric_table import metric_columns
 from diffusability.core.report.tables.number_format import (
     MINUS,
@@ -24,6 +23,7 @@ from diffusability.core.report.tables.number_format import (
     readable_unit,
 )
 from diffusability.core.run.folder_reader import Run, Stage
+from diffusability.core.run.metric_names import info_of
 from diffusability.core.run.results import Metric
 from diffusability.core.specs.metric_info import MetricInfo
 

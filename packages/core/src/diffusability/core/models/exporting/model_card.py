@@ -6,7 +6,7 @@ from typing import Any
 from diffusability.core.extras import require_package
 from diffusability.core.models.exporting.evidence import Evaluation, Evidence, Scaling
 from diffusability.core.planning.source import as_yaml
-from diffusability.core.report.tables.metric_names import info_of
+from diffusability.core.run.metric_names import info_of
 from diffusability.core.run.selection import TrainedModel
 
 

@@ -24,7 +24,7 @@ from diffusability.core.report.figures.report_figure import (
     new_figure,
     plain_text,
 )
-from diffusability.core.report.tables.metric_names import info_of, named_info
+from diffusability.core.run.metric_names import info_of, named_info
 from diffusability.core.run.results import MetricCurve
 from diffusability.core.run.training_log import is_wide
 from diffusability.core.specs.metric_info import MetricInfo

@@ -18,7 +18,7 @@ from diffusability.core.report.figures.report_figure import (
     new_figure,
     plain_text,
 )
-from diffusability.core.report.tables.metric_names import named_info
+from diffusability.core.run.metric_names import named_info
 from diffusability.core.run.training_log import Series, is_wide, smooth
 
 #: How training ran rather than what it reached: what is logged, and what it is called.
