@@ -35,7 +35,7 @@ def pixels(folder):
 
 @pytest.mark.integration
 def test_the_numbers_are_those_of_the_command_line(folder, tmp_path):
-    """At bf16, every metric of ``dfz score --json``, to the bit, and its settings: of the folder, tensors, an object."""
+    """At bf16, every metric of ``dfz score --json`` with its settings, to the bit: of the folder, and of tensors."""
     options = ScoreOptions(data=str(folder), num=12, resolution=32, precision="bf16", batch_size=5)
     score_autoencoders([REFERENCE], options, None, 1, tmp_path / "runs", tmp_path / "score.json", "mine")
     (typed,) = json.loads((tmp_path / "score.json").read_text())["autoencoders"].values()
