@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from diffusability.core.cli.launch import num_cores
 from diffusability.core.contracts.evaluator import EvalResult
 from diffusability.core.errors import SpecError
 from diffusability.core.run.progress import StageProgress
+from diffusability.core.run.waiting_threads import available_cores
 from diffusability.core.scoring.comparison import Comparison, ComparisonOptions, compare_images
 from diffusability.core.stages.evaluation_results import notes, results_json
 
@@ -37,7 +37,7 @@ def chosen_workers(asked: int | None, device: str) -> int:
     """How many loading processes; by default none on a CPU, whose cores the networks need themselves."""
     if asked is not None:
         return asked
-    return 0 if device == "cpu" else min(_MOST_WORKERS, num_cores())
+    return 0 if device == "cpu" else min(_MOST_WORKERS, available_cores())
 
 
 def show_comparison(options: ComparisonOptions, json_file: Path | None) -> None:
