@@ -25,7 +25,19 @@ TESTED = (
 )
 #: A file's tests stay in one process, which keeps what they share; tests/conftest.py says which files come first.
 SPREAD = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
-TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "scipy", "jsonschema", "hatchling", "tensorboard", "wandb")
+#: The documentation site.
+SITE_TOOLS = ("mkdocs-material==9.8.2", "mkdocstrings[python]==1.0.8")
+TEST_TOOLS = (
+    "pytest>=8",
+    "pytest-xdist",
+    "hypothesis",
+    "scipy",
+    "jsonschema",
+    "hatchling",
+    "sybil>=10",
+    "tensorboard",
+    "wandb",
+)
 #: Whose loops are run in `examples/`.
 LOOPS = ("accelerate", "lightning")
 #: Only for the clips that it ships; nothing of it is imported.
@@ -40,7 +52,7 @@ nox.options.error_on_external_run = True
 @nox.session
 def tests(session: nox.Session) -> None:
     """The tests but the slow ones, on the installed packages, shapes checked at every call; arguments go to pytest."""
-    session.install(*CONSTRAINTS, *TESTED, *TEST_TOOLS, *LOOPS, *TEST_CLIPS)
+    session.install(*CONSTRAINTS, *TESTED, *TEST_TOOLS, *LOOPS, *TEST_CLIPS, *SITE_TOOLS)
     arguments = session.posargs or [*SPREAD, "-m", "not slow"]
     session.run("python", "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"})
 
@@ -136,3 +148,10 @@ def build(session: nox.Session) -> None:
         names = zipfile.ZipFile(wheel).namelist()
         if f"diffusability/{package}/py.typed" not in names or "diffusability/__init__.py" in names:
             session.error(f"{wheel.name} lacks py.typed or breaks the namespace")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site, in ``site/``; a warning is an error. ``nox -s docs -- serve`` shows it as you write."""
+    session.install(*CONSTRAINTS, "./packages/core[all]", *ALL[1:], *SITE_TOOLS)
+    session.run("mkdocs", *(session.posargs or ["build", "--strict"]))

@@ -16,13 +16,13 @@ import statistics
 import time
 
 import torch
-from diffusability.core.score.named_autoencoders import named_autoencoders
 from torch import Tensor
 
 from diffusability.core.contracts.autoencoder import Autoencoder, build_autoencoder
 from diffusability.core.data.specs.image_folder import ImageFolderSpec
 from diffusability.core.data.specs.sample_photos import SamplePhotosSpec
 from diffusability.core.numerics.precision import multiplies_bf16
+from diffusability.core.scoring.named_autoencoders import named_autoencoders
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AutoencoderSpec
 from diffusability.core.stages.evaluation_data import fixed_order

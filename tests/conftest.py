@@ -16,7 +16,7 @@ LONGEST = (
     "test_run",
     "test_elastic_resume",
     "test_plugin_packages",
-    "test_documented_commands",
+    "test_documents",
     "test_numerical_guard",
     "test_recipes",
     "test_observability",

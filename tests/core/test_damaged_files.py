@@ -6,6 +6,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from diffusability.core.data.idx_images import read_idx
 from diffusability.core.data.latents.latents import Latents
 from diffusability.core.data.shards.streamed_shards import _read_sizes
 from diffusability.core.data.shards.tar_index import _read_kept, build_index, tar_index
+from diffusability.core.data.specs.huggingface import HuggingFaceSpec
 from diffusability.core.data.specs.latents import LatentsSpec
 from diffusability.core.data.specs.webdataset import WebDatasetSpec
 from diffusability.core.errors import DiffusabilityError
@@ -223,8 +225,47 @@ def samples(folder):
     return path, lambda: SampledLatents(folder / "s").read([0])
 
 
+def image_table():
+    features = datasets.Features({"image": datasets.Image(), "kind": datasets.Value("int64")})
+    rows = [{"bytes": png(), "path": None}] * 3
+    return datasets.Dataset.from_dict({"image": rows, "kind": [0, 1, 1]}, features=features)
+
+
+def reader_of_table(folder):
+    datasets.disable_progress_bars()
+    spec = HuggingFaceSpec(path=str(folder / "set"), validation_share=1, label="kind", resolution=8)
+
+    def read():
+        dataset = spec.build(BuildContext(), "validation")
+        for index in range(len(dataset)):
+            dataset.load(index, None)
+
+    return read
+
+
+def parquet(folder):
+    (folder / "set").mkdir()
+    image_table().to_parquet(str(folder / "set/train-0.parquet"))
+    return folder / "set/train-0.parquet", reader_of_table(folder)
+
+
+def arrow(folder):
+    image_table().save_to_disk(str(folder / "set"))
+    (path,) = (folder / "set").glob("*.arrow")
+    return path, reader_of_table(folder)
+
+
+def arrow_state(folder):
+    return arrow(folder)[0].with_name("state.json"), reader_of_table(folder)
+
+
+def arrow_info(folder):
+    return arrow(folder)[0].with_name("dataset_info.json"), reader_of_table(folder)
+
+
 READERS = [spec_file, latent_index, latent_shard, shard, kept_index, idx, saved_config, named_config, saved_weights]
 READERS += [diffusers_config, weights, torch_weights, run_record, results, statistics, counts, samples]
+READERS += [parquet, arrow, arrow_state, arrow_info]
 VALUES = st.sampled_from([None, True, -1, 0, 7, 1e308, "", "word", "\0", [], [[]], {}, {"a": 1}, [None], "x" * 300])
 
 
@@ -275,6 +316,7 @@ def damages(draw):
 def test_a_damaged_file_is_read_or_refused(make, damage, tmp_path_factory, monkeypatch):
     """Cut, flipped, inserted and swapped content of every file that is read, against our errors alone."""
     folder = tmp_path_factory.mktemp("damaged")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "hf")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     path, read = make(folder)
     read()
@@ -299,6 +341,7 @@ def raised_by(read):
 def test_a_pointer_of_git_lfs_is_called_one(make, tmp_path, monkeypatch):
     """In place of weights, latents, shards, tables and statistics; caches of ours are built again."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf")
     path, read = make(tmp_path)
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
     if make in (kept_index, counts, samples):
@@ -321,7 +364,9 @@ def test_members_of_a_tar_without_a_dot_free_key_are_explained(tmp_path):
     assert len(other.build(BuildContext(), "validation")) == 1
 
 
-@pytest.mark.parametrize(("magic", "name"), [(b"\x1f\x8b\x08", "gzip"), (b"BZh9", "bzip2"), (b"\xfd7zXZ\0", "xz")])
+@pytest.mark.parametrize(
+    ("magic", "name"), [(b"\x1f\x8b\x08", "gzip"), (b"BZh9", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"PK\3\4", "zip")]
+)
 def test_a_compressed_tar_is_called_compressed(tmp_path, magic, name):
     """Before anything starts, and where the index is built."""
     (tmp_path / "a.tar.gz").write_bytes(magic + bytes(99))
@@ -343,6 +388,32 @@ def test_extensions_are_given_in_any_form_and_patterns_expand(tmp_path, monkeypa
     assert [dataset.load(index, None).label for index in range(2)] == [1, 0]
     with pytest.raises(ValueError, match="no shard matches"):
         WebDatasetSpec(shards="~/b*.tar", resolution=8).check_inputs()
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_links_in_a_tar_lead_to_what_they_name(tmp_path, monkeypatch, kind):
+    """As tar writes the second name of a file; against Python's own reading of the members."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with tarfile.open(tmp_path / "a.tar", "w") as file:
+        for name, content in (("a/0.png", png()), ("a/0.cls", b"1"), ("a/1.png", "0.png"), ("a/1.cls", "0.cls")):
+            member = tarfile.TarInfo(name)
+            if isinstance(content, bytes):
+                member.size = len(content)
+                file.addfile(member, io.BytesIO(content))
+            else:
+                member.type, member.linkname = kind, content if kind == tarfile.SYMTYPE else f"a/{content}"
+                file.addfile(member)
+        member.name, member.linkname = "a/2.png", "nothing.png"
+        file.addfile(member)
+    spec = WebDatasetSpec(shards=str(tmp_path / "a.tar"), validation_share=1, label="cls", resolution=8)
+    dataset = spec.build(BuildContext(), "validation")
+    assert [dataset.load(number, None).label for number in range(2)] == [1, 1]
+    index = build_index(tmp_path / "a.tar", ("png",), "cls")
+    with tarfile.open(tmp_path / "a.tar") as file, (tmp_path / "a.tar").open("rb") as raw:
+        for number in range(2):
+            raw.seek(index.offset[number])
+            assert raw.read(index.size[number]) == file.extractfile(f"a/{number}.png").read()
+    assert len(dataset) == 2
 
 
 def test_names_that_are_not_utf_8_are_read(tmp_path, monkeypatch):

@@ -6,11 +6,12 @@ from hidden_packages import run_without
 from diffusability.core.errors import MissingPackageError
 from diffusability.core.extras import LIBRARIES, missing_package, require_extra, require_package
 
-OPTIONAL = [module for modules in LIBRARIES.values() for module in modules]
+OPTIONAL = [module for extra, modules in LIBRARIES.items() if extra != "hub" for module in modules]  # models needs it
 #: Packages and modules of ours that serve those who have the extra, as ``ROOMS_OF_EXTRAS`` of test_import_guards.
 NEED_EXTRAS = (
     "core.cli.", "core.cost.", "core.engine.training_loop", "core.report", "core.run.changed_files",
     "core.run.progress", "core.scoring.scorecard_table", "core.stages.", "eval.figures.",
+    "eval.reconstruction.ms_ssim",  # torchmetrics sees that matplotlib is installed, and imports it where it cannot be
 )  # fmt: skip
 
 IMPORT_ALL = """

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from quickstart_run import dfz_here
+from safetensors.torch import load_file
 from tiny_runs import run_here
 
 from diffusability.core.cli.check_command import remarks_on
@@ -89,8 +91,9 @@ def test_latents_are_scaled_by_place_and_sampled_so(finished):
 def test_the_shift_is_said_before(finished):
     """What ``dfz check`` prints of the stage."""
     plan = load_plan(RECIPE, SHORT)
-    (remark,) = {remark for stage in plan.order if stage.name == "dit" for remark in remarks_on(stage)}
-    assert remark == "time_shift auto is 0.5, sqrt(64 x 4 x 4 / 4096)"
+    remarks = {stage.name: remarks_on(stage) for stage in plan.order}
+    assert remarks["dit"] == ["time_shift auto is 0.5, sqrt(64 x 4 x 4 / 4096)"]
+    assert "sampler 'euler': time_shift auto is 0.5, sqrt(64 x 4 x 4 / 4096)" in remarks["generate"]
 
 
 def test_the_trained_one_is_found_by_score(finished, tmp_path):
@@ -104,3 +107,17 @@ def test_the_trained_one_is_found_by_score(finished, tmp_path):
     )
     check_named(options)
     assert options.spec["decoder"] == {"size": "Ti"}
+
+
+def test_exports_carry_the_statistics_of_each_place(finished, tmp_path):
+    """Beside those of each channel; and a denoiser that is exported with its autoencoder is sampled from."""
+    _, runs = finished
+    dfz_here("export", runs.root, "--stage", "decoder", "--to", tmp_path / "rae")
+    exported = load_file(tmp_path / "rae" / "latent_normalizer.safetensors")
+    normalizer = Latents(stage_of(finished, "encode") / "latents").normalizer
+    torch.testing.assert_close(exported["mean"], normalizer.mean, rtol=0, atol=0)
+    coarse = json.loads((tmp_path / "rae" / "latent_normalizer.json").read_text())
+    torch.testing.assert_close(torch.tensor(coarse["std"]), normalizer.per_channel().std)
+    dfz_here("export", runs.root, "--stage", "dit", "--to", tmp_path / "dit")
+    dfz_here("sample", tmp_path / "dit", "--num", "2", "--steps", "2", "--to", tmp_path / "samples")
+    assert len(list((tmp_path / "samples").glob("0*.png"))) == 2

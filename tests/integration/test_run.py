@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from empty_figures import figures
 from PIL import Image
 from tiny_runs import dfz, run_here, start_dfz, tiny_spec, write_spec
 
@@ -23,7 +24,8 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     content = tiny_spec()
     content["variants"] = {"a": {}, "b": {"stages.dit.optimizer.lr": 2.0e-3}}
-    return run_here(write_spec(folder, content), folder / "runs")
+    with figures(drawn=True):
+        return run_here(write_spec(folder, content), folder / "runs")
 
 
 def test_every_file_of_the_contract_is_there(finished):

@@ -1,4 +1,6 @@
 import json
+import re
+from urllib.parse import unquote
 
 from diffusability.core.cli.score_command import score_autoencoders
 from diffusability.core.scoring.scorecard_spec import ScoreOptions
@@ -36,4 +38,9 @@ def test_a_scorecard_compares_two_autoencoders(tmp_path, capsys):
     assert printed.count("random weights") >= 2
     for heading in ("reconstruction", "spectrum", "velocity", "structure", "equivariance"):
         assert heading in printed
-    assert "<html" in report.read_text()[:200]
+    page = report.read_text()
+    assert "<html" in page[:200]
+    links = [unquote(link) for link in re.findall(r'<a href="([^"#][^"]*)"', page)]
+    assert links
+    assert all((report.parent / link).exists() for link in links)  # to pictures and stages of the run
+    assert "local against distant similarity" in page

@@ -21,10 +21,12 @@ def hosts():
 
 
 def test_two_hosts_give_the_losses_of_one(tmp_path, hosts):
-    """One rank on each of two hosts against two ranks on one: within 1e-5; they share nothing but the disk."""
+    """One rank on each of two hosts against two ranks on one, at ZeRO 3: within 1e-5; they share nothing but the disk.
+    The two are processes that start anew, with hash seeds of their own."""
     content = tiny_spec()
     pretrain = content["stages"]["pretrain"] | {"steps": 6, "preview": None}
-    path = write_spec(tmp_path, {**content, "stages": {"pretrain": pretrain}})
+    engine = {**content["engine"], "zero_stage": 3}
+    path = write_spec(tmp_path, {**content, "engine": engine, "stages": {"pretrain": pretrain}})
     dfz("run", path, "--runs", tmp_path / "one", "--nproc", 2)
     launch = (sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1")
     launch += ("--master-addr=10.97.0.1", "--master-port=29511")

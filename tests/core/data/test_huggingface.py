@@ -1,5 +1,6 @@
 import io
 import os
+import zipfile
 from itertools import pairwise
 
 import datasets
@@ -207,3 +208,49 @@ def test_validation_rows_that_are_training_rows_are_refused(tmp_path):
     assert len(held_out) == 3
     with pytest.raises(DataError, match="3 of 6 validation examples"):
         HuggingFaceSpec(**parts, validation_split="train[50%:]").build(BuildContext(), "train")
+
+
+def test_columns_of_bytes_and_truth_values_are_read_and_others_are_refused(tmp_path):
+    """Encoded images without the Image feature, and labels that are true or false; a list of images for each row."""
+    content = table(range(2))[:]["image"]
+    encoded = [io.BytesIO() for _ in content]
+    for image, buffer in zip(content, encoded, strict=True):
+        image.save(buffer, "png")
+    columns = {"image": [buffer.getvalue() for buffer in encoded], "kind": [True, False]}
+    datasets.Dataset.from_dict(columns).save_to_disk(str(tmp_path / "bytes"))
+    dataset = opened(tmp_path / "bytes")
+    assert [value_of(dataset[number]) for number in range(2)] == [0, 1]
+    assert [dataset[number].label for number in range(2)] == [1, 0]
+    for name, values in (("numbers", [1, 2]), ("lists", [["a.png"], ["b.png"]])):
+        datasets.Dataset.from_dict({"image": values}).save_to_disk(str(tmp_path / name))
+    with pytest.raises(DataError, match=r"column .image. of dataset .*numbers. holds .*expected images"):
+        opened(tmp_path / "numbers", label=None)
+    images = datasets.Features({"image": datasets.Sequence(datasets.Image())})
+    rows = {"image": [[{"bytes": columns["image"][0], "path": None}]]}
+    datasets.Dataset.from_dict(rows, features=images).save_to_disk(str(tmp_path / "many"))
+    with pytest.raises(DataError, match=r"holds .*Image.*expected images"):
+        opened(tmp_path / "many", label=None)
+
+
+def test_an_image_inside_a_zip_is_read_and_a_url_that_fails_is_named(tmp_path):
+    """Paths as the library writes them for archives; no network is used."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        table([7])[0]["image"].save(archive.open("x.png", "w"), "png")
+    rows = {"image": [f"zip://x.png::{tmp_path / 'a.zip'}", f"zip://y.png::{tmp_path / 'a.zip'}"]}
+    datasets.Dataset.from_dict(rows).save_to_disk(str(tmp_path / "set"))
+    dataset = opened(tmp_path / "set", label=None)
+    assert value_of(dataset[0]) == 7
+    with pytest.raises(UnreadableExample, match=r"row 1.*y\.png"):
+        dataset[1]
+
+
+def test_a_stream_says_that_its_splits_are_not_compared_by_content(tmp_path):
+    """The names of the splits are compared, and that is all that does not read everything."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name in ("train", "test"):
+        table(range(4)).to_parquet(str(folder / f"{name}-0.parquet"))
+    dataset = opened(folder, streaming=True, validation_split="test")
+    assert any("not compared by content" in note for note in dataset.notes)
+    with pytest.raises(DataError, match="share no example"):
+        opened(folder, streaming=True, validation_split="train")

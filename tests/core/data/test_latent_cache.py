@@ -16,6 +16,7 @@ from diffusability.core.data.latents.latent_cache import (
     ShardOrigin,
     holds,
     open_shard,
+    read_index,
     shard_statistics,
     write_index,
     write_shard,
@@ -343,3 +344,21 @@ def test_a_shard_of_nothing_and_latents_out_of_range_are_errors():
 
     with pytest.raises(DataError, match="not finite in half precision"):
         list(encoder(dataset=Bright())[0].shards({0: [0]}))
+
+
+def test_statistics_of_each_frame_go_through_the_index(cache):
+    """A normaliser of each channel at each latent frame, as Cosmos publishes it: written, read, and missing."""
+    mean, std = torch.tensor([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]), torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    normalizer = LatentNormalizer(mean, std)
+    coarse = normalizer.per_channel()
+    numbers = {"mean": tuple(coarse.mean.tolist()), "std": tuple(coarse.std.tolist())}
+    write_index(cache, attrs.evolve(read_index(cache), finer=True, **numbers), normalizer)
+    index = read_index(cache)
+    assert index.mean == (1.0, 4.0)
+    again = index.normalizer(cache)
+    assert torch.equal(again.mean, mean)
+    assert torch.equal(again.std, std)
+    assert Latents(cache).normalizer.std.shape == (2, 3)
+    (cache / "normalizer.safetensors").unlink()
+    with pytest.raises(DataError, match="normaliser of latents"):
+        Latents(cache)

@@ -59,3 +59,17 @@ def test_values_outside_any_declared_range_are_refused_with_both_ranges(values, 
     """Floats beyond 0 to 1, and integers of 32 bits."""
     with pytest.raises(UnreadableExample, match=message):
         read_rgb(encoded(Image.fromarray(values), "TIFF"), "deep.tif")
+
+
+def test_a_large_panorama_is_read_without_a_warning_and_a_bomb_is_not(tmp_path):
+    """96 million pixels, of which Pillow warns, and 200 million, which it refuses; warnings are errors here."""
+    assert read_rgb(encoded(Image.new("1", (12000, 8000), 1), "PNG")).getpixel((7, 7)) == (255, 255, 255)
+    with pytest.raises(UnreadableExample, match="exceeds limit"):
+        read_rgb(encoded(Image.new("1", (20000, 10000)), "PNG"))
+
+
+def test_a_web_page_is_called_one(tmp_path):
+    """What a failed download leaves under the name of an image."""
+    (tmp_path / "a.jpg").write_text("\n<!DOCTYPE html><html><body>404</body></html>")
+    with pytest.raises(UnreadableExample, match="a web page"):
+        read_rgb(tmp_path / "a.jpg")

@@ -68,7 +68,7 @@ def test_predictions_of_data_sample_the_data():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sampler": "eulr"}, "unknown sampler 'eulr'; did you mean 'euler'"),
+        ({"sampler": "eulr"}, "unknown sampler 'eulr'.*did you mean 'euler'"),
         ({"sampler": {"kind": "heun", "stepz": 3}}, "unknown key 'stepz'"),
         ({"guidance_scale": 2.0}, "unconditional"),
         ({"labels": 1}, "the model is unconditional; give num_classes"),

@@ -1,9 +1,12 @@
 from itertools import pairwise
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from diffusability.core.errors import SpecError
-from diffusability.core.planning.source import parse_source, read_source
+from diffusability.core.planning.source import as_yaml, parse_source, read_source
 
 
 def test_every_value_has_its_place():
@@ -133,3 +136,26 @@ def test_missing_file_and_folder_are_named(tmp_path):
         read_source(tmp_path / "absent.yaml")
     with pytest.raises(SpecError, match="is a folder"):
         read_source(tmp_path)
+
+
+#: Texts that some reader of YAML takes for a number, among them digests, and whatever hypothesis thinks of.
+AMBIGUOUS = st.from_regex(r"\A[0-9]{1,3}[eE][-+]?[0-9]{1,5}\Z") | st.sampled_from(
+    ["0o17", "0x1F", "no", "~", "1_0", "="]
+)
+
+
+@given(AMBIGUOUS | st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"])))
+def test_written_texts_are_read_as_texts(text):
+    """Digests such as 6e865495, which YAML 1.2 reads as a number; by our reader and by PyYAML's."""
+    written = as_yaml({"values": [text], "mapping": {f"x{text}": text}})
+    expected = {"values": [text], "mapping": {f"x{text}": text}}
+    assert yaml.safe_load(written) == expected
+    assert parse_source(written, "written").data == expected
+
+
+@given(st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.booleans() | st.none())
+def test_written_values_are_read_as_themselves(value):
+    """Numbers, truth values and nothing."""
+    read = parse_source(as_yaml({"key": value}), "written").data["key"]
+    assert read == value
+    assert type(read) is type(value)

@@ -346,3 +346,32 @@ def test_pictures_are_those_of_the_first_seed_that_has_them(tmp_path: Path) -> N
         stages[name] = {"generate": attrs.evolve(stage("generate"), directory=directory)}
     (row,) = sample_rows(seeded_comparison(stages))
     assert [picture.label for picture in row.pictures] == ["plain-seed0", "se-seed1"]
+
+
+def test_references_far_off_leave_the_variants_their_range() -> None:
+    """The first panel has the variants' range with a margin, the second everything; both hold all lines.
+
+    The reference spans 40 dB, the variants 10: on one axis they would lie on each other.
+    """
+    rgb = {"rgb_chop_off_curve": [20.0, 40.0, 60.0]}
+    variants = {
+        name: {"measure": stage("measure", chop_off_curve=[20.0 + offset, 25.0, 30.0], **rgb)}
+        for name, offset in (("vanilla", 0.0), ("se", 0.5))
+    }
+    (figure,) = curve_figures(comparison_of(variants))
+    own, whole = figure.figure.axes
+    assert own.get_ylim() == (19.5, 30.5)
+    low, high = whole.get_ylim()
+    assert low < 20
+    assert high > 60
+    assert lines_of(own) == lines_of(whole)
+    assert len(lines_of(own)) == 3
+    assert own.get_ylabel() == "log amplitude"
+
+
+def test_references_nearby_share_the_only_panel() -> None:
+    """A range of 1.5 times the variants' own; also where the variants are flat, or have no finite value."""
+    for latents in ([0.0, -1.0, -2.0], [1.0, 1.0, 1.0], [np.nan] * 3):
+        curves = {"latent_spectrum_curve": latents, "rgb_spectrum_curve": [0.0, -2.0, -3.0]}
+        (figure,) = curve_figures(comparison_of({"a": {"s": stage("s", **curves)}}))
+        assert len(figure.figure.axes) == 1

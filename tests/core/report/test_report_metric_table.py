@@ -12,16 +12,18 @@ from hypothesis import strategies as st
 from diffusability.core.report.comparison import Comparison, compare
 from diffusability.core.report.pages.headline import key_results
 from diffusability.core.report.tables.measured_column import best_places
-from diffusability.core.report.tables.metric_names import info_of
-from diffusability.core.report.tables.metric_table import column_blocks, metric_columns
+from diffusability.core.report.tables.metric_table import metric_columns
 from diffusability.core.report.tables.number_format import (
     MINUS,
     column_decimals,
     format_delta,
+    format_interval,
     format_number,
     format_seconds,
+    readable_unit,
 )
 from diffusability.core.run.folder_reader import Run, Stage
+from diffusability.core.run.metric_names import info_of
 from diffusability.core.run.results import Metric
 from diffusability.core.specs.metric_info import MetricInfo
 
@@ -149,13 +151,28 @@ def test_metric_of_the_images_is_a_reference_unless_variants_disagree() -> None:
     assert [column.metric for column in metric_columns(comparison_of(alone))] == ["rgb_y"]
 
 
-@given(st.integers(0, 30), st.integers(1, 12))
-def test_blocks_keep_all_columns_in_order(count: int, most: int) -> None:
-    """Blocks, joined again, are the columns; none is larger than allowed."""
-    columns = metric_columns(comparison_of({"a": {f"m{place}": metric(f"m{place}", 1.0) for place in range(count)}}))
-    blocks = column_blocks(columns, most)
-    assert [column for block in blocks for _, piece in block for column in piece] == columns
-    assert all(sum(len(piece) for _, piece in block) <= most for block in blocks)
+@pytest.mark.parametrize(
+    ("unit", "shown"),
+    [("1e-3", "\u00d710\u207b\u00b3"), ("1e6", "\u00d710\u2076"), ("dB", "dB"), ("", ""), ("1e-3 nats", "1e-3 nats")],
+)
+def test_powers_of_ten_are_readable_units(unit: str, shown: str) -> None:
+    """Superscript digits by their code points; units that are no power of ten alone stay."""
+    assert readable_unit(unit) == shown
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (0.1699999, 0.17000001, "[0.170000, 0.170000]"),
+        (0.16997, 0.17003, "[0.16997, 0.17003]"),
+        (-5.0, -5.0, f"[{MINUS}5.00, {MINUS}5.00]"),
+        (0.004, 0.2, "[0.004, 0.200]"),
+        (1e-9, 0.2, "[1.000e\u221209, 2.000e\u221201]"),
+    ],
+)
+def test_intervals_have_as_many_decimals_as_tell_their_ends_apart(low: float, high: float, shown: str) -> None:
+    """Six at most for ends that are nearly equal, which are then the same; scientific for one next to zero alone."""
+    assert format_interval(low, high, 2) == shown
 
 
 def test_key_results_begin_with_generation_and_name_the_winner() -> None:

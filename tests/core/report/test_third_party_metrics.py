@@ -84,8 +84,8 @@ def test_a_plugins_metric_stands_where_built_in_ones_do(tmp_path: Path, plugin: 
     assert "**smooth lowers Latent TV by 50 %" in markdown
     assert "- **Latent TV** (`latent_variation`): mean absolute difference of neighbouring latents" in markdown
     page = (run / "report.html").read_text()
-    assert '<p class="name" title="latent_variation: mean absolute difference of neighbouring latents">' in page
-    assert "<td>Latent TV</td><td><code>latent_variation</code></td>" in page
+    assert 'title="latent_variation: mean absolute difference of neighbouring latents' in page
+    assert '<div id="glossary-metric-latent_variation"><dt>Latent TV <code>latent_variation</code>' in page
     assert "Latent TV" in results_text(run, "markdown")
     rows = [line.strip(" │┃") for line in scorecard(run).splitlines()]
     assert any(row.startswith("Latent TV") for row in rows[rows.index(next(r for r in rows if "spectrum" in r)) :])
@@ -102,5 +102,5 @@ def test_results_without_words_are_shown_by_name(tmp_path: Path, plugin: pytest.
     plugin.undo()
     build_report([run])
     assert "Latent variation ↓" in (run / "report.md").read_text()
-    assert "## Glossary" not in (run / "report.md").read_text()
+    assert "(`latent_variation`):" not in (run / "report.md").read_text()
     assert "Latent variation" in scorecard(run)

@@ -146,3 +146,11 @@ def test_a_signal_ends_the_opening_of_data_at_once():
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, signal.SIG_DFL)
     assert reached == []
+
+
+def test_folders_that_systems_make_hold_no_images_and_are_no_classes(tmp_path):
+    """What macOS packs into a zip and a Synology NAS beside photographs: thumbnails with the suffix of images."""
+    folder_of(tmp_path, ["a/0.png", "a/@eaDir/0.png/thumb.png", "__MACOSX/a/0.png", "b/0.png"])
+    dataset = opened(tmp_path, labels="folder", validation_share=1e-9)
+    assert dataset.paths == ["a/0.png", "b/0.png"]
+    assert dataset.class_names == ["a", "b"]

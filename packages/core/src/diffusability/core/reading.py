@@ -13,7 +13,13 @@ from diffusability.core.errors import DataError, DiffusabilityError
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 LFS_REASON = "it is a Git LFS pointer, not the file itself; fetch it with 'git lfs pull' or download it"
 #: First bytes of compressed files.
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+}
 _LONGEST_REASON = 300
 
 

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
 from diffusability.core.cli.cost_table import Assumptions, print_costs
@@ -12,6 +11,7 @@ from diffusability.core.cli.plan_table import plan_table
 from diffusability.core.planning.check import check
 from diffusability.core.planning.plan import Plan, PlannedStage, load_plan, select
 from diffusability.core.planning.sample_counts import shortfalls
+from diffusability.core.planning.source import as_yaml
 from diffusability.core.planning.stage_context import context_of
 from diffusability.core.run.changed_files import changes
 from diffusability.core.run.earlier_stages import adoptable, earlier_stage
@@ -103,7 +103,7 @@ def print_resolved(spec: Path, variants: Sequence[str], overrides: Sequence[str]
     check(plan, files=select(plan, variants) if files else ())
     documents = []
     for variant in plan.named(variants):
-        text = yaml.safe_dump(plan.specs[variant].model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        text = as_yaml(plan.specs[variant].model_dump(mode="json"))
         documents.append(f"# variant {variant} of {spec.name}\n{text}")
     sys.stdout.write("---\n".join(documents))
 

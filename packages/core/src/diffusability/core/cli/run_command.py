@@ -9,7 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-import yaml
 from rich.console import Console
 
 from diffusability.core.cli.launch import launch, say_waiting
@@ -21,7 +20,7 @@ from diffusability.core.planning.extends import KEY
 from diffusability.core.planning.job_division import VARIABLE, assigned_stages
 from diffusability.core.planning.overrides import with_overrides
 from diffusability.core.planning.plan import Plan, load_plan, select
-from diffusability.core.planning.source import read_source
+from diffusability.core.planning.source import as_yaml, read_source
 from diffusability.core.run.waiting_threads import let_threads_sleep
 
 if TYPE_CHECKING:
@@ -46,10 +45,10 @@ def whole_text(spec: Path, plan: Plan, overrides: Mapping[str, Sequence[str]] = 
         ]
         data = with_overrides(plan.source, by_base)
         heading = "# Changed on the command line; the changes are part of the variants below."
-        return "\n".join([heading, *lines, yaml.safe_dump(data, sort_keys=False, allow_unicode=True)])
+        return "\n".join([heading, *lines, as_yaml(data)])
     if KEY not in read_source(spec).data:
         return text
-    return yaml.safe_dump(plan.source.data, sort_keys=False, allow_unicode=True)
+    return as_yaml(plan.source.data)
 
 
 def say_what_changes(console: Console, plan: Plan, folder: "RunFolder") -> None:

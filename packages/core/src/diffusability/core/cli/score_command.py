@@ -1,20 +1,20 @@
 """``dfz score``."""
 
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
-import yaml
 from rich.console import Console
 
 from diffusability.core.cli.run_command import run_spec
 from diffusability.core.engine.launched import launched_rank
 from diffusability.core.errors import Problem, SpecError
+from diffusability.core.planning.source import as_yaml
 from diffusability.core.report.comparison import compare
+from diffusability.core.report.pages.html_page import moved_page
 from diffusability.core.report.tables.metric_table import Cell, metric_columns
 from diffusability.core.run.folder_reader import Run, read_run
 from diffusability.core.scoring.named_autoencoders import Named, check_named, named_autoencoders
@@ -48,7 +48,7 @@ def score_autoencoders(
     spec = scorecard_spec(autoencoders, options, name)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{spec['name']}.yaml"
-        path.write_text(yaml.safe_dump(spec, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        path.write_text(as_yaml(spec), encoding="utf-8")
         try:
             run_spec(path, [], None, [], num_ranks, runs, shows_results=False)
         except SpecError as error:
@@ -72,7 +72,8 @@ def score_autoencoders(
         json_file.write_text(json.dumps(content, indent=2, default=str, allow_nan=False) + "\n", encoding="utf-8")
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / "report.html", report)
+        page = (root / "report.html").read_text(encoding="utf-8")
+        report.write_text(moved_page(page, root, report.parent), encoding="utf-8")
     console.print(f"report: {report or root / 'report.html'}", highlight=False, soft_wrap=True)
 
 

@@ -59,7 +59,28 @@ def _opened(spec: HuggingFaceSpec, split: str) -> Any:
     for column in filter(None, (spec.image, spec.label)):
         if column not in columns:
             raise DataError(f"dataset {spec.path!r} has no column {column!r}; it has {', '.join(columns)}")
-    return opened.cast_column(spec.image, datasets.Image(decode=False))
+    feature = (opened.features or {}).get(spec.image)
+    if not _may_hold_images(feature):
+        raise DataError(
+            f"column {spec.image!r} of dataset {spec.path!r} holds {feature}; expected images, or their bytes or paths"
+        )
+    with reading("dataset", spec.path):
+        return opened.cast_column(spec.image, datasets.Image(decode=False))
+
+
+def _may_hold_images(feature: Any) -> bool:
+    """Whether a column can be read as images; one of a stream that tells no features may be."""
+    import datasets
+
+    if isinstance(feature, datasets.Value):
+        return feature.dtype in ("string", "large_string", "binary", "large_binary")
+    if isinstance(feature, Mapping):
+        return bool({"bytes", "path"} & set(feature))
+    leaf = feature
+    while hasattr(leaf, "feature"):  # of nested lists, which hold the pixels of one image
+        leaf = leaf.feature
+    nested = leaf is not feature and isinstance(leaf, datasets.Value)
+    return nested or feature is None or isinstance(feature, datasets.Image) or hasattr(feature, "shape")
 
 
 def _num_classes(opened: Any, label: str) -> tuple[int | None, list[str] | None]:
@@ -81,7 +102,14 @@ def _content(row: Mapping[str, Any], spec: HuggingFaceSpec, name: str) -> bytes 
     value = row[spec.image]
     if not isinstance(value, Mapping) or not (value.get("bytes") or value.get("path")):
         raise UnreadableExample(f"{name}: column {spec.image!r} holds no image")
-    return value["bytes"] or Path(value["path"])
+    if value.get("bytes"):
+        return bytes(value["bytes"])
+    if "://" not in value["path"]:
+        return Path(value["path"])
+    from datasets.utils.file_utils import xopen
+
+    with reading(f"{name}:", value["path"], UnreadableExample), xopen(value["path"], "rb") as file:
+        return bytes(file.read())
 
 
 class _HuggingFaceImages(Dataset):
@@ -124,6 +152,7 @@ class _HuggingFaceImages(Dataset):
             return Example(data=data)
         label = row[self.spec.label]
         label = self._number_of.get(label, label) if isinstance(label, str) else label
+        label = int(label) if isinstance(label, bool) else label
         if not isinstance(label, int) or not 0 <= label < (self.num_classes or 0):
             raise UnreadableExample(f"{name}: label {label!r}; expected a number below {self.num_classes}")
         return Example(data=data, label=label)
@@ -141,7 +170,7 @@ class HuggingFaceTable(_HuggingFaceImages):
     def _count_classes(self, labels: list[Any], column: str) -> None:
         """The classes of a column without a ClassLabel: numbers as they are, words by their place in sorted order."""
         label_names = sorted({label for label in labels if isinstance(label, str)})
-        numbers = [label for label in labels if isinstance(label, int) and not isinstance(label, bool)]
+        numbers = [int(label) for label in labels if isinstance(label, int)]
         if label_names and not numbers:
             self.class_names, self.num_classes = label_names, len(label_names)
             self._number_of = {word: number for number, word in enumerate(label_names)}

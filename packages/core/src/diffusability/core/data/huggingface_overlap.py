@@ -14,7 +14,7 @@ def refuse_equal_rows(spec: HuggingFaceSpec, train: Any, validation: Any) -> lis
     """Compares the encoded images of both splits; of a stream, the names of the splits alone.
 
     Returns:
-        A sentence about a few copies, or nothing.
+        A sentence about a few copies, or that a stream's contents are not compared; or nothing.
 
     Raises:
         DataError: the splits overlap.
@@ -23,7 +23,7 @@ def refuse_equal_rows(spec: HuggingFaceSpec, train: Any, validation: Any) -> lis
     if spec.split == spec.validation_split:
         raise DataError(f"{where}: validation would be what is trained on; expected two splits that share no example")
     if spec.streaming:
-        return []
+        return [f"{where}: not compared by content, for that would read the whole stream; images in both stay unseen"]
     return refuse_overlap(_part(train, spec.image), _part(validation, spec.image), where)
 
 

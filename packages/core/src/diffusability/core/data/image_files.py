@@ -1,6 +1,7 @@
 """Decodes image files and crops them to squares in [-1, 1]."""
 
 import math
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def read_rgb(source: Path | bytes, name: str | None = None) -> Image.Image:
     path = name or ("an image" if isinstance(source, bytes) else str(source))
     register_heif()
     try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as opened:
+        with _opened(source) as opened:
             file_format, tags = opened.format, dict(getattr(opened, "tag_v2", None) or {})
             image = ImageOps.exif_transpose(opened)
             image.load()
@@ -42,11 +43,20 @@ def read_rgb(source: Path | bytes, name: str | None = None) -> Image.Image:
         raise UnreadableExample(f"{path}: {_reason(source, error)}") from error
 
 
+def _opened(source: Path | bytes) -> Image.Image:
+    """An image whose content is not read yet. Pillow refuses twice the size at which it would warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+
+
 def _reason(source: Path | bytes, error: Exception) -> str:
     """What is wrong with a file that Pillow does not read."""
     start = source[: len(LFS_POINTER)] if isinstance(source, bytes) else first_bytes(source, len(LFS_POINTER))
     if start == LFS_POINTER:
         return LFS_REASON
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "it is a web page, not an image: what a failed download leaves"
     if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and not reads_heif():
         return f"it is a HEIC image; {HEIF_HINT}"
     return f"{type(error).__name__}: {error}"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from diffusability.core.contracts.denoiser import Denoiser
 from diffusability.core.contracts.normalizer import LatentNormalizer
-from diffusability.core.contracts.parametrisation import Parametrisation
+from diffusability.core.contracts.parametrisation import Parametrisation, Prediction
 from diffusability.core.contracts.velocity_model import VelocityModel
 from diffusability.core.errors import SpecError
 from diffusability.core.facade.checked import checked
@@ -46,7 +46,7 @@ def sample(
     sampler: str | Mapping[str, Any] = "euler",
     steps: int | None = None,
     guidance_scale: float = 1.0,
-    prediction: str = "velocity",
+    prediction: Prediction = "velocity",
     normalizer: LatentNormalizer | None = None,
     decode: Callable[[Latents], Images] | None = None,
     seed: int = 0,

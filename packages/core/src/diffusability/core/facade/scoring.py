@@ -140,13 +140,17 @@ def _device_of(module: nn.Module) -> torch.device:
 
 @contextmanager
 def _for_inference(model: nn.Module) -> Iterator[None]:
-    """In eval mode meanwhile; then as it was, with convolutions in the memory format that they had."""
+    """In eval mode meanwhile; then as it was, with convolutions in the memory format that they had.
+
+    Torch's generator is left where it stands, too: loading data draws from it.
+    """
     modes = {module: module.training for module in model.modules()}
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     plain = [module for module in convolutions if module.weight.is_contiguous()]
     model.eval()
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
         for module, training in modes.items():
             module.training = training

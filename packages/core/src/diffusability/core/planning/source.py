@@ -56,6 +56,21 @@ def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that YAML 1.1 or 1.2 reads as something else, such as ``no`` and the digest ``6e865495``."""
+
+
+for _first, _resolvers in _Loader.yaml_implicit_resolvers.items():
+    for _tag, _pattern in _resolvers:
+        _Dumper.add_implicit_resolver(_tag, _pattern, [_first])
+
+
+def as_yaml(data: Any, *, allow_unicode: bool = True) -> str:
+    """Plain data as YAML that ``read_source`` and readers of YAML 1.1 read back as it is, keys in their order."""
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=allow_unicode)
+    return text
+
+
 @attrs.define
 class Source:
     """Plain data with the place of every value.

@@ -67,8 +67,10 @@ def plugin_named(spec_class: type[Any], group: str) -> str:
 
 def place_of(function: Callable[..., Any]) -> str:
     """File and line of a function's definition, or of that of a class's ``__init__``."""
-    function = inspect.unwrap(function)
-    code = getattr(function.__init__ if isinstance(function, type) else function, "__code__", None)
+    definition = inspect.unwrap(function)
+    if isinstance(definition, type):
+        definition = getattr(definition, "__init__", definition)
+    code = getattr(definition, "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else "of unknown place"
 
 

@@ -12,9 +12,9 @@ from diffusability.core.errors import SpecError, nearest
 from diffusability.core.report.comparison import Comparison, compare
 from diffusability.core.report.figures.report_figure import ReportFigure, new_figure, plain_text
 from diffusability.core.report.rank_correlation import RankCorrelation, rank_correlation
-from diffusability.core.report.tables.metric_names import info_of
 from diffusability.core.report.tables.seed_values import over_seeds, seed_values
 from diffusability.core.run.folder_reader import read_run
+from diffusability.core.run.metric_names import info_of
 from diffusability.core.run.results import Metric
 
 

@@ -30,7 +30,7 @@ def changed_file(directory: Path, name: str, files: FileSet) -> str | None:
         files: the set as it is now.
     """
     try:
-        kept = read_json_object(directory / SAMPLE, "digests of files").get(name)
+        kept = read_json_object(directory / SAMPLE, "digests of files")[name]
         one_in, before = int(kept["one_in"]), dict(kept["files"])
         now = _sample(files, one_in)
     except (DataError, OSError, KeyError, TypeError, ValueError):

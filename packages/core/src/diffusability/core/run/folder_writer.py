@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import yaml
 
 from diffusability.core.errors import DiffusabilityError, NotFiniteError, RunLockedError
 from diffusability.core.planning.plan import Plan, PlannedStage
+from diffusability.core.planning.source import as_yaml
 from diffusability.core.reading import parsed_json
 from diffusability.core.run.run_record import RECORD, readable_record
 from diffusability.core.writing import PARTIAL, replacing
@@ -143,7 +143,7 @@ class RunFolder:
         for leftover in (*directory.rglob(".tmp*"), *directory.rglob(f"*{PARTIAL}")):  # of a killed process
             if leftover.is_file():
                 leftover.unlink()
-        (directory / "resolved.yaml").write_text(yaml.safe_dump(stage.resolved(), sort_keys=False))
+        (directory / "resolved.yaml").write_text(as_yaml(stage.resolved(), allow_unicode=False))
         write_json(directory / IDENTITY, json.loads(json.dumps(stage.identity, default=str)))
         return directory
 

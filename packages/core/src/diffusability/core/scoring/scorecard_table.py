@@ -6,9 +6,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from diffusability.core.report.tables.metric_names import named_info
 from diffusability.core.report.tables.metric_table import Cell
 from diffusability.core.report.tables.result_notes import SEPARATOR
+from diffusability.core.run.metric_names import named_info
 from diffusability.core.scoring.metric_groups import metric_groups
 from diffusability.core.specs.metric_info import MetricInfo, read_metric_info
 

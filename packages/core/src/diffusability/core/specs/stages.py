@@ -172,7 +172,9 @@ class EvaluateStage(StageSpec):
         description="of the autoencoder; bf16: autocast, about twice as fast, PSNR within some hundredths of a dB;"
         " auto: bf16 where the device has instructions for it",
     )
-    num_preview_images: Annotated[int, Incidental()] = Field(64, ge=0, description="generated images shown in a grid")
+    num_preview_images: Annotated[int, Incidental()] = Field(
+        64, ge=0, description="generated images shown in a grid, beside as many real ones"
+    )
     fingerprint: str | None = Field(
         None, description="of files outside of the run that are read: with another value the stage is run again"
     )

@@ -40,7 +40,7 @@ from diffusability.core.stages.evaluation_source import EvaluationSource
 from diffusability.core.stages.image_digests import ImageDigests
 from diffusability.core.stages.low_precision import LowPrecision
 from diffusability.core.stages.runtime import StageRuntime, build_sampler, default_sampler
-from diffusability.core.stages.sample_grid import SampleGrid
+from diffusability.core.stages.sample_grid import SampleGrid, draw_real_images
 from diffusability.core.stages.sweep import swept_results
 from diffusability.core.stages.unreadable import UnreadableFiles
 
@@ -91,6 +91,8 @@ def run_evaluate(stage: PlannedStage, runtime: StageRuntime, directory: Path) ->
         kept.remove()
         for evaluator in evaluation.evaluators:
             evaluator.draw(directory / ("samples" if evaluator is grid else "figures"))
+        if spec.denoiser is not None and spec.num_preview_images and stage.data.holds == "images":
+            draw_real_images(dataset, min(spec.num_preview_images, most), directory / "samples")
         results = [*evaluation.results, *swept]
         write_values(directory / VALUES_FILE, kept_values(results, digests.digests))
         for note in notes(results):
@@ -125,7 +127,7 @@ def _swept(
 
             def on_round(done: Round, progress: StageProgress = progress) -> None:
                 runtime.stop.raise_together(
-                    runtime.ranks, "samples that were made are kept, the rest of this stage starts anew"
+                    runtime.ranks, "samples that were made are kept, the rest of this stage starts again"
                 )
                 progress.update(done.done, total=done.total)
 

@@ -1,4 +1,4 @@
-"""The first generated images, for a grid; of clips, a contact sheet and the clips themselves."""
+"""Grids of the first generated images and of as many real ones; of clips, contact sheets and the clips themselves."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from diffusability.core.contracts.dataset import Dataset
 from diffusability.core.contracts.evaluator import EvalResult, EvaluationBatch, Evaluator
 from diffusability.core.sampling.image_grid import save_grid
 from diffusability.core.sampling.sample_files import save_sample
+from diffusability.core.stages.evaluation_data import chunk_views, fixed_order
 
 _MOST_ON_SHEET = 16
 _MOST_FILES = 8
@@ -54,3 +56,21 @@ class SampleGrid(Evaluator):
             return [path]
         clips = enumerate(images[:_MOST_FILES])
         return [path, *(save_sample(clip, directory / f"clip-{index:02d}", _FRAMES_PER_S) for index, clip in clips)]
+
+
+def draw_real_images(dataset: Dataset, count: int, directory: Path) -> list[Path]:
+    """The first images of the evaluated set as a grid, ``real-images.png``: what samples should look like.
+
+    Images that cannot be read are left out. Of clips, the first 16 make a contact sheet.
+
+    Args:
+        dataset: real images in [-1, 1].
+        count: how many images, at most.
+        directory: where the grid is written.
+    """
+    views = next(chunk_views(dataset, [fixed_order(dataset, count)]))
+    if views.data is None:
+        return []
+    path = directory / "real-images.png"
+    save_grid(views.data if views.data.ndim == 4 else views.data[:_MOST_ON_SHEET], path)
+    return [path]

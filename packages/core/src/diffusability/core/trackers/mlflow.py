@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from diffusability.core.contracts.tracker import Tracker
 from diffusability.core.errors import TrainingError
+from diffusability.core.planning.source import as_yaml
 from diffusability.core.trackers.run_identity import identity_file
 from diffusability.core.trackers.specs import MLflowSpec
 
@@ -60,7 +59,7 @@ class MLflowTracker(Tracker):
         parameters = [Param(_allowed(key), str(value)[:_LONGEST_VALUE]) for key, value in _leaves(config)]
         for first in range(0, len(parameters), _MOST_PARAMETERS):
             self._client.log_batch(run_id, params=parameters[first : first + _MOST_PARAMETERS])
-        self._client.log_text(run_id, yaml.safe_dump(dict(config), sort_keys=False), "resolved.yaml")
+        self._client.log_text(run_id, as_yaml(dict(config), allow_unicode=False), "resolved.yaml")
         return run_id
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

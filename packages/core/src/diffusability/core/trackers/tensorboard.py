@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from diffusability.core.contracts.tracker import Tracker
+from diffusability.core.planning.source import as_yaml
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.trackers.specs import TensorBoardSpec
 
@@ -57,6 +57,6 @@ class TensorBoardTracker(Tracker):
 
             assert self._directory is not None
             self._writer = SummaryWriter(str(self._directory), purge_step=step)
-            text = yaml.safe_dump(dict(self._config), sort_keys=False)
+            text = as_yaml(dict(self._config), allow_unicode=False)
             self._writer.add_text("resolved", f"```yaml\n{text}```", step)
         return self._writer

@@ -6,22 +6,35 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from diffusability.core.contracts.evaluator import Curve
-from diffusability.eval.figures.figure_style import LATENTS, RGB, new_axes, save
+from diffusability.eval.figures.figure_style import LATENTS, RGB, save, style
 from diffusability.eval.spectra.chopped_pictures import ChoppedPictures
 
 
 def draw_chop_curves(directory: Path, latents: Curve, rgb: Curve, max_psnr: float) -> list[Path]:
-    """``chop-off``: PSNR in dB against the share of coefficients kept, which falls to the right, on a log scale."""
-    figure, axes = new_axes()
-    axes.plot(rgb.x, rgb.y, label="RGB chopped", markersize=6, **RGB)
-    axes.plot(latents.x, latents.y, label="latents chopped, then decoded", markersize=6, **LATENTS)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(list(latents.x), [_percent(share) for share in latents.x], fontsize="small")
-    axes.minorticks_off()
-    axes.invert_xaxis()
-    axes.set_xlabel("share of DCT coefficients kept (log scale)")
-    axes.set_ylabel(f"PSNR (dB, capped at {max_psnr:g})")
-    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize="small")
+    """``chop-off``: PSNR in dB against the share of coefficients kept, which falls to the right, on a log scale.
+
+    The larger panel has the range of the latents, in which RGB may leave it; the smaller one has the whole range.
+    """
+    figure = Figure(figsize=(8.6, 4.2), layout="constrained")
+    own, whole = figure.subplots(1, 2, width_ratios=(5.3, 2))
+    for axes in (own, whole):
+        style(axes)
+        axes.plot(rgb.x, rgb.y, label="RGB chopped", markersize=6, **RGB)
+        axes.plot(latents.x, latents.y, label="latents chopped, then decoded", markersize=6, **LATENTS)
+        axes.set_xscale("log", base=2)
+        axes.minorticks_off()
+        axes.invert_xaxis()
+    own.set_xticks(list(latents.x), [_percent(share) for share in latents.x], fontsize="small")
+    whole.set_xticks([max(latents.x), min(latents.x)], [_percent(max(latents.x)), _percent(min(latents.x))])
+    low, high = min(latents.y), max(latents.y)
+    margin = 0.05 * (high - low) or 1.0
+    own.set_ylim(low - margin, high + margin)
+    own.set_title("range of the latents", loc="left", fontsize="medium")
+    whole.set_title("whole range", loc="left", fontsize="medium")
+    own.set_xlabel("share of DCT coefficients kept (log scale)")
+    own.set_ylabel(f"PSNR (dB, capped at {max_psnr:g})")
+    handles, labels = own.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize="small")
     return save(figure, directory, "chop-off")
 
 

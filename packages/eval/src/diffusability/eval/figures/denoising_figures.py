@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from diffusability.eval.figures.figure_style import save
+from diffusability.eval.figures.figure_style import save, style
 from diffusability.eval.spectra.denoising_error import half_resolved_time
 
 #: A colour map of steadily falling lightness.
@@ -61,7 +61,7 @@ def _heat_map(axes: Axes, times: Float[Tensor, " t"], values: Float[Tensor, "t k
 def _draw_bands(
     axes: Axes, times: Float[Tensor, " t"], relative: Float[Tensor, "t k"], wiener: Float[Tensor, "t k"]
 ) -> None:
-    _style(axes)
+    style(axes)
     count = relative.shape[1]
     bounds = [0, 1, count // 8, count // 2, count]
     for (color, line, marker), first, last in zip(_BANDS, bounds[:-1], bounds[1:], strict=True):
@@ -86,7 +86,7 @@ def _draw_bands(
 
 
 def _draw_resolved(axes: Axes, resolved: Float[Tensor, "c k"], linear: Float[Tensor, "c k"], block_size: int) -> None:
-    _style(axes)
+    style(axes)
     places = torch.arange(resolved.shape[1]).numpy()
     for channel in resolved[:_MOST_CHANNELS]:
         axes.plot(places, channel.numpy(), color="#9db7d5", linewidth=0.7)
@@ -118,9 +118,3 @@ def draw_channels(directory: Path, times: Float[Tensor, " t"], relative: Float[T
     figure.supylabel("zigzag index of the DCT frequency", fontsize="medium")
     figure.colorbar(mesh, ax=panels.ravel().tolist(), label="relative error of the data")
     return save(figure, directory, "denoising-spectrum-channels")
-
-
-def _style(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(visible=True, color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)

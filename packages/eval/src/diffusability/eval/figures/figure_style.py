@@ -23,10 +23,15 @@ def new_axes(width: float = 6.4, height: float = 4.2) -> tuple[Figure, Axes]:
     """A figure of that size in inches, with one pair of styled axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
+    style(axes)
+    return figure, axes
+
+
+def style(axes: Axes) -> None:
+    """Gives axes the look of all figures."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, color="#e4e4e4", linewidth=0.7)
     axes.set_axisbelow(True)
-    return figure, axes
 
 
 def save(figure: Figure, directory: Path, name: str) -> list[Path]:

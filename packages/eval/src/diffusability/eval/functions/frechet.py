@@ -61,7 +61,8 @@ def frechet(
     metric, kind, function = _named_features(features)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     sets = [image_set(images, resolution=resolution, value_range=value_range).dataset for images in (real, generated)]
-    first, second = (_statistics(dataset, function, batch_size, where, metric) for dataset in sets)
+    with torch.random.fork_rng(devices=[]):  # loading data draws from torch's generator
+        first, second = (_statistics(dataset, function, batch_size, where, metric) for dataset in sets)
     length = len(first.whole().mean)
     fewest = min(first.count, second.count)
     if fewest <= length and not force:

@@ -2,10 +2,12 @@
 
 import attrs
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from diffusability.core.contracts.evaluator import Curve, EvalResult, EvaluationBatch
 from diffusability.core.numerics.axes import as_frames
-from diffusability.core.shapes import Images, Latents
+from diffusability.core.shapes import Latents
 from diffusability.eval.specs.spectra import DCTSpectrumSpec
 from diffusability.eval.spectra.block_spectrum import BlockSpectrum, fitting_block_size
 from diffusability.eval.spectra.dct_spectrum import DCTSpectrum, spectrum_curve
@@ -34,7 +36,9 @@ class LatentSpectrum:
 
 
 @torch.no_grad()
-def latent_spectrum(latents: Latents, images: Images | None = None, *, block_size: int = 8) -> LatentSpectrum:
+def latent_spectrum(
+    latents: Latents, images: Float[Tensor, "b rgb *frames rows columns"] | None = None, *, block_size: int = 8
+) -> LatentSpectrum:
     """The spectrum of raw latents, and of the images that they encode; the numbers of the evaluator ``dct-spectrum``.
 
     Args:

@@ -34,7 +34,7 @@ def nearest_others(vectors: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
     return torch.cat(places)
 
 
-def slerp(first: Float[Tensor, "n *s"], second: Float[Tensor, "n *s"], share: float) -> Float[Tensor, "n *s"]:
+def slerp(first: Float[Tensor, "n *s"], second: Float[Tensor, "n *s"], share: float) -> Float[Tensor, "n *s"]:  # noqa: F821
     """Spherical interpolation of each pair, as vectors: ``(sin((1 - u) w) a + sin(u w) b) / sin w``.
 
     ``w`` is the angle between a and b (Shoemake 1985). Where they are parallel, or one is 0, the straight line.

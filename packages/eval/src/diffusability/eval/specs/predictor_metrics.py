@@ -37,17 +37,35 @@ SPATIAL_STRUCTURE = with_raw(
     {
         "lds": _info(
             "LDS",
-            "cosine similarity of neighbouring latent pixels minus that of distant ones",
+            "local against distant similarity: cosine similarity of neighbouring latent pixels minus that of distant"
+            " ones",
             "structure",
             400,
         ),
-        "cds": _info("CDS", "decay of the cosine similarity of latent pixels with their distance", "structure", 401),
-        "srss": _info("SRSS", "similarity within the foreground minus that to the far background", "structure", 402),
+        "cds": _info(
+            "CDS",
+            "correlation decay slope: how fast the cosine similarity of latent pixels falls with their distance",
+            "structure",
+            401,
+        ),
+        "srss": _info(
+            "SRSS",
+            "semantic-region self-similarity: similarity within the foreground minus that to the far background",
+            "structure",
+            402,
+        ),
     }
 )
 
 NEIGHBOR_CONSISTENCY = with_raw(
-    {"lnc": _info("LNC", "share of nearest neighbours with the same label", "structure", 403)}
+    {
+        "lnc": _info(
+            "LNC",
+            "neighbour consistency of latents: share of nearest neighbours with the same label",
+            "structure",
+            403,
+        )
+    }
 )
 
 UNIFORMITY = {

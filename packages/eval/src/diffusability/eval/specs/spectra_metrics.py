@@ -77,7 +77,9 @@ MAP_SPECTRUM = {
     **with_images(
         with_raw(
             {
-                "sec": _spectrum("SEC", "share of full-map DCT energy at high frequencies", 202),
+                "sec": _spectrum(
+                    "SEC", "spectral energy concentration: share of full-map DCT energy at high frequencies", 202
+                ),
                 "spectral_slope": _spectrum(
                     "Spectral slope", "exponent of amplitude against radial frequency; photographs: -1", 203
                 ),

@@ -5,8 +5,9 @@ from typing import ClassVar, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from diffusability.core.specs.base import fail
+from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AnyDenoiser, SamplerSpec
-from diffusability.models.specs.time_shift import TimeShift
+from diffusability.models.specs.time_shift import TimeShift, said
 
 _EVERYWHERE = (0.0, 1.0)
 
@@ -31,6 +32,9 @@ class GuidedSamplerSpec(SamplerSpec):
         description="moves the steps towards noise (above 1) or data (below): t -> s t / (1 + (s - 1) t); auto:"
         " sqrt(m / 4096), m the numbers in a sample's latents",
     )
+
+    def remarks(self, context: BuildContext) -> list[str]:
+        return [f"sampler {self.kind!r}: {sentence}" for sentence in said(self.time_shift, context.latent_shape)]
 
     @model_validator(mode="after")
     def _guidance_fits(self) -> "GuidedSamplerSpec":

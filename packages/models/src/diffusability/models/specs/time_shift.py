@@ -18,6 +18,14 @@ TimeShift = Annotated[float | Literal["auto"], BeforeValidator(_checked)]
 BASE = 4096.0
 
 
+def said(shift: float | Literal["auto"], latent_shape: tuple[int, ...] | None, base: float = BASE) -> list[str]:
+    """What ``auto`` is for latents of a shape, in a sentence; nothing where it is not asked for or not known yet."""
+    if shift != "auto" or latent_shape is None:
+        return []
+    numbers = " x ".join(map(str, latent_shape))
+    return [f"time_shift auto is {dimension_shift(latent_shape, base):.4g}, sqrt({numbers} / {base:g})"]
+
+
 def dimension_shift(latent_shape: tuple[int, ...], base: float = BASE) -> float:
     """``sqrt(m / base)`` with m the numbers in latents of a shape: the more there are, the less noise hides them.
 

@@ -1,6 +1,7 @@
 """Where the examples of a tar file lie, so that any of them can be read without what stands before it."""
 
 import hashlib
+import posixpath
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from diffusability.core.reading import user_cache
 from diffusability.core.writing import replacing
 
 _BLOCK = 512
-_VERSION = 2
+_VERSION = 3
 #: Members that webdataset skips, too (its ``skip_meta``).
 _METADATA = re.compile(r"__[^/]*__($|/)")
 _MOST_STRANGERS = 5
@@ -84,6 +85,20 @@ def _members(path: Path) -> Iterator[tarfile.TarInfo | str]:
         yield f"no valid member begins at byte {end}; what follows is lost"
 
 
+def _place(member: tarfile.TarInfo, places: dict[str, tuple[int, int]]) -> tuple[int, int] | None:
+    """First byte and size of a member's content; of a link, those of the earlier member that it names; else None.
+
+    tar writes the second name of a file as a hard link, without its content.
+    """
+    if member.isfile():
+        places[member.name] = (member.offset_data, member.size)
+    elif member.islnk():
+        return places.get(member.linkname)
+    elif member.issym():
+        return places.get(posixpath.normpath(posixpath.join(posixpath.dirname(member.name), member.linkname)))
+    return places.get(member.name) if member.isfile() else None
+
+
 def build_index(path: Path, images: Sequence[str], label: str | None) -> TarIndex:
     """Reads all headers (and labels) of an uncompressed tar file.
 
@@ -99,6 +114,7 @@ def build_index(path: Path, images: Sequence[str], label: str | None) -> TarInde
     rows: list[_Row] = []
     latest: dict[str, _Row] = {}
     strangers: dict[str, str] = {}
+    places: dict[str, tuple[int, int]] = {}
     problem = ""
     with path.open("rb") as file:
         for member in _members(path):
@@ -106,7 +122,8 @@ def build_index(path: Path, images: Sequence[str], label: str | None) -> TarInde
                 problem = member
                 break
             key, extension = split_key(member.name)
-            if not member.isfile() or not extension or _METADATA.match(member.name):
+            place = _place(member, places)
+            if place is None or not extension or _METADATA.match(member.name):
                 continue
             if member.name.rpartition("/")[2].startswith("."):
                 continue
@@ -116,10 +133,10 @@ def build_index(path: Path, images: Sequence[str], label: str | None) -> TarInde
                 rows.append(row)
             row.extensions.add(extension)
             if extension in images:
-                row.offset, row.size = member.offset_data, member.size
+                row.offset, row.size = place
             elif label is not None and extension == label:
-                file.seek(member.offset_data)
-                text = file.read(member.size).decode(errors="replace").strip()
+                file.seek(place[0])
+                text = file.read(place[1]).decode(errors="replace").strip()
                 if not text.isdigit():
                     raise DataError(
                         f"{str(path)!r}: member {member.name!r} holds {text[:40]!r}; expected a class number"

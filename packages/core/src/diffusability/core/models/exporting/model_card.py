@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from diffusability.core.extras import require_package
 from diffusability.core.models.exporting.evidence import Evaluation, Evidence, Scaling
-from diffusability.core.report.tables.metric_names import info_of
+from diffusability.core.planning.source import as_yaml
+from diffusability.core.run.metric_names import info_of
 from diffusability.core.run.selection import TrainedModel
 
 
@@ -176,7 +175,7 @@ def _samples(settings: Mapping[str, Any]) -> str:
 def card_recipe(model: TrainedModel, evidence: Evidence) -> list[str]:
     """How and with what it was trained."""
     versions = ", ".join(f"{name} {version}" for name, version in evidence.done.get("versions", {}).items())
-    text = yaml.safe_dump(evidence.recipe, sort_keys=False).rstrip()
+    text = as_yaml(evidence.recipe, allow_unicode=False).rstrip()
     return [
         "## Recipe",
         "",

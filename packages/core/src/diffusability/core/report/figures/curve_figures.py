@@ -6,7 +6,6 @@ from itertools import cycle
 import attrs
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from diffusability.core.report.comparison import Comparison
@@ -18,18 +17,21 @@ from diffusability.core.report.figures.line_styles import (
     reference_style,
 )
 from diffusability.core.report.figures.report_figure import (
+    LegendEntry,
     ReportFigure,
     add_legend,
     file_name,
-    label_of,
-    legend_line,
     new_figure,
     plain_text,
 )
-from diffusability.core.report.tables.metric_names import info_of, named_info
+from diffusability.core.run.metric_names import info_of, named_info
 from diffusability.core.run.results import MetricCurve
 from diffusability.core.run.training_log import is_wide
 from diffusability.core.specs.metric_info import MetricInfo
+
+#: Where references make the range of ordinates wider than the variants' own by more than this factor, the variants have
+#: a panel of their own range beside one of the whole.
+FLATTENED = 1.8
 
 
 @attrs.frozen(kw_only=True)
@@ -117,50 +119,82 @@ def _family_figure(comparison: Comparison, family: CurveFamily) -> ReportFigure 
     everything = [*curves, *(drawn for _, reference_curves in references for drawn in reference_curves)]
     if not everything:
         return None
-    figure, (axes,) = new_figure(6.0, 4.2)
-    legend = _draw_variants(axes, curves) + _draw_references(axes, references)
-    axes.set_xlabel(_first_label([drawn.curve.x_label for drawn in everything]))
-    axes.set_ylabel(_first_label([drawn.curve.y_label for drawn in everything]))
-    axes.margins(x=0.02)
-    if is_wide(np.concatenate([drawn.curve.x for drawn in everything])):
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+    limits = _narrow_limits(curves, everything)
+    figure, panels = new_figure(6.0, 4.2) if limits is None else new_figure(8.2, 4.2, 1, 2, width_ratios=(5.3, 2))
+    legend: list[LegendEntry] = []
+    for axes in panels:
+        legend = _draw_variants(axes, curves) + _draw_references(axes, references)
+        axes.set_xlabel(_first_label([drawn.curve.x_label for drawn in everything]))
+        axes.margins(x=0.02)
+        if is_wide(np.concatenate([drawn.curve.x for drawn in everything])):
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+    panels[0].set_ylabel(_first_label([drawn.curve.y_label for drawn in everything]))
+    if limits is not None:
+        panels[0].set_ylim(*limits)
+        panels[0].set_title("range of the variants", loc="left")
+        panels[1].set_title("whole range", loc="left")
+        panels[1].set_xlabel("")
     add_legend(figure, legend)
-    shown = ", ".join(map(label_of, legend))
+    shown = ", ".join(entry.label for entry in legend)
     return ReportFigure(
-        name=family.name, title=family.title, caption=family.caption, alt=f"{family.title}: {shown}", figure=figure
+        name=family.name,
+        title=family.title,
+        caption=family.caption,
+        alt=f"{family.title}: {shown}",
+        figure=figure,
+        legend=legend,
     )
 
 
-def _draw_variants(axes: Axes, curves: Sequence[DrawnCurve]) -> list[Line2D]:
+def _narrow_limits(curves: Sequence[DrawnCurve], everything: Sequence[DrawnCurve]) -> tuple[float, float] | None:
+    """The variants' own range of ordinates with a margin, where references would flatten it; None elsewhere."""
+    own, whole = _range_of(curves), _range_of(everything)
+    if own is None or whole is None or own[0] == own[1] or whole[1] - whole[0] <= FLATTENED * (own[1] - own[0]):
+        return None
+    margin = 0.05 * (own[1] - own[0])
+    return own[0] - margin, own[1] + margin
+
+
+def _range_of(curves: Sequence[DrawnCurve]) -> tuple[float, float] | None:
+    ordinates = [drawn.curve.y[np.isfinite(drawn.curve.y)] for drawn in curves]
+    known = np.concatenate(ordinates) if ordinates else np.array([])
+    return (float(known.min()), float(known.max())) if len(known) else None
+
+
+def _draw_variants(axes: Axes, curves: Sequence[DrawnCurve]) -> list[LegendEntry]:
     stages = list(dict.fromkeys(drawn.stage for drawn in curves))
-    legend: dict[str, Line2D] = {}
+    legend: dict[str, LegendEntry] = {}
     for drawn in curves:
         few_points = len(drawn.curve.x) <= 24
         marker = STAGE_MARKERS[stages.index(drawn.stage) % len(STAGE_MARKERS)] if few_points or len(stages) > 1 else ""
         every = 1 if few_points else max(1, len(drawn.curve.x) // 10)
-        label = drawn.base if len(stages) == 1 else f"{drawn.base}: {drawn.stage}"
-        _draw_curve(axes, drawn, marker, every)
-        legend.setdefault(label, legend_line(label, drawn.style, marker))
+        of_stage = "" if len(stages) == 1 else f": {drawn.stage}"
+        _draw_curve(axes, drawn, f"{drawn.owner}{of_stage}", marker, every)
+        label = f"{drawn.base}{of_stage}"
+        legend.setdefault(label, LegendEntry(label=label, style=drawn.style, marker=marker))
     return list(legend.values())
 
 
-def _draw_references(axes: Axes, references: Sequence[tuple[Reference, Sequence[DrawnCurve]]]) -> list[Line2D]:
+def _draw_references(axes: Axes, references: Sequence[tuple[Reference, Sequence[DrawnCurve]]]) -> list[LegendEntry]:
     legend = []
     for reference, curves in references:
         for place, drawn in enumerate(curves):
             style = reference_style(place, reference.dashes)
             label = reference.label if len(curves) == 1 else f"{reference.label} ({drawn.owner}: {drawn.stage})"
-            _draw_curve(axes, attrs.evolve(drawn, style=style), band=False)
-            legend.append(legend_line(label, style))
+            _draw_curve(axes, attrs.evolve(drawn, style=style), label, band=False)
+            legend.append(LegendEntry(label=label, style=style))
     return legend
 
 
-def _draw_curve(axes: Axes, drawn: DrawnCurve, marker: str = "", marker_every: int = 1, *, band: bool = True) -> None:
+def _draw_curve(
+    axes: Axes, drawn: DrawnCurve, label: str, marker: str = "", marker_every: int = 1, *, band: bool = True
+) -> None:
     curve, style = drawn.curve, drawn.style
     axes.plot(
         curve.x,
         curve.y,
+        label=plain_text(label),
         color=style.color,
         linestyle=style.matplotlib_dashes,
         linewidth=style.width,

@@ -23,8 +23,9 @@ class LineStyle:
         return " ".join(f"{length * width:g}" for length in self.dashes)
 
 
-# Hues that stay apart for the common colour-vision deficiencies, neighbours of unlike lightness.
-COLORS = ("#1f5fa8", "#e07b00", "#0b8a6f", "#c2477f", "#55a8dd", "#7a4a16", "#6a51c4", "#9aa51d")
+# Hues that stay apart for the common colour-vision deficiencies, neighbours of unlike lightness, each with a contrast
+# of at least 3 on white (WCAG 2.2, 1.4.11).
+COLORS = ("#1f5fa8", "#d27200", "#0b8a6f", "#c2477f", "#3a96d0", "#7a4a16", "#6a51c4", "#8a9612")
 DASHES: tuple[tuple[float, ...], ...] = (
     (),
     (5, 1.5),
@@ -40,7 +41,7 @@ SHARED = LineStyle(color="#5c6370", width=2.4)
 SEED_WIDTH = 1.1
 #: Dashes of the references on one axis, in turn.
 REFERENCE_DASHES = ((4.0, 2.5), (1.0, 2.2))
-REFERENCE_COLORS = ("#000000", "#4d4d4d", "#808080", "#a6a6a6")
+REFERENCE_COLORS = ("#000000", "#4d4d4d", "#707070", "#8c8c8c")
 #: Markers that tell stages apart where several are on one axis.
 STAGE_MARKERS = ("o", "s", "^", "D", "v", "P")
 

@@ -1,21 +1,16 @@
 """Pictures that stages left behind, side by side by variant."""
 
-import base64
-import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import attrs
-from PIL import Image
 
-from diffusability.core.report.comparison import Comparison, StageFolder
-from diffusability.core.report.figures.line_styles import LineStyle
+from diffusability.core.report.comparison import Comparison
+from diffusability.core.report.figures.line_styles import LineStyle, reference_style
 
-#: Pictures of more bytes are shrunk before they are embedded.
-MOST_EMBEDDED_BYTES = 1_500_000
-#: Longest side of a shrunk picture, in pixels.
-SHRUNK_SIDE = 1400
+#: What ``evaluate`` stages call the grid of real images that they draw beside their samples.
+REAL_IMAGES = "real-images"
 _STEP = re.compile(r"step-(\d+)[-_]?(.*)")
 
 
@@ -26,13 +21,15 @@ class Picture:
     Attributes:
         label: the variants that it is of.
         style: their line style.
-        path: the file, or None.
+        path: the file to look at in full, or None.
+        pixels: the same as a PNG, where there is one.
         note: the step it was drawn at, or nothing.
     """
 
     label: str
     style: LineStyle
     path: Path | None
+    pixels: Path | None = None
     note: str = ""
 
 
@@ -45,19 +42,39 @@ class PictureRow:
     pictures: list[Picture]
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class EmbeddedPicture:
-    """A picture as a data URI, with its own size in pixels and whether it had to be shrunk."""
-
-    uri: str
-    width: int
-    height: int
-    shrunk: bool
-
-
 def sample_rows(comparison: Comparison) -> list[PictureRow]:
-    """The latest sample grids of each stage, those of finished models before those that show how training went."""
-    return sorted(_rows(comparison, _latest_samples), key=lambda row: any(picture.note for picture in row.pictures))
+    """The latest sample grids of each stage, those of finished models, beside real images, before those that show how
+    training went.
+    """
+    rows = [_beside_real_images(comparison, row) for row in _rows(comparison, _latest_samples)]
+    return sorted(rows, key=lambda row: any(picture.note for picture in row.pictures))
+
+
+def _beside_real_images(comparison: Comparison, row: PictureRow) -> PictureRow:
+    """The row of what finished models made with the real images first: one picture where they agree, or one for each
+    variant that has others.
+    """
+    if row.title or any(picture.note for picture in row.pictures):
+        return row
+    real: dict[bytes, Picture] = {}
+    for folder in comparison.folders(row.stage):
+        path = folder.stage.directory / "samples" / f"{REAL_IMAGES}.png" if folder.stage.directory else None
+        content = _content(path) if path is not None else b""
+        if content:
+            picture = Picture(label=folder.label, style=reference_style(0, ()), path=path, pixels=path)
+            real.setdefault(content, picture)
+    named = [
+        attrs.evolve(picture, label="real images" if len(real) == 1 else f"real images ({picture.label})")
+        for picture in real.values()
+    ]
+    return attrs.evolve(row, pictures=[*named, *row.pictures])
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def picture_rows(comparison: Comparison) -> list[PictureRow]:
@@ -78,20 +95,29 @@ def _rows(comparison: Comparison, find: Callable[[Path], Mapping[str, tuple[Path
             by_base: dict[str, Picture] = {}
             for folder, pictures in zip(folders, by_folder, strict=True):
                 if title in pictures or folder.base not in by_base:
-                    picture = _picture(folder, *pictures.get(title, (None, "")))
+                    path, note = pictures.get(title, (None, ""))
+                    picture = Picture(
+                        label=folder.label, style=folder.style, path=path, pixels=_pixels_of(path), note=note
+                    )
                     present = by_base.setdefault(folder.base, picture)
                     by_base[folder.base] = picture if present.path is None else present
             yield PictureRow(stage=stage, title=title, pictures=list(by_base.values()))
 
 
-def _picture(folder: StageFolder, path: Path | None, note: str) -> Picture:
-    return Picture(label=folder.label, style=folder.style, path=path, note=note)
+def _pixels_of(path: Path | None) -> Path | None:
+    """The PNG of a figure that is an SVG; a PNG itself."""
+    if path is None:
+        return None
+    pixels = path.with_suffix(".png")
+    return pixels if pixels.is_file() else None
 
 
 def _latest_samples(directory: Path) -> dict[str, tuple[Path, str]]:
     """By title, the grid with the highest step and that step; grids without a step stand for themselves."""
     latest: dict[str, tuple[int, Path]] = {}
     for path in sorted((directory / "samples").glob("*.png")):
+        if path.stem == REAL_IMAGES:
+            continue
         match = _STEP.fullmatch(path.stem)
         step, title = (int(match[1]), match[2]) if match else (-1, "" if path.stem == "samples" else path.stem)
         if title not in latest or step >= latest[title][0]:
@@ -112,37 +138,3 @@ def _holds_pixels(path: Path) -> bool:
         return b"<image" in path.read_bytes()
     except OSError:
         return False
-
-
-def data_uri(content: bytes, media_type: str) -> str:
-    """Content as a URI that needs no file."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def embed(path: Path, notes: list[str]) -> EmbeddedPicture | None:
-    """A PNG, shrunk if it is large, or an SVG. None for a file that cannot be read, which ``notes`` then names."""
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".svg":
-            return EmbeddedPicture(uri=data_uri(content, "image/svg+xml"), width=0, height=0, shrunk=False)
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            width, height = image.size
-            shrunk = len(content) > MOST_EMBEDDED_BYTES
-            if shrunk:
-                content = _shrink(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        notes.append(
-            f"{path.parent.parent.name}/{path.parent.name}/{path.name} is not a readable picture"
-            f" ({type(error).__name__})"
-        )
-        return None
-    return EmbeddedPicture(uri=data_uri(content, "image/png"), width=width, height=height, shrunk=shrunk)
-
-
-def _shrink(image: Image.Image) -> bytes:
-    small = image.convert("RGB")
-    small.thumbnail((SHRUNK_SIDE, SHRUNK_SIDE), Image.Resampling.LANCZOS)
-    target = io.BytesIO()
-    small.save(target, format="PNG", optimize=True)
-    return target.getvalue()

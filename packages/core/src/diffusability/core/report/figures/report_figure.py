@@ -41,6 +41,15 @@ _APPEARANCE: dict[Any, object] = {
 }
 
 
+@attrs.frozen(kw_only=True)
+class LegendEntry:
+    """What a line of a figure stands for. ``marker`` is matplotlib's."""
+
+    label: str
+    style: LineStyle
+    marker: str = ""
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class ReportFigure:
     """A figure and what is said about it.
@@ -50,7 +59,8 @@ class ReportFigure:
         title: heading.
         caption: how to read it; may be empty.
         alt: what it shows, for readers who cannot see it.
-        figure: the drawing.
+        figure: the drawing, its legend included. Lines with a label are those whose values a reader may ask for.
+        legend: the entries of the legend, for pages that write it as text.
     """
 
     name: str
@@ -58,27 +68,32 @@ class ReportFigure:
     caption: str
     alt: str
     figure: Figure
+    legend: Sequence[LegendEntry] = ()
 
     def save(self, directory: Path) -> None:
         """Writes ``name.svg`` and ``name.png``. Equal input gives equal files."""
         directory.mkdir(parents=True, exist_ok=True)
-        with _appearance(), warnings.catch_warnings():
+        with appearance(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             self.figure.savefig(directory / f"{self.name}.svg", format="svg", metadata={"Date": None})
             self.figure.savefig(directory / f"{self.name}.png", format="png", dpi=160)
 
 
 @contextmanager
-def _appearance() -> Iterator[None]:
-    with mpl.rc_context(_APPEARANCE):
+def appearance(**changes: object) -> Iterator[None]:
+    """The report's settings of matplotlib, with changes whose dots are written as ``__``."""
+    changed = {key.replace("__", "."): value for key, value in changes.items()}
+    with mpl.rc_context(_APPEARANCE | changed):
         yield
 
 
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, width_ratios: Sequence[float] | None = None
+) -> tuple[Figure, list[Axes]]:
     """An empty figure in the report's appearance, sizes in inches, and its axes row by row."""
-    with _appearance():
+    with appearance():
         figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False)
+        axes = figure.subplots(rows, columns, squeeze=False, width_ratios=width_ratios)
         return figure, list(axes.flat)
 
 
@@ -88,34 +103,33 @@ def plain_text(text: str) -> str:
     return f" {escaped}" if escaped.startswith("_") else escaped
 
 
-def label_of(line: Line2D) -> str:
-    """The label of a legend entry as it was before ``plain_text``."""
-    return str(line.get_label()).replace(r"\$", "$").strip()
+def readable_text(text: str) -> str:
+    """Text as it was before ``plain_text``."""
+    return text.replace(r"\$", "$").strip()
 
 
-def legend_line(label: str, style: LineStyle, marker: str = "") -> Line2D:
-    """An entry of a legend."""
+def add_legend(figure: Figure, entries: Sequence[LegendEntry]) -> None:
+    """Puts a legend above the axes, in as many columns as the names leave room for."""
+    if not entries:
+        return
+    room = figure.get_figwidth() * 72 / 6.0
+    longest = max(len(entry.label) for entry in entries)
+    columns = max(1, min(len(entries), int(room / (longest + 8))))
+    with appearance():
+        figure.legend(handles=[_legend_line(entry) for entry in entries], loc="outside upper left", ncols=columns)
+
+
+def _legend_line(entry: LegendEntry) -> Line2D:
     return Line2D(
         [],
         [],
-        color=style.color,
-        linestyle=style.matplotlib_dashes,
-        linewidth=style.width,
-        marker=marker,
+        color=entry.style.color,
+        linestyle=entry.style.matplotlib_dashes,
+        linewidth=entry.style.width,
+        marker=entry.marker,
         markersize=5,
-        label=plain_text(label),
+        label=plain_text(entry.label),
     )
-
-
-def add_legend(figure: Figure, lines: Sequence[Line2D]) -> None:
-    """Puts a legend above the axes, in as many columns as the names leave room for."""
-    if not lines:
-        return
-    room = figure.get_figwidth() * 72 / 6.0
-    longest = max(len(str(line.get_label())) for line in lines)
-    columns = max(1, min(len(lines), int(room / (longest + 8))))
-    with _appearance():
-        figure.legend(handles=list(lines), loc="outside upper left", ncols=columns)
 
 
 def file_name(text: str) -> str:

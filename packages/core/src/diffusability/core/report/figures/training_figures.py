@@ -10,16 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from diffusability.core.report.comparison import Comparison, StageFolder
-from diffusability.core.report.figures.line_styles import LineStyle
 from diffusability.core.report.figures.report_figure import (
+    LegendEntry,
     ReportFigure,
     add_legend,
     file_name,
-    legend_line,
     new_figure,
     plain_text,
 )
-from diffusability.core.report.tables.metric_names import named_info
+from diffusability.core.run.metric_names import named_info
 from diffusability.core.run.training_log import Series, is_wide, smooth
 
 #: How training ran rather than what it reached: what is logged, and what it is called.
@@ -28,8 +27,8 @@ OPTIMISATION_KEYS = {
     "grad_norm": "gradient norm",
     "samples_per_s": "samples per second",
     "step_time_s": "seconds per step",
-    "data_wait_s": "Data wait s",
-    "memory_bytes": "Memory bytes",
+    "data_wait_s": "seconds waited for data",
+    "memory_bytes": "memory (bytes)",
 }
 #: Gradient norms of groups of modules, where they are logged.
 GROUP_NORM_PREFIX = "grad_norm/"
@@ -155,19 +154,19 @@ def _panels(
     for axes in panels[len(keys) :]:
         axes.set_visible(False)
     drawn = [folder for folder in folders if any(key in folder.stage.log for key in keys)]
-    legend = {folder.base: legend_line(folder.base, folder.style) for folder in drawn}
-    add_legend(figure, list(legend.values()))
+    legend = list({folder.base: LegendEntry(label=folder.base, style=folder.style) for folder in drawn}.values())
+    add_legend(figure, legend)
     shown = ", ".join(_key_label(key) for key in keys)
     faint = group.of_faint_lines if any(not folder.is_one_of_several_seeds for folder in drawn) else ""
     caption = " ".join(filter(None, (group.caption, faint)))
-    return ReportFigure(name=name, title=title, caption=caption, alt=f"{title}: {shown}", figure=figure)
+    return ReportFigure(name=name, title=title, caption=caption, alt=f"{title}: {shown}", figure=figure, legend=legend)
 
 
 def _draw_panel(axes: Axes, folders: Sequence[StageFolder], key: str) -> None:
     series = [(folder, folder.stage.log[key]) for folder in folders if key in folder.stage.log]
     for folder, curve in series:
         smoothing = key != "lr" and len(curve.values) >= 20
-        _draw_series(axes, curve, folder.drawn, smoothing, as_logged=not folder.is_one_of_several_seeds)
+        _draw_series(axes, curve, folder, smoothing)
     values = np.concatenate([curve.values for _, curve in series])
     if is_wide(values) and key != "lr":
         _use_log_axis(axes, values)
@@ -195,15 +194,17 @@ def _use_log_axis(axes: Axes, values: Float[np.ndarray, " n"]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _draw_series(axes: Axes, series: Series, style: LineStyle, smoothing: bool, as_logged: bool) -> None:
+def _draw_series(axes: Axes, series: Series, folder: StageFolder, smoothing: bool) -> None:
+    style = folder.drawn
     smoothed = smooth(series.values, 2 * (len(series.values) // 40) + 3) if smoothing else series.values
-    if smoothing and as_logged:
+    if smoothing and not folder.is_one_of_several_seeds:
         raw = _thin(series)
         axes.plot(raw.steps, raw.values, color=style.color, alpha=0.22, linewidth=0.8)
     line = _thin(Series(steps=series.steps, values=smoothed))
     axes.plot(
         line.steps,
         line.values,
+        label=plain_text(folder.label),
         color=style.color,
         linestyle=style.matplotlib_dashes,
         linewidth=style.width * 0.85,
@@ -223,4 +224,5 @@ def _key_label(key: str) -> str:
         return f"{key[: time_bin.start()]}, t in [{time_bin[1]}, {time_bin[2]})"
     if key.startswith(EVALUATION_PREFIX):
         return named_info(key.removeprefix(EVALUATION_PREFIX)).label
-    return OPTIMISATION_KEYS.get(key, key)
+    known = named_info(key)  # some objectives log metrics under the names that evaluators give them
+    return known.label if known.meaning else OPTIMISATION_KEYS.get(key, key)

@@ -9,6 +9,7 @@ from diffusability.core.report.figures.curve_figures import curve_figures
 from diffusability.core.report.figures.pictures import PictureRow, picture_rows, plot_rows, sample_rows
 from diffusability.core.report.figures.report_figure import ReportFigure
 from diffusability.core.report.figures.training_figures import optimisation_figures, training_figures
+from diffusability.core.report.pages.glossary import GlossaryEntry, glossary
 from diffusability.core.report.pages.headline import KeyResult, Progress, key_results, progress_of
 from diffusability.core.report.pages.verdict import how_compared, verdicts
 from diffusability.core.report.tables.metric_table import Column, metric_columns
@@ -35,6 +36,7 @@ class Contents:
         training: losses, and metrics that were evaluated while training.
         optimisation: learning rate, gradient norm and speed.
         plots: plots that stages drew of one variant alone.
+        glossary: what names of metrics and of kinds mean.
     """
 
     comparison: Comparison
@@ -51,12 +53,7 @@ class Contents:
     training: Sequence[ReportFigure]
     optimisation: Sequence[ReportFigure]
     plots: Sequence[PictureRow]
-
-    @property
-    def glossary(self) -> list[Column]:
-        """A column of each metric of the tables that says what it means, by label."""
-        explained = {column.metric: column for column in self.columns if column.meaning}
-        return sorted(explained.values(), key=lambda column: column.label.casefold())
+    glossary: Sequence[GlossaryEntry]
 
     @property
     def figures(self) -> Iterator[ReportFigure]:
@@ -82,4 +79,5 @@ def gather(comparison: Comparison) -> Contents:
         training=training_figures(comparison),
         optimisation=optimisation_figures(comparison),
         plots=plot_rows(comparison),
+        glossary=glossary(comparison, columns),
     )

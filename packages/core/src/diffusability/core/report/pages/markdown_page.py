@@ -7,6 +7,7 @@ from diffusability.core.report.comparison import Comparison, run_labels
 from diffusability.core.report.figures.pictures import PictureRow
 from diffusability.core.report.figures.report_figure import ReportFigure
 from diffusability.core.report.pages.contents import Contents
+from diffusability.core.report.pages.glossary import METRICS, THIS_REPORT, GlossaryEntry
 from diffusability.core.report.pages.markdown_text import escape, table
 from diffusability.core.report.pages.stage_list import relative_link, stage_lines
 from diffusability.core.report.tables.metric_table import Cell, Column
@@ -119,12 +120,15 @@ def _pictures(heading: str, rows: Sequence[PictureRow], output: Path) -> Iterato
         yield table(labels, [cells])
 
 
-def _glossary(columns: Sequence[Column]) -> Iterator[str]:
-    if columns:
+def _glossary(entries: Sequence[GlossaryEntry]) -> Iterator[str]:
+    if entries:
         yield "## Glossary"
-        yield "\n".join(
-            f"- **{escape(column.label)}** (`{column.metric}`): {escape(column.meaning)}" for column in columns
-        )
+        yield "\n".join(_glossary_line(entry) for entry in entries)
+
+
+def _glossary_line(entry: GlossaryEntry) -> str:
+    about = f" (`{entry.name}`)" if entry.group == METRICS else f" ({entry.group})"
+    return f"- **{escape(entry.term)}**{'' if entry.group == THIS_REPORT else about}: {escape(entry.meaning)}"
 
 
 def _details(comparison: Comparison, output: Path) -> Iterator[str]:

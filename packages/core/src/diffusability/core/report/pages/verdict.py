@@ -6,7 +6,7 @@ from diffusability.core.report.comparison import Comparison
 from diffusability.core.report.pages.headline import headline_columns
 from diffusability.core.report.tables.differences import Difference
 from diffusability.core.report.tables.metric_table import Column
-from diffusability.core.report.tables.number_format import MINUS, format_delta, format_interval
+from diffusability.core.report.tables.number_format import MINUS, format_delta, format_interval, readable_unit
 from diffusability.core.specs.metric_info import Judged
 
 #: Decimals of a difference that is written out in a sentence.
@@ -77,7 +77,7 @@ def _verdict_on_samples(column: Column, place: int) -> str:
 def _change(column: Column, place: int, doubt: bool = True) -> str:
     """A signed difference with its unit and interval, and in words what keeps it from being significant."""
     difference = _difference(column, place)
-    unit = f" {column.unit}" if column.unit else ""
+    unit = f" {readable_unit(column.unit)}" if column.unit else ""
     scale = max(abs(end) for end in (difference.mean, difference.low or 0.0, difference.high or 0.0))
     decimals = _DECIMALS if scale >= 10**-_DECIMALS else None
     interval = format_interval(difference.low, difference.high, decimals)
@@ -95,7 +95,7 @@ def _relative(column: Column, difference: Difference, unsigned: bool = False) ->
     """In per cent of the baseline, or as it is where that makes no sense."""
     baseline = column.values[0]
     if baseline is None or baseline <= 0:
-        scale, unit, decimals = 1.0, f" {column.unit}".rstrip(), _DECIMALS
+        scale, unit, decimals = 1.0, f" {readable_unit(column.unit)}".rstrip(), _DECIMALS
     else:
         scale, unit, decimals = 100 / baseline, " %", 0
     sign = -1.0 if unsigned and difference.mean < 0 else 1.0

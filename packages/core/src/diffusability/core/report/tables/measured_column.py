@@ -7,10 +7,10 @@ import attrs
 from diffusability.core.report.comparison import VariantGroup
 from diffusability.core.report.tables.comparability import disagreement
 from diffusability.core.report.tables.differences import Difference, difference
-from diffusability.core.report.tables.metric_names import info_of, named_info
 from diffusability.core.report.tables.number_format import column_decimals
 from diffusability.core.report.tables.seed_statistics import Estimate
 from diffusability.core.report.tables.seed_values import SeedValue, over_seeds, seed_values
+from diffusability.core.run.metric_names import info_of, named_info
 from diffusability.core.run.results import Metric
 from diffusability.core.specs.metric_info import MetricInfo
 

@@ -118,26 +118,6 @@ def metric_columns(comparison: Comparison) -> list[Column]:
     return columns
 
 
-def column_blocks(columns: Sequence[Column], most: int = 9) -> list[list[tuple[str, list[Column]]]]:
-    """Columns in blocks of at most ``most`` that fit on a page, each a list of stages with their columns."""
-    blocks: list[list[tuple[str, list[Column]]]] = []
-    stages: dict[str, list[Column]] = {}
-    for column in columns:
-        stages.setdefault(column.stage, []).append(column)
-    room = 0
-    for stage, group in stages.items():
-        parts = -(-len(group) // most)
-        size = -(-len(group) // parts)
-        for start in range(0, len(group), size):
-            piece = group[start : start + size]
-            if len(piece) > room:
-                blocks.append([])
-                room = most
-            blocks[-1].append((stage, piece))
-            room -= len(piece)
-    return blocks
-
-
 def _reference(name: str, names: Iterable[str], by_variant: Sequence[Mapping[str, Metric]]) -> float | None:
     """What a metric is for the images themselves, if ``rgb_<name>`` says so and is equal for all variants."""
     if REFERENCE_PREFIX + name not in names:

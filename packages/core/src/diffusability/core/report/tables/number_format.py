@@ -1,11 +1,22 @@
 """Numbers, durations and dates as the report writes them."""
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
 ABSENT = "—"
 MINUS = "\u2212"
+
+
+_POWER = re.compile(r"1e([+-]?\d+)")
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def readable_unit(unit: str) -> str:
+    """A unit as readers know it: ``1e-3`` is a power of ten; others stay as they are."""
+    power = _POWER.fullmatch(unit)
+    return unit if power is None else f"\u00d710{str(int(power[1])).translate(_SUPERSCRIPTS)}"
 
 
 def column_decimals(values: Sequence[float]) -> int | None:
@@ -41,13 +52,16 @@ def format_delta(delta: float, decimals: int | None) -> str:
 def format_interval(low: float | None, high: float | None, decimals: int | None) -> str:
     """The ends of an interval in brackets, or nothing where one is missing.
 
-    They have the decimals of their column, or more, so that an end does not round to zero or to the other one.
+    They have the decimals of their column, or more (six at most), so that an end does not round to zero or to the
+    other one.
     """
     if low is None or high is None:
         return ""
-    sizes = [abs(size) for size in (low, high, high - low) if size != 0]
-    needed = max((-math.floor(math.log10(size)) for size in sizes), default=0)
-    shown = None if decimals is None or needed > 6 else max(decimals, needed)
+    needed, between = (
+        max((-math.floor(math.log10(abs(size))) for size in sizes if size != 0), default=0)
+        for sizes in ((low, high), (high - low,))
+    )
+    shown = None if decimals is None or needed > 6 else max(decimals, needed, min(between, 6))
     return f"[{format_number(low, shown)}, {format_number(high, shown)}]"
 
 

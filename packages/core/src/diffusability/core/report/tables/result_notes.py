@@ -1,7 +1,7 @@
 """What results say beside their numbers, such as that a distance is biased or that channels were left out."""
 
 from diffusability.core.report.comparison import Comparison
-from diffusability.core.report.tables.metric_names import info_of
+from diffusability.core.run.metric_names import info_of
 
 #: Between the notes of one result.
 SEPARATOR = "; "

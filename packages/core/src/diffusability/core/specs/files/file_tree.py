@@ -13,10 +13,13 @@ from diffusability.core.errors import DataError
 from diffusability.core.numerics.seeds import derived_seed
 from diffusability.core.specs.files.contents import FileSet
 
+#: Folders that systems make beside what people put there: copies of attributes, thumbnails, bins.
+_OF_SYSTEMS = frozenset({"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
+
 
 @attrs.frozen(kw_only=True)
 class FileTree:
-    """What a tree of folders holds. Hidden files and folders are left out.
+    """What a tree of folders holds. Hidden files and folders are left out, and folders that systems make.
 
     Attributes:
         paths: files with a suffix that is read, relative to the root, sorted; each real file once.
@@ -120,7 +123,9 @@ def _folders(root: Path) -> Iterator[tuple[str, int, bool, list["os.DirEntry[str
                 continue
             visited.add((status.st_dev, status.st_ino))
             with os.scandir(path) as listing:
-                entries = [entry for entry in listing if not entry.name.startswith(".")]
+                entries = [
+                    entry for entry in listing if not entry.name.startswith(".") and entry.name not in _OF_SYSTEMS
+                ]
         except OSError as error:
             raise DataError(f"folder {str(path)!r} cannot be listed: {error.strerror or error}") from None
         for entry in entries:

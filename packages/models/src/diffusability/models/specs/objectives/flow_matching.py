@@ -7,7 +7,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from diffusability.core.specs.base import fail
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.core.specs.components import AnyDenoiser, ObjectiveSpec
-from diffusability.models.specs.time_shift import BASE, TimeShift, dimension_shift
+from diffusability.models.specs.time_shift import BASE, TimeShift, dimension_shift, said
 
 _DEFAULT_STRENGTH = {"min-snr": 5.0, "sigmoid": 0.0}
 
@@ -92,11 +92,7 @@ class FlowMatchingSpec(ObjectiveSpec):
         return dimension_shift(latent_shape, self.time_shift_base)
 
     def remarks(self, context: BuildContext) -> list[str]:
-        if self.time_shift != "auto" or context.latent_shape is None:
-            return []
-        numbers = " x ".join(map(str, context.latent_shape))
-        shift = self.shift(context.latent_shape)
-        return [f"time_shift auto is {shift:.4g}, sqrt({numbers} / {self.time_shift_base:g})"]
+        return said(self.time_shift, context.latent_shape, self.time_shift_base)
 
     def num_parameters(self, context: BuildContext) -> int | None:
         return self.denoiser.num_parameters(context)
