@@ -8,7 +8,10 @@ from unittest.mock import patch
 
 from matplotlib.figure import Figure
 
+from diffusability.core.report.pages import html_page
+
 draw = Figure.savefig
+draw_panels = html_page.panels
 
 
 @cache
@@ -24,13 +27,22 @@ def write_empty(figure, path, **options):
     Path(path).write_bytes(empty_figure(Path(path).suffix[1:]))
 
 
+def no_panels(drawn):
+    """In the place of the panels of a figure on a page."""
+    return []
+
+
 def leave_figures_empty():
     """From now on, in this process and its forks."""
     Figure.savefig = write_empty
+    html_page.panels = no_panels
 
 
 @contextmanager
 def figures(drawn):
     """Figures are drawn, or left empty, for the time of a ``with`` block."""
-    with patch.object(Figure, "savefig", draw if drawn else write_empty):
+    with (
+        patch.object(Figure, "savefig", draw if drawn else write_empty),
+        patch.object(html_page, "panels", draw_panels if drawn else no_panels),
+    ):
         yield

@@ -8,6 +8,7 @@ What is about the start itself (imports, launchers, hash seeds) is tested with p
 
 import atexit
 import gc
+import importlib
 import multiprocessing
 import os
 import runpy
@@ -128,8 +129,7 @@ def _server():
 
 def _serve(arguments, environment, cwd, out, err, new_session, anew):
     """In the fork: its output and folder, then the program."""
-    if PRELOADED not in sys.modules:
-        raise ImportError(f"the server could not import {PRELOADED}")
+    importlib.import_module(PRELOADED)  # the server has, unless that raised: then here, too, and is seen
     for number, path in ((1, out), (2, err)):
         file = os.open(path, os.O_WRONLY | os.O_APPEND)
         os.dup2(file, number)
