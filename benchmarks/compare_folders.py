@@ -105,15 +105,15 @@ def main():
             "ours": lambda: ours(real, generated, weights, arguments, False),
             "ours_with_spread": lambda: ours(real, generated, weights, arguments, True),
         }
-        found = {}
+        by_library = {}
         for _ in range(arguments.rounds):
             for name, call in calls.items():
                 start = time.perf_counter()
-                found[name] = call()
+                by_library[name] = call()
                 seconds[name].append(time.perf_counter() - start)
     fastest = {name: min(times) for name, times in seconds.items()}
     distance = next(
-        value for name, value in found["ours"].items() if name in ("fid", f"frechet_inception_{arguments.layer}")
+        value for name, value in by_library["ours"].items() if name in ("fid", f"frechet_inception_{arguments.layer}")
     )
     print(
         json.dumps(
@@ -126,7 +126,7 @@ def main():
                 "speedup": round(fastest["torch_fidelity"] / fastest["ours"], 3),
                 "speedup_with_spread": round(fastest["torch_fidelity"] / fastest["ours_with_spread"], 3),
                 "distance": distance,
-                "torch_fidelity_distance": found["torch_fidelity"]["frechet_inception_distance"],
+                "torch_fidelity_distance": by_library["torch_fidelity"]["frechet_inception_distance"],
             }
         )
     )

@@ -81,7 +81,7 @@ def cut(name: str, video: bytes, size: int, folder: Path) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", type=Path, help="folder to write; its train/ and validation/ are made anew")
+    parser.add_argument("output", type=Path, help="folder to write; its train/ and validation/ are made again")
     parser.add_argument("--tile", type=int, default=64, help="height and width of a clip in pixels")
     arguments = parser.parse_args()
     videos = shipped_videos()

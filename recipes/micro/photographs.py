@@ -74,7 +74,7 @@ def tiles(photograph: Image.Image, size: int) -> Iterator[Image.Image]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", type=Path, help="folder to write; its train/ and validation/ are made anew")
+    parser.add_argument("output", type=Path, help="folder to write; its train/ and validation/ are made again")
     parser.add_argument("--tile", type=int, default=64, help="height and width of a tile in pixels")
     arguments = parser.parse_args()
     images = installed_images(PACKAGES)

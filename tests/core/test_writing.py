@@ -9,8 +9,8 @@ import pytest
 from diffusability.core.writing import replacing, replacing_folder
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Ranks fill the folder of a checkpoint together; a damaged one and an outdated stage are moved aside.
-MOVES = {"checkpoints.py", "changed_files.py", "writing.py"}
+#: Ranks fill the folder of a checkpoint together; damaged ones and stages whose files or digests changed are renamed.
+MOVES = {"checkpoints.py", "changed_files.py", "earlier_stages.py", "writing.py"}
 
 
 class Interrupted(BaseException):

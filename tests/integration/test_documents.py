@@ -177,11 +177,11 @@ def scripts_named():
     ]
 
 
-@pytest.mark.parametrize(("file", "words"), scripts_named())
-def test_documented_scripts_take_their_options(file, words):
+@pytest.mark.parametrize(("file", "options"), scripts_named())
+def test_documented_scripts_take_their_options(file, options):
     """The script exists, and its source names each option that a page gives it."""
     source = (ROOT / file).read_text()
-    assert [word for word in words if word.startswith("--") and f'"{word}"' not in source] == []
+    assert [word for word in options if word.startswith("--") and f'"{word}"' not in source] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -273,6 +273,6 @@ def test_the_tutorial_runs(tmp_path, monkeypatch):
     lines = [line for _, text in text_blocks(page, "sh") for line in text.splitlines()]
     assert len(lines) == 8
     for line in lines:
-        words = shlex.split(line.replace("--num 64", "--num 4").replace("--num 16", "--num 2"))
-        dfz_here(*(["check", *words[2:]] if "seeds" in line else words[1:]))
+        arguments = shlex.split(line.replace("--num 64", "--num 4").replace("--num 16", "--num 2"))
+        dfz_here(*(["check", *arguments[2:]] if "seeds" in line else arguments[1:]))
     assert {"before.html", "samples", "my-autoencoder-se"} <= {path.name for path in tmp_path.iterdir()}

@@ -129,9 +129,9 @@ def test_an_edited_file_makes_its_stage_anew(finished):
 def test_checking_lists_the_code_that_runs(finished):
     """Each file once, with its stages, and the module that is imported with it."""
     path, _, _ = finished
-    words = dfz_here("check", path)
+    output = dfz_here("check", path)
     for name in ("model.py", "layers.py", "term.py", "metric.py"):
-        assert f"code that runs: {path.parent / name} (" in words
+        assert f"code that runs: {path.parent / name} (" in output
 
 
 def test_exported_and_loaded_in_another_folder_without_the_originals(finished, tmp_path, monkeypatch):
@@ -155,7 +155,7 @@ def test_exported_and_loaded_in_another_folder_without_the_originals(finished, t
             torch.testing.assert_close(again.decode(again.encode(images).mode()), wanted, rtol=0, atol=0)
         (tmp_path / "cwd").mkdir()
         monkeypatch.chdir(tmp_path / "cwd")
-        words = (
+        arguments = (
             "score",
             "../moved",
             "--data",
@@ -168,8 +168,8 @@ def test_exported_and_loaded_in_another_folder_without_the_originals(finished, t
             "card.json",
         )
         with pytest.raises(DiffusabilityError, match="carries code"):
-            dfz_here(*words)
-        dfz_here(*words, "--trust-code")
+            dfz_here(*arguments)
+        dfz_here(*arguments, "--trust-code")
         assert "psnr" in Path("card.json").read_text()
     finally:
         for name in ("model.py", "layers.py"):

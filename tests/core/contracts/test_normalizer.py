@@ -115,7 +115,7 @@ def test_statistics_of_each_place():
         latents = torch.randn(3, *shape, generator=generator)
         normalizer = LatentNormalizer(mean, std)
         normalized = normalizer.normalize(latents)
-        torch.testing.assert_close(torch.Tensor(normalized), torch.stack([(one - mean) / std for one in latents]))
+        torch.testing.assert_close(torch.Tensor(normalized), torch.stack([(latent - mean) / std for latent in latents]))
         torch.testing.assert_close(normalizer.denormalize(normalized), latents)
         with pytest.raises(ValueError, match="each place of latents of shape"):
             normalizer.normalize(latents[..., :-1])

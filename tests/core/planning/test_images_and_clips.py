@@ -35,19 +35,19 @@ def test_every_stage_refuses_clips(videos, tmp_path, stage):
     """The place in the spec, and what to use instead; a clip of one frame is a clip, too."""
     data = {"kind": "video-folder", "path": str(videos), "frames": 5, "resolution": 32, "validation_share": 0.5}
     content = {"name": "clips", "data": data, "stages": {"only": stage}}
-    words = complaints(load_plan(write_spec(tmp_path, content)))
-    assert REFUSED in words
-    assert ADVICE in words
-    assert "stages.only" in words
+    complaint = complaints(load_plan(write_spec(tmp_path, content)))
+    assert REFUSED in complaint
+    assert ADVICE in complaint
+    assert "stages.only" in complaint
     content["data"] = data | {"frames": 1}
     assert "got clips of shape (3, 1, 32, 32)" in complaints(load_plan(write_spec(tmp_path, content)))
 
 
 def test_score_refuses_clips(videos, tmp_path):
     """On the command line, before a run begins."""
-    words = ("score", "compact-kl:width=16,blocks=1", "--data", videos, "--resolution", "32", "--frames", "5")
+    arguments = ("score", "compact-kl:width=16,blocks=1", "--data", videos, "--resolution", "32", "--frames", "5")
     with pytest.raises(DiffusabilityError) as refused:
-        dfz_here(*words, "--runs", tmp_path / "runs")
+        dfz_here(*arguments, "--runs", tmp_path / "runs")
     assert REFUSED in str(refused.value)
     assert not list((tmp_path / "runs").rglob("results.json"))
 
@@ -69,5 +69,5 @@ def test_a_decode_that_gives_something_else_is_named_by_checking(tmp_path):
         "evaluators": [{"kind": "psnr"}],
     }
     content = {"name": "mine", "data": {"kind": "sample-photos", "resolution": 64}, "stages": {"measure": stage}}
-    words = complaints(load_plan(write_spec(tmp_path, content)))
-    assert "decode returned a dict with the keys 'frames'" in words
+    complaint = complaints(load_plan(write_spec(tmp_path, content)))
+    assert "decode returned a dict with the keys 'frames'" in complaint

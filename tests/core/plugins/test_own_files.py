@@ -159,10 +159,10 @@ def test_a_plan_with_a_bad_file_is_refused_before_anything_starts(folder):
         "steps": 1,
     }
     content = {"name": "bad", "data": {"kind": "sample-photos", "resolution": 32}, "stages": {"train": stage}}
-    words = complaints(load_plan(write_spec(folder, content)))
-    assert "cannot be called with options exponent" in words
-    assert "stages.train.regularizers.0" in words
-    assert words.count("with options exponent") == 1
+    complaint = complaints(load_plan(write_spec(folder, content)))
+    assert "cannot be called with options exponent" in complaint
+    assert "stages.train.regularizers.0" in complaint
+    assert complaint.count("with options exponent") == 1
     stage["regularizers"] = [{"kind": "python", "target": str(folder / "my_term.py:nothing")}]
-    words = complaints(load_plan(write_spec(folder, content)))
-    assert "nothing returned None at stages.train.regularizers.0" in words
+    complaint = complaints(load_plan(write_spec(folder, content)))
+    assert "nothing returned None at stages.train.regularizers.0" in complaint

@@ -72,7 +72,7 @@ def told_by_the_browser(page: Path, folder: Path) -> dict[str, dict[str, Any]]:
     dumped = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
     told = re.search(r'<pre id="told">(.*?)</pre>', dumped, flags=re.DOTALL)
     assert told is not None, dumped[-2000:]
-    return {one["name"]: one for one in json.loads(unescape(told[1]))}
+    return {page["name"]: page for page in json.loads(unescape(told[1]))}
 
 
 def test_pages_fit_and_are_accessible(tmp_path: Path) -> None:
@@ -94,6 +94,6 @@ def test_pages_fit_and_are_accessible(tmp_path: Path) -> None:
         assert result["passes"] > 20, name
         assert result["cut"] == [], name
         assert result["overflow"] <= 0, name
-        assert [one for one in result["violations"] if one[0] in ("serious", "critical")] == [], name
+        assert [violation for violation in result["violations"] if violation[0] in ("serious", "critical")] == [], name
     assert told["light-390"]["ground"] == "rgb(255, 255, 255)"
     assert told["dark-390"]["ground"] == "rgb(20, 23, 28)"

@@ -159,10 +159,10 @@ def test_the_glossary_explains_metrics_and_the_kinds_of_the_spec(page: Page, man
     """Regularizers of all variants, also below paths with dots; no stage that a spec refers to; also in Markdown."""
     ids = set(page.values("id"))
     assert {f"glossary-metric-{name}" for name in (*MORE, "psnr", "fdd")} <= ids
-    named = {one for one in ids if one.startswith("glossary-") and not one.startswith("glossary-metric")}
+    named = {entry for entry in ids if entry.startswith("glossary-") and not entry.startswith("glossary-metric")}
     assert {"glossary-regularizer-kl", "glossary-regularizer-scale-equivariance"} <= named
     assert "glossary-objective-reconstruction" in named
-    assert not any("stage" in one for one in named)
+    assert not any("stage" in entry for entry in named)
     assert "Downsampled latents must decode to the downsampled image" in page.text
     assert "velocity irreducible variance" in page.text
     markdown = (many / "report.md").read_text()
@@ -208,7 +208,7 @@ def test_values_under_the_pointer_are_the_values_of_the_curve(many: Path) -> Non
 def luminance(color: str) -> float:
     """Relative luminance by WCAG 2.2."""
     channels = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in channels]
+    linear = [entry / 12.92 if entry <= 0.04045 else ((entry + 0.055) / 1.055) ** 2.4 for entry in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 

@@ -37,26 +37,26 @@ def test_a_sweep_is_a_curve_and_the_best_value() -> None:
         for scale, (fid, score) in scores.items()
     }
     points[1.0].append(result("once", 1.0, 1.0))
-    found = {one.metric: one for one in swept_results(SweepSpec(guidance_scale=(1, 1.5, 2)), points)}
-    assert set(found) == {
+    by_metric = {metric.metric: metric for metric in swept_results(SweepSpec(guidance_scale=(1, 1.5, 2)), points)}
+    assert set(by_metric) == {
         "fid_guidance_curve",
         "fid_best_guidance",
         "is_guidance_curve",
         "is_best_guidance",
         "norm_guidance_curve",
     }
-    curve = found["fid_guidance_curve"]
+    curve = by_metric["fid_guidance_curve"]
     assert curve.curve is not None
     assert (list(curve.curve.x), list(curve.curve.y)) == ([1, 1.5, 2], [5, 3, 4])
     assert curve.curve.y_std == pytest.approx([0.5, 0.3, 0.4])
     assert curve.spec == {"sampler": {"kind": "euler"}}
-    best = found["fid_best_guidance"]
+    best = by_metric["fid_best_guidance"]
     assert (best.value, best.spread, best.spec["best_guidance_scale"]) == (3.0, pytest.approx(0.3), 1.5)
     assert best.spec["sampler"]["guidance_scale"] == 1.5
     assert best.note.startswith("best of 3 values of guidance_scale, at 1.5")
     assert best.info is not None
     assert (best.info.label, best.info.headline) == ("FID, best guidance", None)
-    assert found["is_best_guidance"].value == 6.0
+    assert by_metric["is_best_guidance"].value == 6.0
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_a_sweep_is_of_a_denoisers_samples() -> None:
         )
     sampler = SamplerSpec.model_validate({**SAMPLER, "guidance_scale": 2.0})
     shifted = dict(SweepSpec(time_shift=(0.5, 2)).samplers(sampler))
-    assert [one.time_shift for one in shifted.values()] == [0.5, 2]  # type: ignore[attr-defined]
-    assert {one.guidance_scale for one in shifted.values()} == {2.0}
+    assert [shifted_sampler.time_shift for shifted_sampler in shifted.values()] == [0.5, 2]  # type: ignore[attr-defined]
+    assert {shifted_sampler.guidance_scale for shifted_sampler in shifted.values()} == {2.0}
 
 
 def test_stages_without_a_sweep_keep_their_identity() -> None:

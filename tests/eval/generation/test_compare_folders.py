@@ -86,12 +86,14 @@ def test_numbers_are_torch_fidelitys(folders: tuple[Path, Path], weights: Path) 
         cache=False,
         verbose=False,
     )
-    found = values(real, generated, features=(f"inception:layer=64,weights={weights}",), batch_size=16)
-    assert found["frechet_inception_64"] == pytest.approx(expected["frechet_inception_distance"], rel=1e-4)
-    assert found["precision_inception_64"] == pytest.approx(expected["precision"], abs=1e-6)
-    assert found["recall_inception_64"] == pytest.approx(expected["recall"], abs=1e-6)
-    assert found["kid_inception_64"] == pytest.approx(expected["kernel_inception_distance_mean"], abs=1e-6)  # float32
-    assert found["sliced_wasserstein"] > 0
+    measured = values(real, generated, features=(f"inception:layer=64,weights={weights}",), batch_size=16)
+    assert measured["frechet_inception_64"] == pytest.approx(expected["frechet_inception_distance"], rel=1e-4)
+    assert measured["precision_inception_64"] == pytest.approx(expected["precision"], abs=1e-6)
+    assert measured["recall_inception_64"] == pytest.approx(expected["recall"], abs=1e-6)
+    assert measured["kid_inception_64"] == pytest.approx(
+        expected["kernel_inception_distance_mean"], abs=1e-6
+    )  # float32
+    assert measured["sliced_wasserstein"] > 0
 
 
 def test_npz_files_are_read_as_folders_are(folders: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
@@ -100,7 +102,10 @@ def test_npz_files_are_read_as_folders_are(folders: tuple[Path, Path], weights: 
     np.savez(tmp_path / "real.npz", pictures(30, 0))
     np.savez_compressed(tmp_path / "generated.npz", pictures(22, 1, gain=200))
     opened = [open_image_set(tmp_path / f"{name}.npz") for name in ("real", "generated")]
-    assert [isinstance(one, ImageArray) and isinstance(one.array, np.memmap) for one in opened] == [True, False]
+    assert [isinstance(images, ImageArray) and isinstance(images.array, np.memmap) for images in opened] == [
+        True,
+        False,
+    ]
     of_layer: dict[str, Any] = {"features": (f"inception:layer=64,weights={weights}",), "with_spread": False}
     there = values(real, generated, **of_layer)
     back = values(tmp_path / "generated.npz", tmp_path / "real.npz", **of_layer)

@@ -88,27 +88,29 @@ def sets_of(noise: Noise, count: int = 120) -> dict[str, Tensor]:
 def test_the_ratio_is_the_mean_over_networks(noise: Noise) -> None:
     """Against scipy: FD(generated, real) / FD(held out, real), mean over two networks, fed in three batches."""
     sets = sets_of(noise)
-    found = results(spec_of(1, 2), [50, 40, 30], **sets)
+    by_metric = results(spec_of(1, 2), [50, 40, 30], **sets)
     expected = {
         side: distance(side, sets["generated"], sets["images"]) / distance(side, sets["held_out"], sets["images"])
         for side in (1, 2)
     }
-    assert found["fdr"].value == pytest.approx(sum(expected.values()) / 2, rel=1e-4)
-    assert [found[f"fdr_pooled_{side}"].value for side in (1, 2)] == pytest.approx(list(expected.values()), rel=1e-4)
-    assert found["fdr"].spec["num_networks"] == 2
-    assert found["fdr"].note == ""
+    assert by_metric["fdr"].value == pytest.approx(sum(expected.values()) / 2, rel=1e-4)
+    assert [by_metric[f"fdr_pooled_{side}"].value for side in (1, 2)] == pytest.approx(
+        list(expected.values()), rel=1e-4
+    )
+    assert by_metric["fdr"].spec["num_networks"] == 2
+    assert by_metric["fdr"].note == ""
 
 
 def test_halves_take_the_part_of_held_out_images(noise: Noise) -> None:
     """Against scipy: each half of the real images against the other, and the generated images of equal places."""
     sets = sets_of(noise)
     del sets["held_out"]
-    found = results(spec_of(2, held_out="halves"), [7] * 17 + [1], **sets)
+    by_metric = results(spec_of(2, held_out="halves"), [7] * 17 + [1], **sets)
     even, odd = slice(0, None, 2), slice(1, None, 2)
     real, generated = sets["images"], sets["generated"]
     floor = distance(2, real[even], real[odd])
     expected = (distance(2, generated[odd], real[even]) + distance(2, generated[even], real[odd])) / 2 / floor
-    assert found["fdr"].value == pytest.approx(expected, rel=1e-4)
+    assert by_metric["fdr"].value == pytest.approx(expected, rel=1e-4)
 
 
 def test_other_real_images_have_a_ratio_of_about_one(noise: Noise) -> None:

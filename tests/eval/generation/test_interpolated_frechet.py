@@ -51,10 +51,10 @@ def test_slerp_is_scipys(share: float, noise: Noise) -> None:
     """Against scipy's on the unit sphere; on vectors of other lengths the formula; parallel and zero vectors."""
     first, second = (noise(5, 2, 3, seed=seed).double() for seed in (0, 1))
     first, second = (x / x.flatten(1).norm(dim=1).view(-1, 1, 1) for x in (first, second))
-    found = slerp(first, second, share)
-    for a, b, c in zip(first, second, found, strict=True):
+    between = slerp(first, second, share)
+    for a, b, c in zip(first, second, between, strict=True):
         np.testing.assert_allclose(c.flatten(), geometric_slerp(a.flatten(), b.flatten(), [share])[0], atol=1e-12)
-    torch.testing.assert_close(slerp(2 * first, 2 * second, share), 2 * found)
+    torch.testing.assert_close(slerp(2 * first, 2 * second, share), 2 * between)
     torch.testing.assert_close(slerp(first, 3 * first, share), first * (1 + 2 * share))
     torch.testing.assert_close(slerp(first, torch.zeros_like(first), share), first * (1 - share))
 
@@ -111,12 +111,12 @@ def test_a_distance_stands_beside_its_floor(noise: Noise, evaluate: Evaluate) ->
     images, generated, reconstruction = (noise(60, 3, 8, 8, seed=seed) for seed in range(3))
     sets = {"images": images, "generated": 0.5 * generated, "reconstruction": 0.9 * images + 0.1 * reconstruction}
     spec = spec_of(FrechetSpec, floor=True)
-    found = evaluate(spec, [20, 40], **sets)
+    by_metric = evaluate(spec, [20, 40], **sets)
     (plain,) = evaluate(spec_of(FrechetSpec), images=images, generated=sets["generated"]).values()
     (floor,) = evaluate(spec_of(RFIDSpec), images=images, reconstruction=sets["reconstruction"]).values()
-    assert found["frechet_pooled"].value == pytest.approx(plain.value, rel=1e-9)
-    assert found["frechet_pooled_floor"].value == pytest.approx(floor.value, rel=1e-9)
-    above = found["frechet_pooled_above_floor"]
+    assert by_metric["frechet_pooled"].value == pytest.approx(plain.value, rel=1e-9)
+    assert by_metric["frechet_pooled_floor"].value == pytest.approx(floor.value, rel=1e-9)
+    above = by_metric["frechet_pooled_above_floor"]
     assert above.value == pytest.approx(plain.value - floor.value, rel=1e-9)
     assert plain.values is not None
     assert floor.values is not None

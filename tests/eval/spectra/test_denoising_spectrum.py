@@ -254,8 +254,8 @@ def test_the_path_of_the_best_denoiser_is_as_straight_as_in_closed_form() -> Non
     """Straightness of the trained ODE of Gaussian latents against the closed form of their exact ODE."""
     variance = variances()
     spec = SamplingPathSpec(steps=200, num_samples=64)
-    found = evaluated(spec, model_of(Wiener(variance)), torch.zeros(64, 2, SIZE, SIZE), (40, 24))
-    straightness, efficiency = found["sampling_straightness"], found["sampling_efficiency"]
+    by_metric = evaluated(spec, model_of(Wiener(variance)), torch.zeros(64, 2, SIZE, SIZE), (40, 24))
+    straightness, efficiency = by_metric["sampling_straightness"], by_metric["sampling_efficiency"]
     assert straightness.value == pytest.approx(trajectory_curvature(variance.flatten()), rel=0.05)
     assert straightness.spread is not None
     assert 0.5 < efficiency.value < 1

@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -407,6 +408,9 @@ def main() -> None:
     if debug:  # accepted before and after the command's name
         sys.argv = [sys.argv[0], *(word for word in sys.argv[1:] if word != "--debug")]
     sys.argv[1:] = [_with_home(word) for word in sys.argv[1:]]
+    for stream in (sys.stdout, sys.stderr):  # a character that the locale lacks is printed as an escape
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     _leave(_exit_code_of_command(debug))
 
 

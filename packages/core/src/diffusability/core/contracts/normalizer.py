@@ -44,7 +44,7 @@ class LatentNormalizer(nn.Module):
     std: Tensor
 
     @jaxtyped(typechecker=beartype)
-    def __init__(self, mean: Float[Tensor, "c *s"], std: Float[Tensor, "c *s"]) -> None:
+    def __init__(self, mean: Float[Tensor, "c *s"], std: Float[Tensor, "c *s"]) -> None:  # noqa: F821
         super().__init__()
         if not bool((std > 0).all()):
             raise ValueError(f"standard deviations must be positive, got {std.flatten()[:8].tolist()}")

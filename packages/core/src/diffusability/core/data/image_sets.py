@@ -2,9 +2,11 @@
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from PIL import Image
 
 from diffusability.core.contracts.dataset import Dataset, Example, UnreadableExample
@@ -116,12 +118,12 @@ def names_in(source: Path) -> list[str]:
         return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
-def _array_of(source: Path) -> "np.ndarray[tuple[int, int, int, int], np.dtype[np.uint8]]":
+def _array_of(source: Path) -> UInt8[np.ndarray, "n h w c"]:
     if IMAGES_NAME not in names_in(source):
         held = ", ".join(map(repr, names_in(source)))
         raise DataError(f"{str(source)!r} holds {held}; expected images under {IMAGES_NAME!r}, as in ADM's files")
     with reading("npz file", source):
-        array = _mapped(source, f"{IMAGES_NAME}.npy")
+        array: Any = _mapped(source, f"{IMAGES_NAME}.npy")
         if array is None:
             with np.load(source, allow_pickle=False) as content:
                 array = content[IMAGES_NAME]
@@ -130,7 +132,8 @@ def _array_of(source: Path) -> "np.ndarray[tuple[int, int, int, int], np.dtype[n
             f"{str(source)!r} holds {IMAGES_NAME!r} of {array.dtype} and shape {array.shape!r}; expected bytes of shape"
             " (n, height, width, 1 or 3)"
         )
-    return array
+    images: UInt8[np.ndarray, "n h w c"] = array
+    return images
 
 
 def _mapped(source: Path, member: str) -> "np.memmap[tuple[int, ...], np.dtype[np.uint8]] | None":

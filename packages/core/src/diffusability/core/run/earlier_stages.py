@@ -1,4 +1,4 @@
-"""Stages that begin where an earlier one of the same name stopped, or anew, and why.
+"""Stages that begin where an earlier one of the same name stopped, or start over, and why.
 
 Free of torch.
 """
@@ -17,6 +17,7 @@ from diffusability.core.planning.changed_fields import changed_fields
 from diffusability.core.planning.plan import PlannedStage, digest_of
 from diffusability.core.run.folder_writer import IDENTITY, RunFolder, read_json, write_json
 from diffusability.core.specs.stages import TrainStage
+from diffusability.core.writing import replacing_folder
 
 _CHECKPOINT = re.compile(r"step-(\d{8})")
 #: What a stage that goes on takes over besides the checkpoint, by pattern.
@@ -31,7 +32,7 @@ class Earlier:
     Attributes:
         directory: its folder.
         changed: fields that differ, with their values before and now.
-        step: the newest checkpoint from which the planned stage goes on, or None where it begins anew.
+        step: the newest checkpoint from which the planned stage goes on, or None where it starts over.
     """
 
     directory: Path
@@ -94,16 +95,14 @@ def take_over(stage: PlannedStage, folder: RunFolder, planned: Collection[str]) 
     if earlier is None or earlier.step is None:
         return None
     target = folder.stage(stage)
-    working = target.with_name(f".{target.name}-taking-over")
-    shutil.rmtree(working, ignore_errors=True)
     checkpoint = f"checkpoints/step-{earlier.step:08d}"
-    shutil.copytree(earlier.directory / checkpoint, working / checkpoint, copy_function=_linked)
-    for pattern in _TAKEN_OVER:
-        for path in earlier.directory.glob(pattern):
-            place = working / path.relative_to(earlier.directory)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, place)  # logs grow: they are copied
-    os.rename(working, target)
+    with replacing_folder(target) as working:
+        shutil.copytree(earlier.directory / checkpoint, working / checkpoint, copy_function=_linked)
+        for pattern in _TAKEN_OVER:
+            for path in earlier.directory.glob(pattern):
+                place = working / path.relative_to(earlier.directory)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, place)  # logs grow: they are copied
     before, now = earlier.changed["steps"]
     return f"goes on after step {earlier.step} of {earlier.directory.name}, which had {before} steps; now {now}"
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from diffusability.core.extras import require_package
 from diffusability.core.sampling.image_grid import to_pil
 
 #: Constant rate factor of H.264: visually lossless.

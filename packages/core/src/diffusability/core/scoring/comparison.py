@@ -252,8 +252,8 @@ def _batches(real: ImageSet | None, generated: ImageSet, options: ComparisonOpti
         if images is not None
     }
     for chunk in chunks:
-        fields = {name: next(loaded[name]) for name, length in lengths.items() if chunk.stop <= length}
-        yield EvaluationBatch(indices=chunk, **fields)
+        batch = {name: next(loaded[name]) for name, length in lengths.items() if chunk.stop <= length}
+        yield EvaluationBatch(indices=chunk, images=batch.get("images"), generated=batch.get("generated"))
 
 
 def _chunks(lengths: Sequence[int] | Any, size: int) -> list[range]:

@@ -127,7 +127,7 @@ def _swept(
 
             def on_round(done: Round, progress: StageProgress = progress) -> None:
                 runtime.stop.raise_together(
-                    runtime.ranks, "samples that were made are kept, the rest of this stage starts anew"
+                    runtime.ranks, "samples that were made are kept, the rest of this stage starts again"
                 )
                 progress.update(done.done, total=done.total)
 

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from torch import Tensor
 
-from diffusability.eval.figures.figure_style import save
+from diffusability.eval.figures.figure_style import save, style
 
 _CUMULATIVE = {"color": "#123f7a", "linestyle": "-", "linewidth": 2.0, "marker": "o", "markersize": 4}
 _MODULAR = {"color": "#b9500f", "linestyle": "--", "linewidth": 1.6, "marker": "s", "markersize": 4}
@@ -32,7 +31,7 @@ def draw_accumulation(
     """
     figure = Figure(figsize=(13.0, 4.2), layout="constrained")
     along, heat, spectrum = figure.subplots(1, 3)
-    _style(along)
+    style(along)
     along.plot(times, cumulative.mean(1).numpy(), label="cumulative: all steps so far", **_CUMULATIVE)
     along.plot(times, modular.mean(1).numpy(), label="modular: this step alone", **_MODULAR)
     added = modular.mean(1).sqrt().cumsum(0).square()
@@ -56,7 +55,7 @@ def draw_accumulation(
     heat.set_title("cumulative error by frequency", loc="left", fontsize="medium")
     figure.colorbar(mesh, ax=heat, label="log10 of nats a coefficient")
 
-    _style(spectrum)
+    style(spectrum)
     places = torch.arange(variance_ratio.shape[1]).numpy()
     for channel in variance_ratio[:16]:
         spectrum.plot(places, channel.numpy(), color="#9db7d5", linewidth=0.7)
@@ -75,9 +74,3 @@ def draw_accumulation(
     spectrum.xaxis.set_major_locator(MaxNLocator(integer=True))
     spectrum.legend(frameon=False, fontsize="small")
     return save(figure, directory, "error-accumulation")
-
-
-def _style(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(visible=True, color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)

@@ -200,7 +200,8 @@ class Frechet(Evaluator):
         above = None
         if floors is not None and result.values is not None:
             rest = (result.values.values - floors.values).tolist()
-            above = SampleValues.without_groups(range(self._num_groups), rest, result.values.counts)
+            counts = [group.count for group in self._left_out[_OTHER].groups]
+            above = SampleValues.without_groups(range(self._num_groups), rest, counts)
         name, gap = self.spec.metric(), result.value - floor
         numbers = ((FLOOR, floor, floors, self._floor.count), (ABOVE_FLOOR, gap, above, result.num_samples))
         return [

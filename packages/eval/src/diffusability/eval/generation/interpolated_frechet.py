@@ -11,7 +11,7 @@ from diffusability.core.contracts.evaluator import EvalResult, EvaluationBatch
 from diffusability.core.errors import DataError
 from diffusability.core.numerics.finite import require_finite
 from diffusability.eval.features.feature_cache import FeatureCache
-from diffusability.eval.generation.frechet import Frechet, Seen
+from diffusability.eval.generation.frechet import Frechet
 from diffusability.eval.specs.generation import IFIDSpec
 from diffusability.eval.streaming.sample_table import SampleTable
 
@@ -34,7 +34,7 @@ def nearest_others(vectors: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
     return torch.cat(places)
 
 
-def slerp(first: Float[Tensor, "n *s"], second: Float[Tensor, "n *s"], share: float) -> Float[Tensor, "n *s"]:
+def slerp(first: Float[Tensor, "n *s"], second: Float[Tensor, "n *s"], share: float) -> Float[Tensor, "n *s"]:  # noqa: F821
     """Spherical interpolation of each pair, as vectors: ``(sin((1 - u) w) a + sin(u w) b) / sin w``.
 
     ``w`` is the angle between a and b (Shoemake 1985). Where they are parallel, or one is 0, the straight line.
@@ -81,7 +81,7 @@ class InterpolatedFrechet(Frechet):
     def state(self) -> Any:
         return super().state(), self._latents.state()
 
-    def merge(self, state: tuple[Seen, Any]) -> None:
+    def merge(self, state: Any) -> None:
         seen, latents = state
         super().merge(seen)
         self._latents.merge(latents)

@@ -10,7 +10,7 @@ from diffusability.models.specs.denoisers.dit_architecture import DiTArchitectur
 
 
 class DiTHead(nn.Module):
-    """Blocks on patches that are embedded anew, conditioned at each token by what the blocks before have made of it.
+    """Blocks on patches that are embedded again, conditioned at each token by what the blocks before have made of it.
 
     The condition is ``silu(s + t)`` of encoded tokens s and the time's embedding t; where the head is wider, it is
     projected to its width, with another SiLU behind. Sources: "DDT: Decoupled Diffusion Transformer" (Wang et al.

@@ -13,6 +13,7 @@ from diffusability.core.contracts.objective import Batch, Objective, StepOutput
 from diffusability.core.contracts.posterior import Posterior
 from diffusability.core.contracts.sampler import Sampler
 from diffusability.core.models.saved_models import save_autoencoder
+from diffusability.core.numerics.axes import per_sample
 from diffusability.core.numerics.randomness import BatchRandomness
 from diffusability.core.numerics.resampling import downsample
 from diffusability.core.shapes import Images, Latents, Scalar
@@ -97,7 +98,7 @@ class Reconstruction(Objective):
             return latents
         level = self.latent_noise * randomness.normal("latent-noise-level", (), latents.device).abs()
         noise = randomness.normal("latent-noise", latents.shape[1:], latents.device)
-        return latents + (level.view(-1, *[1] * (latents.ndim - 1)) * noise).to(latents.dtype)
+        return latents + (per_sample(level, latents) * noise).to(latents.dtype)
 
     def reconstruction_loss(self, images: Images, reconstruction: Images, perceptual: bool = True) -> Scalar:
         """The weighted sum of the spec's distances; without ``perceptual``, those of pixels and frequencies alone."""

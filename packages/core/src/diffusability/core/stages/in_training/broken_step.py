@@ -1,4 +1,4 @@
-"""A step on which training broke, made anew from what the run has left: its spec, the weights and the batch."""
+"""A step on which training broke, made again from what the run has left: its spec, the weights and the batch."""
 
 from pathlib import Path
 
