@@ -4,6 +4,7 @@ import json
 import re
 
 import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 from documents import ROOT
 
@@ -37,7 +38,7 @@ def test_a_notebook_runs(notebook, tmp_path, monkeypatch):
         code = lightened(cell)
         assert number or code != cell, "the first cell says how much there is of everything"
         exec(compile(code, f"{notebook.name}, cell {number}", "exec"), namespace)
-    matplotlib.pyplot.close("all")
+    plt.close("all")
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
