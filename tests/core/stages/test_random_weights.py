@@ -14,7 +14,7 @@ SMALL = {"kind": "compact-kl", "latent_channels": 4, "width": 16}
 KL = {"block_out_channels": [8, 8], "latent_channels": 4, "in_channels": 3}
 
 #: Kinds that cannot be made without weights, or have none.
-OTHERS = {"saved", "stage", "dct", "diffusers", "channel-variant", "python"}
+OTHERS = {"saved", "stage", "dct", "diffusers", "channel-variant", "python", "rae"}
 
 
 def random_weights(**fields):

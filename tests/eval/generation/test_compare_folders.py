@@ -17,6 +17,8 @@ from diffusability.core.cli.app import app
 from diffusability.core.data.image_sets import ImageArray, open_image_set
 from diffusability.core.errors import DataError, SpecError
 from diffusability.core.scoring.comparison import ComparisonOptions, compare_images
+from diffusability.core.specs.build_context import BuildContext
+from diffusability.eval.specs.features.inception import InceptionSpec
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -135,6 +137,36 @@ def test_images_of_other_sizes_are_refused(folders: tuple[Path, Path], tmp_path:
         values(other, other, **features)
     assert values(folders[0], other, resolution=16, **features)["sliced_wasserstein"] > 0
     assert open_image_set(other, 16)[1].data.shape == (3, 16, 16)
+
+
+def test_statistics_are_read_for_the_features_that_they_are_of(
+    folders: tuple[Path, Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an npz file with ADM's statistics: by FID's layer as their distance, and by no other network."""
+    np.savez(tmp_path / "statistics.npz", mu=np.zeros(64), sigma=np.eye(64))
+    monkeypatch.setattr(InceptionSpec, "has_published_statistics", lambda spec: spec.layer == "64")
+    options = ComparisonOptions(
+        real=tmp_path / "statistics.npz",
+        generated=folders[1],
+        features=(f"inception:layer=64,weights={weights}", "efficientnet-lite0"),
+        with_spread=False,
+        num=4,
+    )
+    comparison = compare_images(options)
+    (result,) = comparison.results
+    assert result.metric == "frechet_inception_64"
+    assert result.spec["reference"].startswith("statistics.npz ")
+    features = (
+        InceptionSpec(layer="64", weights=weights)
+        .build(BuildContext())(torch.from_numpy(pictures(22, 1, gain=200)[:4]).permute(0, 3, 1, 2) / 127.5 - 1)
+        .double()
+    )
+    covariance = torch.cov(features.T)
+    roots = torch.linalg.eigvalsh(covariance).clamp(min=0).sqrt()
+    expected = features.mean(0).square().sum() + 64 + covariance.trace() - 2 * roots.sum()
+    assert result.value == pytest.approx(float(expected), rel=1e-4)
+    assert comparison.num_real is None
+    assert "frechet of efficientnet_lite0" in comparison.left_out
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
         TrackerSpec,
     )
     from diffusability.core.specs.metric_info import MetricInfo
-    from diffusability.core.specs.scorecard import ScorecardUse
+    from diffusability.core.specs.scorecard import ComparisonUse, ScorecardUse
 
 _HOMES = {
     "contracts.autoencoder": ("Autoencoder",),
@@ -110,7 +110,7 @@ _HOMES = {
         "TrackerSpec",
     ),
     "specs.metric_info": ("MetricInfo",),
-    "specs.scorecard": ("ScorecardUse",),
+    "specs.scorecard": ("ComparisonUse", "ScorecardUse"),
     "contracts.tracker": ("Tracker",),
     "contracts.velocity_model": ("VelocityModel",),
 }

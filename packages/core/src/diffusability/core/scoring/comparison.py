@@ -21,8 +21,6 @@ from diffusability.core.stages.evaluation_results import described
 
 #: Where statistics of real images are in ADM's files; they are of Inception's features.
 _STATISTICS = ("mu", "sigma")
-#: Distances that they are statistics for.
-_OF_STATISTICS = ("fid", "sfid")
 
 
 @attrs.frozen(kw_only=True)
@@ -235,8 +233,11 @@ def _wanted(
             continue
         for network in networks:
             of_network = {**settings, "features": network}
-            published = network.frechet_name() in _OF_STATISTICS
-            if published and "reference" in spec_class.model_fields and _statistics_file(options.real):
+            if (
+                network.has_published_statistics()
+                and "reference" in spec_class.model_fields
+                and _statistics_file(options.real)
+            ):
                 of_network["reference"] = str(options.real)
             yield of_network, use
 

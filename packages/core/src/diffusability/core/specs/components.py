@@ -245,6 +245,10 @@ class FeaturesSpec(PluginSpec):
         if self.takes == "clips" and len(image_shape) != 4:
             raise ValueError(f"features {self.kind!r} are of clips; the data holds images of shape {image_shape}")
 
+    def has_published_statistics(self) -> bool:
+        """Whether ADM's reference files, with ``mu`` and ``sigma``, are of these features."""
+        return False
+
     def gives_logits(self) -> bool:
         """Whether a feature vector holds the logits of classes, of which an inception score can be made."""
         return False

@@ -52,6 +52,9 @@ class InceptionSpec(FeaturesSpec):
     def num_features(self) -> int:
         return LENGTHS[self.layer]
 
+    def has_published_statistics(self) -> bool:
+        return self.layer in ("2048", "spatial")
+
     def gives_logits(self) -> bool:
         return self.layer.startswith("logits")
 
