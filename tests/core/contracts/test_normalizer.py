@@ -6,7 +6,7 @@ from diffusability.core.contracts.posterior import Posterior
 
 
 def test_statistics_are_those_of_samples():
-    """Analytic moments of the posterior against a million drawn samples."""
+    """Analytic moments of the posterior against a million drawn samples, and against the law of total variance."""
     generator = torch.Generator().manual_seed(0)
     mean = torch.randn(64, 2, 4, 4, generator=generator) * torch.tensor([1.0, 3.0]).view(1, 2, 1, 1) + 2
     logvar = torch.randn(64, 2, 4, 4, generator=generator) - 1
@@ -18,6 +18,8 @@ def test_statistics_are_those_of_samples():
     draws = torch.stack([posterior.sample(torch.randn(mean.shape, generator=generator)) for _ in range(500)])
     torch.testing.assert_close(normalizer.mean, draws.mean((0, 1, 3, 4)), rtol=0.01, atol=0.01)
     torch.testing.assert_close(normalizer.std, draws.std((0, 1, 3, 4)), rtol=0.01, atol=0.01)
+    variance = logvar.double().exp().mean((0, 2, 3)) + mean.double().var((0, 2, 3), correction=0)
+    torch.testing.assert_close(normalizer.std, variance.sqrt().float(), rtol=1e-6, atol=0)
 
 
 def test_merged_parts_are_the_whole_and_survive_json():
