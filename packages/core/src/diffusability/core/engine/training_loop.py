@@ -156,10 +156,10 @@ class TrainingLoop:
             if self.adversary is not None:
                 self.adversary.step(self.adversary.spec.optimizer.lr * factor)
         applied = self.guard.end(self.engine)
-        norm = norm if norm is not None else sharded_gradient_norm(self.engine)
-        if norm is not None:
+        whole_norm = norm if norm is not None else sharded_gradient_norm(self.engine)
+        if whole_norm is not None:
             observed.append(
-                Observed(("grad_norm",), torch.as_tensor(norm, device=self.ranks.device).detach().reshape(1))
+                Observed(("grad_norm",), torch.as_tensor(whole_norm, device=self.ranks.device).detach().reshape(1))
             )
         for numbers in observed:
             self.means.record(numbers, applied)

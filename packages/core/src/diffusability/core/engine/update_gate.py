@@ -83,7 +83,7 @@ class _LaterRead:
         if flag.device.type == "cuda":
             self.flag = torch.empty((), dtype=torch.bool, pin_memory=True)
             self.flag.copy_(flag, non_blocking=True)
-            self.event = torch.cuda.Event()
+            self.event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self.event.record()
         else:
             self.flag = flag

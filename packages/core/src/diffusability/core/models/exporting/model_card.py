@@ -68,8 +68,13 @@ def card_header(model: TrainedModel, evidence: Evidence, library: str, tags: Seq
         for name, metric in evaluation.metrics.items()
         if metric.value is not None
     ]
-    named = {"model_name": model_name(model), "eval_results": results} if results else {}
-    return f"---\n{ModelCardData(library_name=library, tags=list(tags), **named).to_yaml()}\n---\n"
+    data = ModelCardData(
+        library_name=library,
+        tags=list(tags),
+        model_name=model_name(model) if results else None,
+        eval_results=results or None,
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
 
 
 def _loading(library: str, class_name: str) -> list[str]:
