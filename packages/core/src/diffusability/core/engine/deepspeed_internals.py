@@ -14,7 +14,6 @@ from torch import Tensor, nn
 #: Names by the class (or, for what is put on other objects, the module) whose source defines them.
 USED: Mapping[str, Sequence[str]] = {
     "deepspeed.runtime.zero.stage3:DeepSpeedZeroOptimizer_Stage3": (
-        "_get_param_partition_rank",
         "_optimizer_states_and_gradient_swap_in",
         "_optimizer_states_and_gradient_swap_out",
         "_reassign_or_swap_out_partitioned_parameters",
@@ -136,7 +135,11 @@ def groups_of_shards(wrapper: Any, writing: bool) -> Iterator[tuple[Sequence[nn.
 def place_of_shard(wrapper: Any, parameter: nn.Parameter) -> tuple[int, int, int]:
     """First element in the flattened parameter, offset in the group's partition, and size without padding."""
     _, offset, padded = wrapper.grad_position[wrapper.get_param_id(parameter)]
-    first = wrapper._get_param_partition_rank(parameter) * padded
+    if hasattr(wrapper, "_get_param_partition_rank"):
+        rank = wrapper._get_param_partition_rank(parameter)
+    else:  # up to some 0.19: all parameters are spread over one group
+        rank = torch.distributed.get_rank(group=wrapper.dp_process_group)
+    first = rank * padded
     return first, int(offset), max(0, min(padded, whole_size(parameter) - first))
 
 

@@ -32,7 +32,7 @@ class StreamedShards:
 
     def __init__(self, stream: Any, light_column: str, identity: Sequence[Hashable]) -> None:
         self.stream = stream
-        self.num_shards = int(getattr(stream, "num_shards", 0) or stream.n_shards)  # its name in datasets before 3
+        self.num_shards = int(stream.num_shards)
         self.sizes = self._counted(light_column, identity)
         self.ends = list(accumulate(self.sizes))
         self.num_rows = sum(self.sizes)
