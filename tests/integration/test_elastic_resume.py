@@ -56,6 +56,8 @@ def test_any_zero_stage_goes_on_from_any_other(tmp_path, whole_runs, wrote, now)
     )
     for name, value in theirs.items():
         assert ours[name].equal(value), name
+    (counters,) = (tmp_path / "runs").glob("tiny/stages/pretrain-*/checkpoints/step-00000012/engine.json")
+    assert json.loads(counters.read_text())["steps"] == 12
 
 
 @pytest.mark.parametrize(("wrote", "now"), [((2, 1), (1, 3)), ((1, 0), (2, 2)), ((2, 3), (1, 0))])
