@@ -43,7 +43,8 @@ def test_the_video_example_samples_clips(tmp_path):
     plan, folder = run_here(EXAMPLE, tmp_path / "runs", *(f"{key}={value}" for key, value in overrides.items()))
     stages = plan.stages["default"]
     samples = folder.stage(stages["samples"]) / "samples"
-    assert {path.name for path in samples.iterdir()} == {"samples.png", "clip-00.mp4", "clip-01.mp4"}
+    files = {"samples.png", "real-images.png", "clip-00.mp4", "clip-01.mp4"}
+    assert {path.name for path in samples.iterdir()} == files
     with av.open(str(samples / "clip-01.mp4")) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert [frame.shape for frame in frames] == [(32, 32, 3)] * 9

@@ -151,7 +151,7 @@ def test_html_is_as_printed_here():
     text = paper_table_html(tabled(seeded()))
     for fragment in (
         "<figcaption>100% of it</figcaption>",
-        '<tr><th></th><th></th><th colspan="2" class="group" scope="colgroup">FDD</th></tr>',
+        '<tr><td></td><th></th><th colspan="2" class="group" scope="colgroup">FDD</th></tr>',
         ">PSNR ↑</th>",
         '>A&amp;E</th><td>30.20 <span class="std">± 0.10</span> <span class="published">(30.18)</span><br>',
         '<strong>310.00</strong> <span class="std">± 14.14</span><br><small>[182.94, 437.06]</small><br>'
