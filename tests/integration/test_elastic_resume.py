@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from tiny_runs import dfz, metrics, run_here, tiny_spec, write_spec
 
@@ -62,7 +63,8 @@ def test_any_zero_stage_goes_on_from_any_other(tmp_path, whole_runs, wrote, now)
 
 @pytest.mark.parametrize(("wrote", "now"), [((2, 1), (1, 3)), ((1, 0), (2, 2)), ((2, 3), (1, 0)), ((1, 1), (2, 3))])
 def test_training_continues_on_another_number_of_ranks(tmp_path, wrote, now):
-    """Written by so many ranks at one ZeRO stage, continued by others at another: losses of an undisturbed run."""
+    """Written by so many ranks at one ZeRO stage, continued by others at another: the losses and averaged weights of an
+    undisturbed run."""
     path = write_spec(tmp_path, pretraining_only())
 
     def run(layout):
@@ -72,10 +74,13 @@ def test_training_continues_on_another_number_of_ranks(tmp_path, wrote, now):
     run(wrote)
     before = losses(tmp_path / "runs")
     stage = back_to_step_10(tmp_path / "runs")
+    averaged = load_file(stage / "model" / "model.safetensors")
+    shutil.rmtree(stage / "model")
     result = run(now)
     written = f"{wrote[0]} rank{'s' if wrote[0] > 1 else ''} at ZeRO stage {wrote[1]}"
     assert f"resumes after step 10, written by {written}, converted for" in " ".join(result.stdout.split())
     assert losses(tmp_path / "runs") == pytest.approx(before, rel=1e-5)
+    torch.testing.assert_close(load_file(stage / "model" / "model.safetensors"), averaged, rtol=1e-4, atol=1e-6)
     assert sorted(folder.name for folder in (stage / "checkpoints").iterdir()) == ["step-00000010", "step-00000012"]
 
 
