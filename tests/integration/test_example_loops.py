@@ -12,13 +12,18 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 pytestmark = pytest.mark.integration
 
 
+#: What a stage that ran in this process, or a launcher, has left in the environment.
+OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
 def run(name, *arguments):
+    inherited = {name: value for name, value in os.environ.items() if name not in OF_LAUNCHERS}
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *arguments],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "JAXTYPING_DISABLE": "1", "ACCELERATE_USE_CPU": "true"},
+        env={**inherited, "JAXTYPING_DISABLE": "1", "ACCELERATE_USE_CPU": "true"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
