@@ -61,14 +61,19 @@ def test_torch_has_read_the_setting_already():
 @pytest.mark.skipif(not os.path.exists("/proc/stat"), reason="needs /proc/stat")
 def test_a_busy_process_is_seen():
     """One more core in use while it spins, where a core is free for it."""
-    before = cores_in_use()
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
-        time.sleep(0.1)
-        during = cores_in_use()
-        process.kill()
     cores = len(os.sched_getaffinity(0))
-    assert during > min(before + 0.3, 0.6 * cores)
-    assert 0 <= during <= cores + 0.2
+    seen = []
+    for _ in range(5):  # other work may come and go meanwhile
+        before = cores_in_use()
+        with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+            time.sleep(0.1)
+            during = cores_in_use()
+            process.kill()
+        assert 0 <= during <= cores + 0.5
+        seen.append(during > min(before + 0.3, 0.6 * cores))
+        if seen[-1]:
+            break
+    assert any(seen)
 
 
 def test_the_cores_of_this_process():
