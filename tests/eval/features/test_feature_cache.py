@@ -81,6 +81,19 @@ def test_a_batch_is_computed_once(cache: FeatureCache, images: Tensor) -> None:
     assert len(list(cache.directory.iterdir())) == 1
 
 
+def test_evaluators_of_other_seeds_share_the_features_of_images(images: Tensor) -> None:
+    """The seed draws frames of clips: images have none to draw, and are computed once; clips once for each seed."""
+    extractor = Counting({"weights": "1"})
+    shared = SharedFeatures(CountingSpec(), extractor)
+    for seed in (0, 2020):
+        shared.extract(images, range(8), seed)
+    assert extractor.seen == 8
+    clips = images.reshape(2, 3, 4, 6, 6)
+    first, second = (shared.extract(clips, range(2), seed) for seed in (0, 3))
+    assert extractor.seen == 8 + 2 * 2
+    assert first.shape == second.shape == (2, 3)
+
+
 @pytest.mark.parametrize("other", ["pixel", "order", "fewer", "float", "weights", "layer"])
 def test_whatever_would_change_features_computes_them_anew(cache: FeatureCache, images: Tensor, other: str) -> None:
     """A grey level of one pixel, another order or number of images, values between grey levels, other settings."""

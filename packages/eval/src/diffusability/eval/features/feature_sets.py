@@ -30,7 +30,7 @@ class SharedFeatures:
     def __init__(self, spec: FeaturesSpec, extractor: FeatureExtractor) -> None:
         self.spec = spec
         self.extractor = extractor.eval().requires_grad_(False)
-        self._last: list[tuple[Tensor, int, Tensor]] = []
+        self._last: list[tuple[Tensor, int | None, Tensor]] = []
 
     @torch.no_grad()
     def extract(
@@ -48,8 +48,9 @@ class SharedFeatures:
         Raises:
             DataError: an extractor of clips gets images, or the features are not finite.
         """
+        drawn_from = seed if images.ndim == 5 and self.spec.takes == "images" else None
         for seen, used, remembered in self._last:
-            if seen is images and used == seed:
+            if seen is images and used == drawn_from:
                 return remembered
         seen_by_extractor = self._frames(images, indices, seed)
         settings = self.extractor.settings()
@@ -58,7 +59,7 @@ class SharedFeatures:
         else:
             described = {"spec": self.spec.model_dump(mode="json"), **settings}
             features = cache.get_or_compute(seen_by_extractor, described, lambda batch: self._compute(batch, indices))
-        self._last = [*self._last, (images, seed, features)][-_REMEMBERED:]
+        self._last = [*self._last, (images, drawn_from, features)][-_REMEMBERED:]
         return features
 
     def _frames(self, images: Images, indices: Sequence[int], seed: int) -> Float[Tensor, "b c *frames h w"]:
