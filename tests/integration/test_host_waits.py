@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusability.core.engine.training_loop import TrainingLoop
-from diffusability.core.engine.update_gate import UpdateGate, _LaterRead
+from diffusability.core.engine.update_gate import LaterRead, UpdateGate
 from diffusability.models.objectives import flow_matching
 from diffusability.models.objectives.denoising_objective import means_by_time
 
@@ -96,7 +96,7 @@ def seen(monkeypatch):
     monkeypatch.setattr(flow_matching, "means_by_time", by_time)
     monkeypatch.setattr(TrainingLoop, "_step", step)
     monkeypatch.setattr(UpdateGate, "reads_later", True)
-    monkeypatch.setattr(_LaterRead, "value", value)
+    monkeypatch.setattr(LaterRead, "value", value)
     return noted
 
 

@@ -1,8 +1,12 @@
+import re
+from pathlib import Path
+
 import numpy as np
+import pytest
 import scipy.stats
 import torch
 
-from diffusability.core.numerics.randomness import BatchRandomness
+from diffusability.core.numerics.randomness import BatchRandomness, sent
 from diffusability.core.numerics.seeds import derived_seed
 
 
@@ -44,3 +48,33 @@ def test_choice_is_one_for_the_step():
 def test_derived_seeds_tell_types_and_borders_apart():
     """(1, "2") is not ("1", 2), nor ("12")."""
     assert len({derived_seed(1, "2"), derived_seed("1", 2), derived_seed("12"), derived_seed(12)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"), [("cuda:1", [("pinned",), ("cuda:1", True)]), ("cpu", [("cpu", False)])]
+)
+def test_the_host_does_not_wait_for_a_copy_to_a_gpu(monkeypatch, device, expected):
+    """From pinned memory, and not blocking: a copy from other memory waits for all that the GPU has before it."""
+    calls = []
+
+    def pin_memory(tensor):
+        calls.append(("pinned",))
+        return tensor
+
+    def to(tensor, device, non_blocking=False):
+        calls.append((str(device), non_blocking))
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    sent(torch.zeros(2), device)
+    assert calls == expected
+
+
+def test_what_is_drawn_in_a_step_is_sent_without_waiting():
+    """No objective or regularizer moves what lies on the host in another way."""
+    packages = Path(__file__).parents[3] / "packages"
+    folders = ("models/src/diffusability/models/objectives", "regularizers/src/diffusability/regularizers/terms")
+    sources = [path for folder in folders for path in (packages / folder).glob("*.py")]
+    assert sources
+    assert [path.name for path in sources if re.search(r"\.to\(\w+\.device", path.read_text())] == []

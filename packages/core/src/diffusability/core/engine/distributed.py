@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import attrs
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from diffusability.core.engine.launched import LaunchedRank, launched_rank
+from diffusability.core.engine.update_gate import LaterRead
 from diffusability.core.errors import DiffusabilityError, RankLostError
 
 T = TypeVar("T")
@@ -100,17 +100,18 @@ class RanksVote:
     """
 
     ranks: Ranks
-    _asked: Tensor | None = None
+    _asked: LaterRead | None = None
 
     def any(self, flag: bool) -> bool:
         """True on all ranks, at the same call, when it is true on one; False at the first call on GPUs."""
         if self.ranks.size == 1 or self.ranks.device.type != "cuda":
             return self.ranks.any(flag)
         before, answer = self._asked, False
-        self._asked = torch.tensor(int(flag), device=self.ranks.device)
-        dist.all_reduce(self._asked, op=dist.ReduceOp.MAX)
+        asked = torch.full((), int(flag), device=self.ranks.device)
+        dist.all_reduce(asked, op=dist.ReduceOp.MAX)
+        self._asked = LaterRead(asked.bool())
         if before is not None:
-            answer = bool(before.item())
+            answer = before.value()
         return answer
 
 

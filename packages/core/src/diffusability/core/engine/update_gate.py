@@ -30,7 +30,7 @@ class UpdateGate:
     max_skipped: int
     _in_a_row: Tensor | None = None
     _decision: Tensor | None = None
-    _unread: deque["bool | _LaterRead"] = attrs.field(factory=deque)
+    _unread: deque["bool | LaterRead"] = attrs.field(factory=deque)
 
     @property
     def reads_later(self) -> bool:
@@ -61,7 +61,7 @@ class UpdateGate:
             applied = self._decision
         else:
             applied = bool(self._decision)
-        self._unread.append(applied if isinstance(applied, bool) else _LaterRead(applied))
+        self._unread.append(applied if isinstance(applied, bool) else LaterRead(applied))
         return applied
 
     def known(self, wait: bool = False) -> list[bool]:
@@ -75,7 +75,7 @@ class UpdateGate:
         return decisions
 
 
-class _LaterRead:
+class LaterRead:
     """A flag on the device, on its way to the host."""
 
     def __init__(self, flag: Tensor) -> None:

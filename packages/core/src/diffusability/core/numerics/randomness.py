@@ -14,6 +14,15 @@ from torch import Tensor
 from diffusability.core.numerics.seeds import derived_seed
 
 
+def sent(values: Tensor, device: torch.device | str) -> Tensor:
+    """Values on a device. To a GPU they are copied from pinned memory, so that the host does not wait for the copy,
+    nor for the work that the GPU has before it.
+    """
+    if values.device.type == "cpu" and torch.device(device).type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class BatchRandomness:
     """Random draws for the samples of one batch, each from its own stream.
@@ -37,17 +46,17 @@ class BatchRandomness:
     def normal(self, name: str, shape: Sequence[int], device: torch.device | str = "cpu") -> Float[Tensor, "b ..."]:
         """Standard normal noise of ``shape`` (without the batch axis) for each sample."""
         draws = [torch.randn(tuple(shape), generator=generator) for generator in self._generators(name)]
-        return torch.stack(draws).to(device)
+        return sent(torch.stack(draws), device)
 
     def uniform(self, name: str, device: torch.device | str = "cpu") -> Float[Tensor, " b"]:
         """One uniform number in [0, 1) for each sample."""
         draws = [torch.rand((), generator=generator) for generator in self._generators(name)]
-        return torch.stack(draws).to(device)
+        return sent(torch.stack(draws), device)
 
     def integers(self, name: str, high: int, device: torch.device | str = "cpu") -> Int[Tensor, " b"]:
         """One integer in [0, high) for each sample."""
         draws = [torch.randint(high, (), generator=generator) for generator in self._generators(name)]
-        return torch.stack(draws).to(device)
+        return sent(torch.stack(draws), device)
 
     def choice(self, name: str, count: int) -> int:
         """One integer in [0, count) for the whole step: equal on all ranks and in all micro batches."""

@@ -8,6 +8,7 @@ from diffusability.core.contracts.linear_betas import LinearBetas
 from diffusability.core.contracts.objective import Batch, StepOutput
 from diffusability.core.contracts.parametrisation import Parametrisation
 from diffusability.core.numerics.axes import per_sample
+from diffusability.core.numerics.randomness import sent
 from diffusability.core.shapes import Latents
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.models.objectives.ddpm_variance import learned_log_variance, variational_bound
@@ -18,7 +19,7 @@ from diffusability.models.specs.objectives.ddpm import DDPMSpec
 
 def noised(schedule: LinearBetas, latents: Latents, noise: Latents, steps: Int[Tensor, " b"]) -> Latents:
     """``z_k = sqrt(abar_k) z + sqrt(1 - abar_k) eps`` (Ho et al. 2020, equation 4)."""
-    share = per_sample(schedule.alphas_bar.to(latents.device)[steps], latents)
+    share = per_sample(sent(schedule.alphas_bar, latents.device)[steps], latents)
     return share.sqrt().to(latents.dtype) * latents + (1 - share).sqrt().to(latents.dtype) * noise
 
 
@@ -55,11 +56,11 @@ class DDPM(DenoisingObjective):
         latents = self.normalizer.normalize(batch.data)
         noise = batch.randomness.normal("noise", latents.shape[1:], latents.device)
         drawn = batch.randomness.integers("time", self.schedule.num_steps)
-        steps = drawn.to(latents.device)
+        steps = sent(drawn, latents.device)
         noisy = noised(self.schedule, latents, noise, steps)
         time = (steps / self.schedule.num_steps).to(latents.dtype)
-        path_time = self.schedule.path_times.to(latents.device)[steps]
-        share = per_sample(self.schedule.alphas_bar.to(latents.device)[steps], latents)
+        path_time = sent(self.schedule.path_times, latents.device)[steps]
+        share = per_sample(sent(self.schedule.alphas_bar, latents.device)[steps], latents)
         on_path = noisy / (share.sqrt() + (1 - share).sqrt()).to(latents.dtype)
         predicted = self.predict(noisy, time, on_path, path_time, batch).float()
         losses = {}

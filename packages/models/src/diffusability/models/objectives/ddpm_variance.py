@@ -8,13 +8,14 @@ from torch import Tensor
 
 from diffusability.core.contracts.linear_betas import LinearBetas
 from diffusability.core.numerics.axes import per_sample
+from diffusability.core.numerics.randomness import sent
 from diffusability.core.shapes import Latents
 
 Steps = Int[Tensor, " b"]
 
 
 def _at(table: Float[Tensor, " k"], steps: Steps, like: Latents) -> Float[Tensor, "b ..."]:
-    return per_sample(table.to(like.device)[steps].to(like.dtype), like)
+    return per_sample(sent(table, like.device)[steps].to(like.dtype), like)
 
 
 def posterior_log_variance(schedule: LinearBetas) -> Float[Tensor, " k"]:

@@ -16,6 +16,7 @@ from diffusability.core.contracts.sampler import Sampler
 from diffusability.core.contracts.velocity_model import VelocityModel, data_estimate
 from diffusability.core.errors import DataError
 from diffusability.core.models.saved_models import save_diffusion_model
+from diffusability.core.numerics.randomness import sent
 from diffusability.core.shapes import Images, Labels, Latents, Predictions, Times
 
 _NUM_TIME_BINS = 4
@@ -29,7 +30,7 @@ def means_by_time(errors: Float[Tensor, " b"], time: Times, name: str = "velocit
     bins = (time * _NUM_TIME_BINS).long().clamp(0, _NUM_TIME_BINS - 1)
     return {
         f"{name}_t{index / _NUM_TIME_BINS:.2f}-{(index + 1) / _NUM_TIME_BINS:.2f}": errors[
-            (bins == index).nonzero().flatten().to(errors.device)
+            sent((bins == index).nonzero().flatten(), errors.device)
         ].mean()
         for index in sorted(set(bins.tolist()))
     }

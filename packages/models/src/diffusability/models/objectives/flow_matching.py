@@ -8,7 +8,7 @@ import torch
 from diffusability.core.contracts.diffusion_model import DiffusionModel
 from diffusability.core.contracts.objective import Batch, StepOutput
 from diffusability.core.contracts.parametrisation import Parametrisation, Prediction, interpolate, velocity
-from diffusability.core.numerics.randomness import BatchRandomness
+from diffusability.core.numerics.randomness import BatchRandomness, sent
 from diffusability.core.shapes import Latents, Times
 from diffusability.core.specs.build_context import BuildContext
 from diffusability.models.objectives.denoising_objective import DenoisingObjective, means_by_time
@@ -91,13 +91,13 @@ class FlowMatching(DenoisingObjective):
         latents = self.normalizer.normalize(batch.data)
         noise = batch.randomness.normal("noise", latents.shape[1:], latents.device)
         drawn = self.draw_times(batch.randomness)
-        time = drawn.to(latents.device)
+        time = sent(drawn, latents.device)
         noisy = interpolate(latents, noise, time)
         predicted = self.predict(noisy, time, noisy, time, batch)
         target = target_of(self.model.parametrisation.prediction, latents, noise)
         errors = (predicted.float() - target.float()).square().flatten(1).mean(1)
         if self.weight is not None:
-            errors = errors * self.weight(drawn).to(errors.device)
+            errors = errors * sent(self.weight(drawn), errors.device)
         return StepOutput(
             losses={self.loss_name: errors.mean()},
             batch=batch,

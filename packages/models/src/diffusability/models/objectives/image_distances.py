@@ -6,6 +6,7 @@ from torch import Tensor
 
 from diffusability.core.errors import TrainingError
 from diffusability.core.numerics.dct import dct2, to_blocks
+from diffusability.core.numerics.randomness import sent
 from diffusability.core.shapes import Images, Scalar
 
 
@@ -54,4 +55,4 @@ def dct_distance(images: Images, reconstruction: Images, block_size: int, expone
         raise TrainingError(f"the DCT loss cuts images into blocks of {block_size} pixels; got {height}x{width}")
     with torch.autocast(difference.device.type, enabled=False):
         coefficients = dct2(to_blocks(difference, block_size))
-        return (frequency_weights(block_size, exponent).to(difference.device) * coefficients.abs()).mean()
+        return (sent(frequency_weights(block_size, exponent), difference.device) * coefficients.abs()).mean()

@@ -10,6 +10,7 @@ from diffusability.core.contracts.objective import Objective, StepOutput
 from diffusability.core.contracts.regularizer import Regularizer
 from diffusability.core.numerics.axes import as_frames
 from diffusability.core.numerics.dct import dct2
+from diffusability.core.numerics.randomness import sent
 from diffusability.core.numerics.resampling import resize
 from diffusability.core.shapes import Images, Scalar
 from diffusability.core.specs.build_context import BuildContext
@@ -33,7 +34,7 @@ def radial_power(maps: Float[Tensor, "n c h w"], num_bins: int) -> Float[Tensor,
     """Mean power of the DCT coefficients of a whole map, over channels and over each radial bin; DC counts as 0."""
     centred = maps - maps.mean((-2, -1), keepdim=True)
     power = dct2(centred).square().mean(1).flatten(1)
-    bins = radial_bins((maps.shape[-2], maps.shape[-1]), num_bins).flatten().to(maps.device)
+    bins = sent(radial_bins((maps.shape[-2], maps.shape[-1]), num_bins).flatten(), maps.device)
     counts = torch.bincount(bins, minlength=num_bins).clamp_min(1).to(power)
     return power.new_zeros(len(power), num_bins).index_add(1, bins, power) / counts
 
