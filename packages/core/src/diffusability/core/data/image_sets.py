@@ -1,6 +1,7 @@
 """Sets of finished images: the files of a folder, or the array of an npz file as ADM writes them."""
 
 import zipfile
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,13 @@ class ImageSet(Dataset):
         first = self.picture(0)
         self.size = (resolution, resolution) if resolution else (first.height, first.width)
 
+    @abstractmethod
     def picture(self, index: int) -> Image.Image:
         """One image in 8-bit RGB. Raises UnreadableExample."""
-        raise NotImplementedError
 
+    @abstractmethod
     def name(self, index: int) -> str:
         """What messages call an image."""
-        raise NotImplementedError
 
     def load(self, index: int, generator: torch.Generator | None) -> Example:
         """One image.
