@@ -36,7 +36,7 @@ def python_reference(reference: str) -> tuple[str, dict[str, Any]] | None:
 
 
 def option_parts(text: str) -> list[str]:
-    """A text cut at its commas, but for those within brackets."""
+    """A text split at its commas, except those within brackets."""
     parts, depth = [""], 0
     for letter in text:
         depth += (letter in "{[(") - (letter in "}])")

@@ -43,7 +43,7 @@ class PythonAutoencoderSpec(FromFile, AutoencoderSpec):
                 raise ValueError(str(error)) from None
 
     def info(self, context: BuildContext) -> AutoencoderInfo | None:
-        """What a small input shows. Builds the model, once: there is no other way to know."""
+        """What a small input shows. Builds the model once, as only the model can tell."""
         probe = self._probe()
         return None if probe is None else probe.info
 
